@@ -1,0 +1,123 @@
+"""The exception tree: everything agentflow raises on purpose.
+
+    AgentflowError
+    ├── UsageError               a call that cannot be meant
+    ├── PlanRejected             a plan with faults, all of them
+    ├── NotFound                 no such run, step, artifact, plan
+    ├── AmbiguousId              a prefix that fits several runs
+    ├── IdempotencyConflict      the key was used for another submission
+    ├── InvalidTransition        a verb that the state does not allow
+    ├── TemplateError            a template that cannot be rendered
+    ├── ContentError             the content store refuses or lacks something
+    │   └── StoreMismatch        this process sees another content store than the runs use
+    ├── ConfigurationError       settings that cannot work
+    ├── ServersUnreachable       Postgres or Redis does not answer
+    └── WaitTimeout              a wait that ran out (also a TimeoutError)
+
+Results of guarded statements are values (outcome.py), not errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from agentflow.domain.fault import Fault
+
+
+class AgentflowError(Exception):
+    """Base of all errors that agentflow raises on purpose; ``details`` are plain data for surfaces."""
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.details: dict[str, Any] = details
+
+
+class UsageError(AgentflowError):
+    """The call cannot be meant as it stands."""
+
+    code = "usage"
+
+
+class PlanRejected(AgentflowError):
+    """The plan has faults; ``faults`` holds every one of them."""
+
+    code = "plan_rejected"
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        lines = [f"{fault.place}: {fault.message}" for fault in self.faults]
+        count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
+        super().__init__(f"The plan has {count}:\n" + "\n".join(lines), faults=len(lines))
+
+
+class NotFound(AgentflowError):
+    """Nothing of that name or id exists."""
+
+    code = "not_found"
+
+
+class AmbiguousId(AgentflowError):
+    """The prefix fits more than one run."""
+
+    code = "ambiguous_id"
+
+
+class IdempotencyConflict(AgentflowError):
+    """The idempotency key was already used for another submission; nothing was written."""
+
+    code = "idempotency_conflict"
+
+    def __init__(self, key: str, *, stored: str, submitted: str) -> None:
+        self.key, self.stored, self.submitted = key, stored, submitted
+        super().__init__(
+            f"The idempotency key {key!r} belongs to another submission (stored fingerprint {stored}, this one "
+            f"{submitted}). Use another key, or submit the same plan with the same vars.",
+            key=key,
+            stored=stored,
+            submitted=submitted,
+        )
+
+
+class InvalidTransition(AgentflowError):
+    """The verb is not allowed in this state; nothing was written."""
+
+    code = "invalid_transition"
+
+
+class TemplateError(AgentflowError):
+    """A template or expression cannot be rendered."""
+
+    code = "template"
+
+
+class ContentError(AgentflowError):
+    """The content store refuses or lacks something."""
+
+    code = "content"
+
+
+class StoreMismatch(ContentError):
+    """This process does not see the content store that the runs use."""
+
+    code = "store_mismatch"
+
+
+class ConfigurationError(AgentflowError):
+    """The settings cannot work as they are."""
+
+    code = "configuration"
+
+
+class ServersUnreachable(AgentflowError):
+    """Postgres or Redis does not answer."""
+
+    code = "servers_unreachable"
+
+
+class WaitTimeout(AgentflowError, TimeoutError):
+    """The run did not come to rest in time."""
+
+    code = "wait_timeout"
