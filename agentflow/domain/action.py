@@ -1,0 +1,62 @@
+"""What a step does: the actions of this format version, as a stored plan holds them.
+
+Owns the types only. Their written form is action_document's; performing them is the executors'. Content (stdin,
+prompt, system text) is never here, only its hash and size.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class ContentRef(BaseModel):
+    """Names content in the content store by the hash and size (in bytes) of its UTF-8 text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class NoopAction(BaseModel):
+    """Does nothing, in process: for joins and benchmarks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["noop"] = "noop"
+
+
+class SubprocessAction(BaseModel):
+    """Runs a command: an argument list, or a string for the shell when ``shell`` says so."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["subprocess"] = "subprocess"
+    command: tuple[str, ...] | str
+    env: dict[str, str] = {}
+    cwd: str = "."
+    """Relative to the attempt's work directory."""
+    stdin: ContentRef | None = None
+    ok_exit_codes: tuple[int, ...] = (0,)
+    shell: bool = False
+
+
+class LlmAction(BaseModel):
+    """Calls a model, named ``provider:model``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    type: Literal["llm"] = "llm"
+    model: str
+    system: ContentRef | None = None
+    prompt: ContentRef
+    max_tokens: int | None = Field(default=None, ge=1)
+    temperature: float | None = Field(default=None, ge=0)
+    seed: int | None = None
+    output_schema: dict[str, JsonValue] | None = None
+    keep_content: bool = False
+
+
+Action = Annotated[SubprocessAction | NoopAction | LlmAction, Field(discriminator="type")]
