@@ -1,0 +1,98 @@
+"""Why something is as it is: a code from an allow-list, with data.
+
+Owns the codes and their sentences. A reason never holds free text from a command, a model or a provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class ReasonCode(StrEnum):
+    """Every code that a row, an event or a surface may carry."""
+
+    EXIT_CODE = "exit_code"
+    SIGNALLED = "signalled"
+    TIMED_OUT = "timed_out"
+    NOT_STARTED = "not_started"
+    SUPERVISOR_LOST = "supervisor_lost"
+    WORKER_LOST = "worker_lost"
+    POISONED = "poisoned"
+    CANCELLED = "cancelled"
+    DRAINED = "drained"
+    TEMPLATE = "template"
+    CONTENT = "content"
+    SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a reason, not a secret
+    OUTPUT_INVALID = "output_invalid"
+    OUTPUT_TOO_LARGE = "output_too_large"
+    EXECUTOR_ERROR = "executor_error"
+    STEP_FAILED = "step_failed"
+    NEED_FAILED = "need_failed"
+    NEED_SKIPPED = "need_skipped"
+    WHEN_FALSE = "when_false"
+    WHEN_ERROR = "when_error"
+    AWAITS_PERSON = "awaits_person"
+
+
+SENTENCES: Mapping[ReasonCode, str] = {
+    ReasonCode.EXIT_CODE: "exited with code {exit_code}",
+    ReasonCode.SIGNALLED: "was ended by signal {signal}",
+    ReasonCode.TIMED_OUT: "ran longer than its timeout of {timeout_seconds:g} s",
+    ReasonCode.NOT_STARTED: "could not be started: {problem}",
+    ReasonCode.SUPERVISOR_LOST: "lost the process that supervises its command",
+    ReasonCode.WORKER_LOST: "lost its worker {worker}",
+    ReasonCode.POISONED: "lost its worker {lost} times and is not tried again",
+    ReasonCode.CANCELLED: "cancelled by {actor}",
+    ReasonCode.DRAINED: "was given back by a stopping worker",
+    ReasonCode.TEMPLATE: "has a template that cannot be rendered: {problem}",
+    ReasonCode.CONTENT: "lacks content: {problem}",
+    ReasonCode.SECRET_MISSING: "lacks the secret {name} in its worker's environment",
+    ReasonCode.OUTPUT_INVALID: "declared JSON output that is none: {problem}",
+    ReasonCode.OUTPUT_TOO_LARGE: "declared output above {limit_bytes} bytes",
+    ReasonCode.EXECUTOR_ERROR: "met an error in its executor: {error}",
+    ReasonCode.STEP_FAILED: "step {step} failed",
+    ReasonCode.NEED_FAILED: "needs a step that failed",
+    ReasonCode.NEED_SKIPPED: "needs a step that was skipped",
+    ReasonCode.WHEN_FALSE: "its condition does not hold",
+    ReasonCode.WHEN_ERROR: "its condition cannot be evaluated: {problem}",
+    ReasonCode.AWAITS_PERSON: "waits for a person: its worker was lost and on_lost is hold",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A code with the data its sentence needs."""
+
+    code: ReasonCode
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """The stored and public form, ``{code, detail}``."""
+        return {"code": self.code.value, "detail": dict(self.detail)}
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words; a missing detail shows as ``?``."""
+        return sentence_of(self.as_json())
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Reason:
+        """Read the stored form; ValueError for a code outside the allow-list."""
+        return cls(ReasonCode(stored["code"]), stored.get("detail") or {})
+
+
+class _Gaps(dict[str, Any]):
+    def __missing__(self, key: str) -> str:
+        return "?"
+
+
+def sentence_of(stored: Mapping[str, Any]) -> str:
+    """Put a stored reason into words."""
+    template = SENTENCES[ReasonCode(stored["code"])]
+    try:
+        return template.format_map(_Gaps(stored.get("detail") or {}))
+    except ValueError:  # a gap where a number was to be formatted
+        return template

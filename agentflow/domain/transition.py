@@ -1,0 +1,202 @@
+"""The transition table, and the decisions that lead along it. This module is the law on states.
+
+Owns every legal pair of states with the verb that makes the move, what a step does after an attempt, whether a step
+starts once its needs are met, and how a run ends. SQL guards may evaluate it under a lock; tests hold them against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Lost, Released, Succeeded, TimedOut
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.retry_policy import RetryPolicy
+from agentflow.domain.state import AttemptState, RunState, StepState
+
+R, S, A = RunState, StepState, AttemptState
+
+RUN_TRANSITIONS: Mapping[tuple[RunState, RunState], frozenset[str]] = {
+    (R.PENDING, R.RUNNING): frozenset({"admit"}),
+    (R.PENDING, R.CANCELLING): frozenset({"cancel"}),
+    (R.RUNNING, R.FAILING): frozenset({"settle", "rescue"}),
+    (R.RUNNING, R.CANCELLING): frozenset({"cancel"}),
+    (R.FAILING, R.CANCELLING): frozenset({"cancel"}),
+    (R.RUNNING, R.COMPLETED): frozenset({"finalize"}),
+    (R.RUNNING, R.PARTIAL): frozenset({"finalize"}),
+    (R.RUNNING, R.FAILED): frozenset({"finalize"}),
+    (R.FAILING, R.FAILED): frozenset({"finalize"}),
+    (R.CANCELLING, R.CANCELLED): frozenset({"finalize"}),
+    (R.FAILED, R.RUNNING): frozenset({"retry"}),
+    (R.PARTIAL, R.RUNNING): frozenset({"retry"}),
+    (R.CANCELLED, R.RUNNING): frozenset({"retry"}),
+}
+
+STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
+    (S.PENDING, S.READY): frozenset({"settle", "rescue", "retry", "cancel_step"}),
+    (S.PENDING, S.SKIPPED): frozenset({"settle", "rescue", "cancel_step"}),
+    (S.READY, S.RUNNING): frozenset({"claim"}),
+    # A retrying step whose time has come is ready in all but name: the claim takes it without a write in between.
+    (S.RETRYING, S.RUNNING): frozenset({"claim"}),
+    (S.RUNNING, S.SUCCEEDED): frozenset({"settle"}),
+    (S.RUNNING, S.FAILED): frozenset({"settle", "rescue"}),
+    (S.RUNNING, S.CANCELLED): frozenset({"settle", "rescue"}),
+    (S.RUNNING, S.RETRYING): frozenset({"settle"}),
+    (S.RUNNING, S.READY): frozenset({"settle", "rescue"}),
+    (S.RUNNING, S.HELD): frozenset({"rescue", "settle"}),
+    (S.RUNNING, S.SKIPPED): frozenset({"settle", "rescue"}),
+    (S.READY, S.SKIPPED): frozenset({"settle", "rescue"}),
+    (S.RETRYING, S.SKIPPED): frozenset({"settle", "rescue"}),
+    (S.HELD, S.SKIPPED): frozenset({"settle", "rescue"}),
+    (S.PENDING, S.CANCELLED): frozenset({"cancel"}),
+    (S.READY, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
+    (S.RETRYING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
+    (S.HELD, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
+    (S.HELD, S.READY): frozenset({"retry"}),
+    (S.FAILED, S.READY): frozenset({"retry"}),
+    (S.FAILED, S.PENDING): frozenset({"retry"}),
+    (S.CANCELLED, S.READY): frozenset({"retry"}),
+    (S.CANCELLED, S.PENDING): frozenset({"retry"}),
+    (S.SKIPPED, S.READY): frozenset({"retry"}),
+    (S.SKIPPED, S.PENDING): frozenset({"retry"}),
+}
+
+ATTEMPT_TRANSITIONS: Mapping[tuple[AttemptState, AttemptState], frozenset[str]] = {
+    (A.RUNNING, A.SUCCEEDED): frozenset({"settle"}),
+    (A.RUNNING, A.FAILED): frozenset({"settle"}),
+    (A.RUNNING, A.TIMED_OUT): frozenset({"settle"}),
+    (A.RUNNING, A.CANCELLED): frozenset({"settle"}),
+    (A.RUNNING, A.RELEASED): frozenset({"settle"}),
+    (A.RUNNING, A.LOST): frozenset({"rescue"}),
+}
+
+MAX_LOST = 3
+"""How many workers a step may lose before it is failed as poisoned."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepTerms:
+    """What a step's plan says about failing, and how it went so far (this attempt not counted)."""
+
+    retry: RetryPolicy
+    holds_when_lost: bool = False
+    failures: int = 0
+    losses: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NextStep:
+    """What a step does after an attempt; ``delay_seconds`` counts from the settle."""
+
+    state: StepState
+    reason: Reason | None = None
+    delay_seconds: float = 0.0
+    counts_as_failure: bool = False
+    counts_as_loss: bool = False
+
+
+def after_attempt(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
+    """Decide what a step does after an attempt.
+
+    ``fraction`` in [0, 1) places the retry delay inside its jitter. A run that is failing or being cancelled takes
+    no step back: what would have been tried again ends with the run.
+    """
+    match outcome:
+        case Succeeded():
+            return NextStep(S.SUCCEEDED)
+        case Cancelled(reason=reason):
+            return NextStep(S.CANCELLED, reason)
+        case Failed() | TimedOut():
+            return _after_failure(outcome, terms, run_state, fraction)
+        case Released(reason=reason):
+            return _given_back(reason, run_state) or NextStep(S.READY, reason)
+        case Lost(reason=reason):
+            return _after_loss(reason, terms, run_state)
+    assert_never(outcome)
+
+
+def _after_failure(outcome: Failed | TimedOut, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
+    failures = terms.failures + 1
+    if failures >= terms.retry.max_attempts or run_state is not R.RUNNING or not _is_retryable(outcome, terms.retry):
+        return NextStep(S.FAILED, outcome.reason, counts_as_failure=True)
+    delay = terms.retry.delay_seconds(failures, fraction)
+    return NextStep(S.RETRYING, outcome.reason, delay, counts_as_failure=True)
+
+
+def _is_retryable(outcome: Failed | TimedOut, policy: RetryPolicy) -> bool:
+    if isinstance(outcome, TimedOut):
+        return policy.is_retryable(exit_code=outcome.exit_code, is_timeout=True, message="")
+    if outcome.is_permanent:
+        return False
+    return policy.is_retryable(exit_code=outcome.exit_code, is_timeout=False, message=outcome.message)
+
+
+def _after_loss(reason: Reason, terms: StepTerms, run_state: RunState) -> NextStep:
+    losses = terms.losses + 1
+    if run_state is R.CANCELLING:
+        return NextStep(S.CANCELLED, reason, counts_as_loss=True)
+    if losses >= MAX_LOST:
+        poisoned = Reason(ReasonCode.POISONED, {"lost": losses})
+        return NextStep(S.FAILED, poisoned, counts_as_loss=True)
+    if run_state is R.FAILING:
+        return NextStep(S.SKIPPED, reason, counts_as_loss=True)
+    if terms.holds_when_lost:
+        return NextStep(S.HELD, Reason(ReasonCode.AWAITS_PERSON, dict(reason.detail)), counts_as_loss=True)
+    return NextStep(S.READY, reason, counts_as_loss=True)
+
+
+def _given_back(reason: Reason, run_state: RunState) -> NextStep | None:
+    if run_state is R.CANCELLING:
+        return NextStep(S.CANCELLED, reason)
+    if run_state is R.FAILING:
+        return NextStep(S.SKIPPED, reason)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class NeedsMet:
+    """How the needs of a step ended, once all of them have."""
+
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+
+
+def after_needs(when: str, needs: NeedsMet) -> NextStep | None:
+    """Decide whether a step starts now that its needs are final; None where ``when`` is an expression to evaluate.
+
+    ``always`` starts whatever happened and ``failed`` once a need failed; any other step is skipped with a skipped or
+    cancelled need.
+    """
+    if when == "always" or (when == "failed" and needs.failed):
+        return NextStep(S.READY)
+    if needs.skipped or needs.cancelled:
+        return NextStep(S.SKIPPED, Reason(ReasonCode.NEED_SKIPPED))
+    if when == "failed":
+        return NextStep(S.SKIPPED, Reason(ReasonCode.WHEN_FALSE))
+    if when == "succeeded":
+        return NextStep(S.SKIPPED, Reason(ReasonCode.NEED_FAILED)) if needs.failed else NextStep(S.READY)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class StepTally:
+    """How the steps of a run ended."""
+
+    succeeded: int = 0
+    failed: int = 0
+    skipped: int = 0
+    cancelled: int = 0
+    broken_conditions: int = 0
+
+
+def run_end(state: RunState, tally: StepTally) -> RunState:
+    """Decide how a run ends whose steps are all final."""
+    if state is R.CANCELLING:
+        return R.CANCELLED
+    if state is R.FAILING:
+        return R.FAILED
+    if not (tally.failed or tally.broken_conditions or tally.cancelled):
+        return R.COMPLETED
+    return R.PARTIAL if tally.succeeded else R.FAILED

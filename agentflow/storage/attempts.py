@@ -1,0 +1,145 @@
+"""Attempts, their leases and their artifacts: holding, extending, ending, finding what lapsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
+from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Succeeded
+from agentflow.domain.transition import NextStep
+from agentflow.storage.database import statement, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAttempt:
+    """A running attempt and its step, both locked."""
+
+    step_id: StepId
+    key: StepKey
+    is_sink: bool
+    failures: int
+    losses: int
+    event_sequence: int
+    event_head: bytes | None
+    attempt_id: AttemptId
+    number: int
+    worker: str
+    is_stop_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LapsedAttempt:
+    """A running attempt whose lease is over."""
+
+    run_id: RunId
+    step_id: StepId
+    attempt_id: AttemptId
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A file in the content store that an attempt produced; sizes in bytes, ``bytes_seen`` before any cut."""
+
+    name: str
+    kind: str
+    bytes: int
+    bytes_seen: int
+    sha256: str
+    media_type: str
+    is_cut: bool
+
+
+def hold(tx: Connection, step_id: StepId, claim_token: ClaimToken) -> HeldAttempt | None:
+    """Lock the running attempt of a claim and its step; None when the claim was lost."""
+    row = tx.execute(statement("lock_attempt"), {"step_id": step_id, "claim_token": claim_token}).one_or_none()
+    return _held(row)
+
+
+def hold_lapsed(
+    tx: Connection, step_id: StepId, attempt_id: AttemptId, *, is_known_lost: bool = False
+) -> HeldAttempt | None:
+    """Lock an attempt whose lease lapsed and its step; None when there is nothing to rescue any more."""
+    parameters = {"step_id": step_id, "attempt_id": attempt_id, "is_known_lost": is_known_lost}
+    return _held(tx.execute(statement("lock_lapsed_attempt"), parameters).one_or_none())
+
+
+def _held(row: Row[Any] | None) -> HeldAttempt | None:
+    if row is None:
+        return None
+    fields: dict[str, Any] = dict(row._mapping)
+    fields["step_id"] = StepId(fields.pop("id"))
+    fields["event_head"] = None if row.event_head is None else bytes(row.event_head)
+    return HeldAttempt(**fields)
+
+
+def end(
+    tx: Connection, held: HeldAttempt, outcome: AttemptOutcome, then: NextStep, *, signal: int | None = None
+) -> datetime | None:
+    """Record how a held attempt ended and what its step does next; returns when the step is due again, if it is."""
+    result = outcome.result if isinstance(outcome, Succeeded) and outcome.has_result else None
+    has_result = isinstance(outcome, Succeeded) and outcome.has_result
+    reason = getattr(outcome, "reason", None)
+    parameters = {
+        "attempt_id": held.attempt_id,
+        "attempt_state": ATTEMPT_STATES[type(outcome)],
+        "exit_code": getattr(outcome, "exit_code", None),
+        "signal": signal,
+        "reason": to_json(reason.as_json()) if reason else None,
+        "step_id": held.step_id,
+        "step_state": then.state,
+        "step_reason": to_json(then.reason.as_json()) if then.reason else None,
+        "delay_seconds": then.delay_seconds,
+        "failures": int(then.counts_as_failure),
+        "losses": int(then.counts_as_loss),
+        "has_result": has_result,
+        "result": to_json(result) if has_result else None,
+    }
+    not_before: datetime | None = tx.execute(statement("end_attempt"), parameters).scalar_one()
+    return not_before
+
+
+def extend_leases(
+    tx: Connection, leases: Mapping[AttemptId, ClaimToken], lease_seconds: float
+) -> dict[ClaimToken, bool]:
+    """Extend leases; returns, for each claim that still holds, whether its work is asked to stop."""
+    parameters = {
+        "attempt_ids": list(leases),
+        "claim_tokens": list(leases.values()),
+        "lease_seconds": lease_seconds,
+    }
+    rows = tx.execute(statement("extend_leases"), parameters)
+    return {ClaimToken(row.claim_token): row.is_stop_requested for row in rows}
+
+
+def request_stop(tx: Connection, run_id: RunId, step_id: StepId | None = None) -> list[AttemptId]:
+    """Ask the running attempts of a run, or of one step, to stop; returns which were asked."""
+    rows = tx.execute(statement("request_stop"), {"run_id": run_id, "step_id": step_id}).scalars()
+    return [AttemptId(row) for row in rows]
+
+
+def find_lapsed(tx: Connection, limit: int) -> list[LapsedAttempt]:
+    """Find running attempts whose lease is over, oldest lease first."""
+    rows = tx.execute(statement("find_lapsed"), {"limit": limit})
+    return [LapsedAttempt(RunId(row.run_id), StepId(row.step_id), AttemptId(row.id)) for row in rows]
+
+
+def find_running_on(tx: Connection, step_id: StepId, worker: str) -> LapsedAttempt | None:
+    """Find the running attempt of a step if ``worker`` has it."""
+    row = tx.execute(statement("find_running_on"), {"step_id": step_id, "worker": worker}).one_or_none()
+    return LapsedAttempt(RunId(row.run_id), StepId(row.step_id), AttemptId(row.id)) if row else None
+
+
+def insert_artifacts(
+    tx: Connection, run_id: RunId, step_id: StepId, attempt_id: AttemptId, artifacts: Sequence[Artifact]
+) -> None:
+    """Record the files that an attempt produced."""
+    if not artifacts:
+        return
+    records = [{slot: getattr(artifact, slot) for slot in Artifact.__slots__} for artifact in artifacts]
+    parameters = {"run_id": run_id, "step_id": step_id, "attempt_id": attempt_id, "artifacts": to_json(records)}
+    tx.execute(statement("insert_artifacts"), parameters)

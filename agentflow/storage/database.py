@@ -1,0 +1,106 @@
+"""The way to Postgres: engine, transactions, and the reader of the statements in sql/.
+
+Owns pools, session settings and the loading of one-statement files. Decides nothing: an engine verb opens the
+transaction, a storage module names the statement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from sqlalchemy import Connection, Engine, TextClause, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from agentflow.domain.error import ServersUnreachable
+
+CONNECT_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_SECONDS = 60
+#: A client that freezes inside a transaction keeps its row locks no longer than this.
+IDLE_IN_TRANSACTION_SECONDS = 5
+
+
+class Database:
+    """A pool of connections to one Postgres; one per process, made after a fork."""
+
+    def __init__(self, url: str, *, pool_size: int = 5) -> None:
+        self._engine = _make_engine(url, pool_size)
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine, for migrations and plain reads."""
+        return self._engine
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a transaction: committed at the end of the block, rolled back when it raises.
+
+        Raises ServersUnreachable when Postgres does not answer or the connection breaks; whether a commit that was
+        under way took place is then unknown.
+        """
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError) as error:
+            if is_disconnect(error):
+                raise ServersUnreachable(f"Postgres does not answer: {_first_line(error)}") from error
+            raise
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._engine.dispose()
+
+
+def is_disconnect(error: DBAPIError) -> bool:
+    """Whether the error means that the server is away rather than that it refused the statement."""
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or sqlstate is None or sqlstate[:2] in ("08", "57", "53")
+
+
+def _first_line(error: DBAPIError) -> str:
+    return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
+
+
+def _make_engine(url: str, pool_size: int) -> Engine:
+    parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    options = (
+        f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s "
+        f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s -c timezone=UTC"
+    )
+    return create_engine(
+        parsed,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=True,
+        json_serializer=to_json,
+        connect_args={
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "agentflow",
+            "options": options,
+            # A partition must not hang a heartbeat for the kernel's default of two hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 10_000,
+        },
+    )
+
+
+def to_json(value: Any) -> str:
+    """Write a value as the JSON text that a statement casts to jsonb."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@cache
+def statement(name: str) -> TextClause:
+    """Return the statement in ``sql/<name>.sql``."""
+    source = resources.files("agentflow.storage").joinpath("sql", f"{name}.sql").read_text(encoding="utf-8")
+    return text(source)

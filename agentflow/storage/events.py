@@ -1,0 +1,55 @@
+"""Audit events: appending to a chain and reading chains back. The database refuses any change to what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from agentflow.domain.event import AuditEvent
+from agentflow.domain.ids import RunId, StepId
+from agentflow.storage.database import statement, to_json
+
+
+def append(tx: Connection, event: AuditEvent, mac: bytes) -> None:
+    """Append an event behind the head it was linked to; the caller holds the row that carries the head."""
+    parameters = {
+        "run_id": event.run_id,
+        "sequence": event.sequence,
+        "at": event.at,
+        "actor": event.actor,
+        "action": event.action,
+        "subject": event.subject,
+        "moved": to_json(dict(event.moved)),
+        "reason": to_json(dict(event.reason)) if event.reason is not None else None,
+        "verdict": event.verdict,
+        "facts": to_json(dict(event.facts)),
+        "mac": mac,
+    }
+    if event.step_id is None:
+        tx.execute(statement("append_run_event"), parameters).one()
+    else:
+        tx.execute(statement("append_step_event"), {**parameters, "step_id": event.step_id}).one()
+
+
+def read_run(tx: Connection, run_id: RunId) -> Iterator[tuple[AuditEvent, bytes]]:
+    """Read every event of a run with its MAC: the run's own chain first, then step by step, each in order."""
+    rows = tx.execute(statement("read_events"), {"run_id": run_id})
+    return ((_event(row), bytes(row.mac)) for row in rows)
+
+
+def _event(row: Row[Any]) -> AuditEvent:
+    return AuditEvent(
+        run_id=RunId(row.run_id),
+        step_id=StepId(row.step_id) if row.step_id else None,
+        sequence=row.sequence,
+        at=row.at,
+        actor=row.actor,
+        action=row.action,
+        subject=row.subject,
+        moved=row.moved,
+        reason=row.reason,
+        verdict=row.verdict,
+        facts=row.facts,
+    )

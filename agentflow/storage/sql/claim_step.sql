@@ -1,0 +1,24 @@
+-- Take a step for one attempt.
+-- Parameters: run_id, step_id, attempt_id, claim_token, worker, lease_seconds
+-- Keeps true: the run is running and cannot begin to fail, pause or cancel before this commits (its row is shared);
+-- the step is due; no other claim gets the same step (the row is updated, and attempt_one_running stands behind it).
+-- No row back: the claim was refused; explain_claim.sql tells why.
+WITH shared AS (
+    SELECT run_id FROM run_state WHERE run_id = :run_id AND state = 'running' FOR SHARE
+), taken AS (
+    UPDATE step
+    SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL
+    FROM shared
+    WHERE step.id = :step_id AND step.run_id = shared.run_id
+      AND step.state IN ('ready', 'retrying') AND step.not_before <= now()
+    RETURNING step.id, step.run_id, step.key, step.attempts, step.failures, step.losses, step.is_sink, step.event_sequence, step.event_head
+), begun AS (
+    INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, is_stop_requested)
+    SELECT :attempt_id, taken.run_id, taken.id, taken.attempts, 'running', :claim_token, :worker,
+           now() + make_interval(secs => :lease_seconds), now(), false
+    FROM taken
+    RETURNING step_id, started_at
+)
+SELECT taken.key, taken.attempts AS number, taken.failures, taken.losses, taken.is_sink, taken.event_sequence, taken.event_head,
+       begun.started_at, run.plan_fingerprint, run.vars, run.project
+FROM taken JOIN begun ON begun.step_id = taken.id JOIN run ON run.id = taken.run_id

@@ -1,0 +1,20 @@
+-- Record how an attempt ended and what its step does next. The caller holds run, step and attempt (lock_attempt.sql).
+-- Parameters: attempt_id, attempt_state, exit_code, signal, reason (json text or null), step_id, step_state, step_reason (json text or null),
+--             delay_seconds, failures, losses, has_result, result (json text or null)
+-- Keeps true: an attempt ends once; a step leaves running once per attempt.
+WITH ended AS (
+    UPDATE attempt
+    SET state = :attempt_state, ended_at = now(), exit_code = :exit_code, signal = :signal, reason = CAST(:reason AS jsonb),
+        retry_at = CASE WHEN :step_state = 'retrying' THEN now() + make_interval(secs => :delay_seconds) END
+    WHERE id = :attempt_id AND state = 'running'
+    RETURNING step_id
+)
+UPDATE step
+SET state = :step_state, reason = CAST(:step_reason AS jsonb), exit_code = :exit_code,
+    failures = step.failures + :failures, losses = step.losses + :losses,
+    result = CASE WHEN :has_result THEN CAST(:result AS jsonb) ELSE step.result END,
+    sent_at = NULL,
+    not_before = CASE WHEN :step_state IN ('ready', 'retrying') THEN now() + make_interval(secs => :delay_seconds) END
+FROM ended
+WHERE step.id = ended.step_id AND step.state = 'running'
+RETURNING step.not_before

@@ -1,0 +1,8 @@
+-- Move a run whose state row the caller holds (lock_run.sql).
+-- Parameters: run_id, old_state, new_state, reason (json text or null), closed_sinks, is_final
+-- Keeps true: the run moves from the state that was seen under the lock, and from no other.
+UPDATE run_state
+SET state = :new_state, reason = CAST(:reason AS jsonb), open_sinks = open_sinks - :closed_sinks,
+    ended_at = CASE WHEN :is_final THEN now() END
+WHERE run_id = :run_id AND state = :old_state
+RETURNING open_sinks

@@ -1,0 +1,230 @@
+"""Steps and edges: writing a run's graph, claiming, moving, advancing, and the delivery notes of doorbells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
+from agentflow.domain.reason import Reason
+from agentflow.domain.state import StepState
+from agentflow.domain.transition import NeedsMet
+from agentflow.storage.database import statement, to_json
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step as it is written at submit."""
+
+    id: StepId
+    key: StepKey
+    position: int
+    action: str
+    queue: str
+    when_rule: str
+    is_sink: bool
+    needs: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStep:
+    """What a claim got: which step, which try, and what the plan and the run say about it."""
+
+    key: StepKey
+    number: int
+    failures: int
+    losses: int
+    is_sink: bool
+    event_sequence: int
+    event_head: bytes | None
+    started_at: datetime
+    plan_fingerprint: str
+    vars: Mapping[str, Any]
+    project: str
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """A successor after it was told of a final need."""
+
+    id: StepId
+    key: StepKey
+    position: int
+    state: StepState
+    when_rule: str
+    is_sink: bool
+    needs_open: int
+    needs: NeedsMet
+
+
+@dataclass(frozen=True, slots=True)
+class MovedStep:
+    """A step that a bulk statement moved."""
+
+    id: StepId
+    key: StepKey
+    is_sink: bool
+    old_state: StepState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DueStep:
+    """A step that was noted as sent and whose doorbell must now be sent."""
+
+    id: StepId
+    run_id: RunId
+    key: StepKey
+
+
+def insert_graph(
+    tx: Connection, run_id: RunId, steps: Sequence[NewStep], edges: Sequence[tuple[StepId, StepId]]
+) -> None:
+    """Write all steps and edges of a new run, in two statements whatever their number."""
+    records = [
+        {
+            "id": str(step.id),
+            "key": step.key,
+            "position": step.position,
+            "action": step.action,
+            "queue": step.queue,
+            "when_rule": step.when_rule,
+            "is_sink": step.is_sink,
+            "needs": step.needs,
+        }
+        for step in steps
+    ]
+    tx.execute(statement("insert_steps"), {"run_id": run_id, "steps": to_json(records)})
+    if edges:
+        tx.execute(
+            statement("insert_edges"),
+            {"from_steps": [edge[0] for edge in edges], "to_steps": [edge[1] for edge in edges]},
+        )
+
+
+def claim(
+    tx: Connection,
+    run_id: RunId,
+    step_id: StepId,
+    *,
+    attempt_id: AttemptId,
+    claim_token: ClaimToken,
+    worker: str,
+    lease_seconds: float,
+) -> ClaimedStep | None:
+    """Take a step for one attempt; None when the guard refused it (see find_refusal)."""
+    parameters = {
+        "run_id": run_id,
+        "step_id": step_id,
+        "attempt_id": attempt_id,
+        "claim_token": claim_token,
+        "worker": worker,
+        "lease_seconds": lease_seconds,
+    }
+    row = tx.execute(statement("claim_step"), parameters).one_or_none()
+    if row is None:
+        return None
+    fields: dict[str, Any] = dict(row._mapping)
+    fields["event_head"] = None if row.event_head is None else bytes(row.event_head)
+    return ClaimedStep(**fields)
+
+
+def find_refusal(tx: Connection, run_id: RunId, step_id: StepId) -> Row[Any] | None:
+    """Read what a refused claim met: run state, step state, whether it is due; None for an unknown step."""
+    return tx.execute(statement("explain_claim"), {"run_id": run_id, "step_id": step_id}).one_or_none()
+
+
+def advance(tx: Connection, final_steps: Sequence[StepId], state: StepState) -> list[Successor]:
+    """Tell the successors of steps that all ended in ``state``; returns them as they now stand, by position."""
+    parameters = {
+        "step_ids": list(final_steps),
+        "failed": int(state is StepState.FAILED),
+        "skipped": int(state is StepState.SKIPPED),
+        "cancelled": int(state is StepState.CANCELLED),
+    }
+    rows = tx.execute(statement("advance_successors"), parameters).all()
+    return sorted((_successor(row) for row in rows), key=lambda successor: successor.position)
+
+
+def _successor(row: Row[Any]) -> Successor:
+    return Successor(
+        id=StepId(row.id),
+        key=StepKey(row.key),
+        position=row.position,
+        state=StepState(row.state),
+        when_rule=row.when_rule,
+        is_sink=row.is_sink,
+        needs_open=row.needs_open,
+        needs=NeedsMet(failed=row.needs_failed, skipped=row.needs_skipped, cancelled=row.needs_cancelled),
+    )
+
+
+def move(
+    tx: Connection,
+    step_ids: Iterable[StepId],
+    old_states: Iterable[StepState],
+    new_state: StepState,
+    reason: Reason | None = None,
+) -> list[MovedStep]:
+    """Move those of the steps that are still in one of the old states."""
+    parameters = {
+        "step_ids": list(step_ids),
+        "old_states": [state.value for state in old_states],
+        "new_state": new_state,
+        "reason": to_json(reason.as_json()) if reason else None,
+    }
+    rows = tx.execute(statement("move_steps"), parameters).all()
+    return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
+
+
+def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Reason) -> list[MovedStep]:
+    """End every step of a run that neither runs nor is final."""
+    parameters = {"run_id": run_id, "new_state": new_state, "reason": to_json(reason.as_json())}
+    rows = tx.execute(statement("end_waiting_steps"), parameters).all()
+    return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink, StepState(row.old_state)) for row in rows]
+
+
+def stamp_due(tx: Connection, queue: str, room: int) -> list[DueStep]:
+    """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order."""
+    rows = tx.execute(statement("stamp_due"), {"queue": queue, "room": room}).all()
+    ordered = sorted(rows, key=lambda row: (row.turn, row.not_before))
+    return [DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key)) for row in ordered]
+
+
+def stamp_sent(tx: Connection, step_ids: Sequence[StepId]) -> set[StepId]:
+    """Note doorbells as sent; returns the steps that had none on their way."""
+    if not step_ids:
+        return set()
+    return {StepId(row) for row in tx.execute(statement("stamp_sent"), {"step_ids": list(step_ids)}).scalars()}
+
+
+def forget_sent(tx: Connection, step_ids: Sequence[StepId]) -> None:
+    """Take back the delivery notes of doorbells that could not be sent."""
+    tx.execute(statement("forget_sent"), {"step_ids": list(step_ids)})
+
+
+def forget_lost_doorbells(tx: Connection, queue: str, waiting: int, patience_seconds: float) -> int:
+    """Take back the notes of doorbells that must be lost; returns how many."""
+    parameters = {"queue": queue, "waiting": waiting, "patience_seconds": patience_seconds}
+    return len(tx.execute(statement("forget_lost_doorbells"), parameters).all())
+
+
+def count_outstanding(tx: Connection) -> dict[str, int]:
+    """Count, by queue, the steps whose doorbell is noted as on its way."""
+    return {row.queue: row.outstanding for row in tx.execute(statement("count_outstanding"))}
+
+
+def seconds_to_next_due(tx: Connection) -> float | None:
+    """How long until the next step falls due that has no doorbell yet, in seconds; None when there is none."""
+    seconds = tx.execute(statement("next_due")).scalar_one()
+    return None if seconds is None else float(seconds)
+
+
+def read_heads(tx: Connection, run_id: RunId) -> dict[StepId, tuple[int, bytes]]:
+    """Read the audit heads of a run's steps (only of steps that have events)."""
+    rows = tx.execute(statement("read_step_heads"), {"run_id": run_id})
+    return {StepId(UUID(str(row.id))): (row.event_sequence, bytes(row.event_head)) for row in rows}

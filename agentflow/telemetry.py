@@ -1,0 +1,79 @@
+"""Logging: structlog set-up, ids bound once per attempt, and redaction of what looks like a credential.
+
+Telemetry is droppable; what must be kept is an audit event. Logs go to stderr and never hold output of commands.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+_REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"(?i)\b(?:bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}"), "[REDACTED_AUTH]"),
+    (
+        re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{8,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bAKIA[0-9A-Z]{16}\b"),
+        "[REDACTED_API_KEY]",
+    ),
+    (re.compile(r"(?i)(\bapi[_-]?key\b[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"), r"\1[REDACTED_API_KEY]"),
+    (
+        re.compile(r"(?i)(\b(?:access_|refresh_|auth_)?token\b[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"),
+        r"\1[REDACTED_TOKEN]",
+    ),
+    (re.compile(r"(?i)(\bpass(?:word|wd)?\b[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"), r"\1[REDACTED_PASSWORD]"),
+    (re.compile(r"(://[^:/@\s]*:)[^@/\s]+(@)"), r"\1[REDACTED_PASSWORD]\2"),
+)
+
+
+def redact(text: str) -> str:
+    """Replace what looks like a credential in ``text``."""
+    for pattern, replacement in _REDACTIONS:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {key: redact(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def configure(*, log_format: str = "console", level: str = "info", is_redacting: bool = True) -> None:
+    """Set up structlog and the standard library's logging once per process; both write to stderr."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info]
+    if is_redacting:
+        last.append(_redact_event)
+    last.append(
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+@contextmanager
+def bound(**ids: object) -> Iterator[None]:
+    """Bind ids to every log line written inside the block."""
+    with structlog.contextvars.bound_contextvars(**{name: str(value) for name, value in ids.items()}):
+        yield
+
+
+def get_logger(name: str) -> Any:
+    """Return a logger whose events are named ``noun_verbed``."""
+    return structlog.stdlib.get_logger(name)
