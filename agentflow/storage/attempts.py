@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, RowMapping
 
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Succeeded
@@ -56,8 +56,8 @@ class Artifact:
 
 def hold(tx: Connection, step_id: StepId, claim_token: ClaimToken) -> HeldAttempt | None:
     """Lock the running attempt of a claim and its step; None when the claim was lost."""
-    row = tx.execute(statement("lock_attempt"), {"step_id": step_id, "claim_token": claim_token}).one_or_none()
-    return _held(row)
+    row = tx.execute(statement("lock_attempt"), {"step_id": step_id, "claim_token": claim_token})
+    return _held(row.mappings().one_or_none())
 
 
 def hold_lapsed(
@@ -65,16 +65,20 @@ def hold_lapsed(
 ) -> HeldAttempt | None:
     """Lock an attempt whose lease lapsed and its step; None when there is nothing to rescue any more."""
     parameters = {"step_id": step_id, "attempt_id": attempt_id, "is_known_lost": is_known_lost}
-    return _held(tx.execute(statement("lock_lapsed_attempt"), parameters).one_or_none())
+    return _held(tx.execute(statement("lock_lapsed_attempt"), parameters).mappings().one_or_none())
 
 
-def _held(row: Row[Any] | None) -> HeldAttempt | None:
+def _held(row: RowMapping | None) -> HeldAttempt | None:
     if row is None:
         return None
-    fields: dict[str, Any] = dict(row._mapping)
+    fields: dict[str, Any] = dict(row)
     fields["step_id"] = StepId(fields.pop("id"))
-    fields["event_head"] = None if row.event_head is None else bytes(row.event_head)
+    fields["event_head"] = _bytes(row["event_head"])
     return HeldAttempt(**fields)
+
+
+def _bytes(value: Any) -> bytes | None:
+    return None if value is None else bytes(value)
 
 
 def end(

@@ -125,11 +125,12 @@ def claim(
         "worker": worker,
         "lease_seconds": lease_seconds,
     }
-    row = tx.execute(statement("claim_step"), parameters).one_or_none()
+    row = tx.execute(statement("claim_step"), parameters).mappings().one_or_none()
     if row is None:
         return None
-    fields: dict[str, Any] = dict(row._mapping)
-    fields["event_head"] = None if row.event_head is None else bytes(row.event_head)
+    fields: dict[str, Any] = dict(row)
+    head = fields["event_head"]
+    fields["event_head"] = None if head is None else bytes(head)
     return ClaimedStep(**fields)
 
 

@@ -29,7 +29,6 @@ from sqlmodel import Field, SQLModel
 from agentflow.domain.state import (
     FINAL_ATTEMPT_STATES,
     FINAL_RUN_STATES,
-    FINAL_STEP_STATES,
     AttemptState,
     RunState,
     StepState,

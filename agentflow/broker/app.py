@@ -1,0 +1,77 @@
+"""The one Celery app factory, with every setting's reason. Celery is configured nowhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+
+from agentflow.broker import redis_guard
+from agentflow.broker.queues import CONTROL, task_queues
+
+
+def make_celery(redis_url: str, *, prefix: str = "", has_events: bool = False) -> Celery:
+    """Build the app that producers, workers and beat share.
+
+    ``prefix`` goes before every key that kombu makes, so that several installations can share a Redis.
+    """
+    redis_guard.install()
+    app = Celery("agentflow", broker=redis_url, set_as_current=True)
+    app.conf.update(_settings(prefix, has_events=has_events))
+    return app
+
+
+def _settings(prefix: str, *, has_events: bool) -> dict[str, Any]:
+    return {
+        # State lives in Postgres; a result backend would be a second, worse truth.
+        "result_backend": None,
+        "task_ignore_result": True,
+        # A lease covers a crash. Late acks would only add copies of messages whose work still runs.
+        "task_acks_late": False,
+        "task_reject_on_worker_lost": False,
+        # A worker takes a message only when a slot is free: nothing waits unseen behind a long step.
+        "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 1,
+        # Ids only, as JSON; never pickle.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # One queue for each kind of work; a typo must not make a queue that nobody reads.
+        "task_queues": task_queues(),
+        "task_default_queue": CONTROL,
+        "task_default_exchange": "agentflow",
+        "task_default_routing_key": CONTROL,
+        "task_create_missing_queues": False,
+        # Early ack: the visibility timeout covers only a message received and not yet started.
+        "broker_transport_options": _transport_options(prefix),
+        "broker_connection_retry_on_startup": True,
+        # However long Redis is away, workers come back by themselves.
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 3,
+        # A send that fails is the dispatcher's to repeat: fail fast.
+        "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
+        # Events halve a worker's throughput: on where Flower is wanted only.
+        "worker_send_task_events": has_events,
+        "task_send_sent_event": False,
+        # structlog owns logging and stdout.
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        # Leak containment; a child that was replaced costs one fork.
+        "worker_max_tasks_per_child": 500,
+        # No time limits of Celery's: the supervisor of commands keeps the step's timeout.
+        "enable_utc": True,
+        "timezone": "UTC",
+        "worker_proc_alive_timeout": 30.0,
+    }
+
+
+def _transport_options(prefix: str) -> dict[str, Any]:
+    return {
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        # A frozen Redis must not hang a producer for ever.
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "global_keyprefix": prefix,
+    }

@@ -1,0 +1,101 @@
+"""The quick side channels over Redis: waking the dispatcher, telling workers to stop attempts, and reports.
+
+All of it is only for speed. Each call survives a Redis that is away: the poll and the rows are the backstop.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import redis
+import structlog
+from redis.exceptions import RedisError
+
+from agentflow.broker.keys import Keys
+
+log = structlog.stdlib.get_logger(__name__)
+
+MAX_REPORTS = 10_000
+
+
+class SideChannel:
+    """One process's way to Redis beside Celery's."""
+
+    def __init__(self, redis_url: str, prefix: str = "") -> None:
+        self.keys = Keys(prefix)
+        self._url = redis_url
+        # Blocking reads wait up to a second or the caller's timeout; anything longer is a Redis that is away.
+        self._client = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
+
+    def wake(self) -> None:
+        """Wake the dispatcher; at most one wake-up waits."""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.lpush(self.keys.wakeup, "1")
+            pipe.ltrim(self.keys.wakeup, 0, 0)
+            pipe.execute()
+        except RedisError as error:
+            log.warning("wakeup_not_sent", error=str(error))
+
+    def wait_for_wakeup(self, timeout_seconds: float) -> bool:
+        """Wait until someone wakes the dispatcher; False after the timeout. Raises RedisError when Redis is away."""
+        return self._client.blpop([self.keys.wakeup], timeout=max(0.01, timeout_seconds)) is not None
+
+    def stop_attempts(self, attempt_ids: Iterable[object]) -> None:
+        """Tell the workers to stop attempts."""
+        message = json.dumps([str(attempt_id) for attempt_id in attempt_ids])
+        try:
+            self._client.publish(self.keys.stops, message)
+        except RedisError as error:
+            log.warning("stop_not_pushed", error=str(error))
+
+    def listen_for_stops(self) -> StopListener:
+        """Subscribe to the stops; raises RedisError when Redis is away."""
+        return StopListener(self._url, self.keys)
+
+    def report(self, report: Mapping[str, Any]) -> None:
+        """Leave a report for the dispatcher and wake it."""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            pipe.lpush(self.keys.reports, json.dumps(dict(report)))
+            pipe.ltrim(self.keys.reports, 0, MAX_REPORTS - 1)
+            pipe.lpush(self.keys.wakeup, "1")
+            pipe.ltrim(self.keys.wakeup, 0, 0)
+            pipe.execute()
+        except RedisError as error:
+            log.warning("report_not_left", error=str(error))
+
+    def take_reports(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Take up to ``limit`` reports, oldest first. Raises RedisError when Redis is away."""
+        taken: Any = self._client.rpop(self.keys.reports, limit) or []
+        return [json.loads(item) for item in taken]
+
+    def ping(self) -> None:
+        """Raise RedisError when Redis does not answer."""
+        self._client.ping()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+
+class StopListener:
+    """A subscription to the stops; for one thread."""
+
+    def __init__(self, redis_url: str, keys: Keys) -> None:
+        client: Any = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
+        self._client = client
+        self._subscription = client.pubsub(ignore_subscribe_messages=True)
+        self._subscription.subscribe(keys.stops)
+
+    def next_stops(self, timeout_seconds: float) -> list[str]:
+        """Wait for attempts to stop; empty after the timeout. Raises RedisError when Redis is away."""
+        message = self._subscription.get_message(timeout=max(0.0, timeout_seconds))
+        return list(json.loads(bytes(message["data"]))) if message else []
+
+    def close(self) -> None:
+        """End the subscription."""
+        self._subscription.close()
+        self._client.close()

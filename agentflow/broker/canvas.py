@@ -1,0 +1,50 @@
+"""From a straight stretch of steps to a Celery chain of immutable signatures that hold ids only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from celery import Celery, Signature, chain
+
+from agentflow.broker.queues import task_name
+from agentflow.domain.ids import RunId, StepId, StepKey
+
+
+@dataclass(frozen=True, slots=True)
+class Bell:
+    """One step as a message names it."""
+
+    run_id: RunId
+    step_id: StepId
+    key: StepKey
+    action: str
+    queue: str
+
+
+def signature(app: Celery, bell: Bell) -> Signature:
+    """Build the immutable signature for one step; the task's id is the step's own, stable over attempts."""
+    kwargs = {"run_id": str(bell.run_id), "step_id": bell.key}
+    built: Signature = app.signature(
+        task_name(bell.action),
+        kwargs=kwargs,
+        immutable=True,
+        options={"queue": bell.queue, "task_id": str(bell.step_id)},
+    )
+    return built
+
+
+def stretch(app: Celery, bells: Sequence[Bell]) -> Signature:
+    """Build the chain for a straight stretch of one run; a stretch of one is a plain signature."""
+    signatures = [signature(app, bell) for bell in bells]
+    return signatures[0] if len(signatures) == 1 else chain(*signatures, app=app)
+
+
+def next_in_chain(request: Any) -> StepId | None:
+    """Return the step that the message being handled will pass its chain on to, if it succeeds."""
+    rest = request.chain
+    if not rest:
+        return None
+    return StepId(UUID(rest[-1]["options"]["task_id"]))

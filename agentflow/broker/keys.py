@@ -1,0 +1,36 @@
+"""Every Redis key of agentflow: its name, type and life. Celery's own keys are kombu's.
+
+| key | type | life |
+|---|---|---|
+| ``<prefix>agentflow:wakeup`` | list, at most one element | until the dispatcher pops it |
+| ``<prefix>agentflow:reports`` | list, at most 10,000 | until the dispatcher pops them: revokes, lost pool children |
+| ``<prefix>agentflow:stops`` | pub/sub channel | attempts to stop; the rows are the backstop |
+
+Nothing here is needed to be right, only to be quick: all of it can be flushed at any moment.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one installation."""
+
+    prefix: str = ""
+
+    @property
+    def wakeup(self) -> str:
+        """The list whose element wakes the dispatcher."""
+        return f"{self.prefix}agentflow:wakeup"
+
+    @property
+    def reports(self) -> str:
+        """The list of what worker main processes saw and the dispatcher must act on."""
+        return f"{self.prefix}agentflow:reports"
+
+    @property
+    def stops(self) -> str:
+        """The channel on which attempts are told to stop."""
+        return f"{self.prefix}agentflow:stops"

@@ -1,0 +1,60 @@
+"""What a content store is.
+
+Owns the Protocol and the address of a piece of content: run, step, attempt, name. Does not know what the content is,
+nor which rows speak of it. The shared directory is the store that agentflow ships.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+from uuid import UUID
+
+from agentflow.domain.error import ContentError
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Names content: what was handed in with a run (no step), or what an attempt of a step produced.
+
+    ``name`` may hold slashes; it is relative and never leads outside.
+    """
+
+    run_id: str
+    name: str
+    step: str | None = None
+    attempt: int | None = None
+
+    def __post_init__(self) -> None:
+        parts = [self.run_id, *([self.step] if self.step is not None else []), *self.name.split("/")]
+        if any(part in ("", ".", "..") or "\0" in part or "\\" in part for part in parts):
+            raise ContentError(f"{self.name!r} cannot name content: it must be a relative path without '..'")
+
+
+class ContentStore(Protocol):
+    """Keeps content by address. Every process of an installation sees the same store, or takes no work."""
+
+    def store_id(self) -> UUID:
+        """The store's identity, made at first use; StoreMismatch when the store cannot be reached."""
+
+    def put(self, address: Address, content: bytes) -> None:
+        """Keep ``content``, readable by the owner only; what is there already is replaced in one move."""
+
+    def put_file(self, address: Address, source: Path) -> None:
+        """Keep a copy of the file ``source``."""
+
+    def stage(self, address: Address) -> Path:
+        """A local path to write to; what is written may be read as it grows, and is kept from ``publish`` on."""
+
+    def publish(self, address: Address, staged: Path) -> None:
+        """Keep what was written to a staged path."""
+
+    def open(self, address: Address) -> IO[bytes]:
+        """Open content for reading; ContentError when there is none."""
+
+    def local_path(self, address: Address) -> Path:
+        """A local path that holds the content, for a command to read; ContentError when there is none."""
+
+    def delete_run(self, run_id: str) -> None:
+        """Forget everything of a run."""
