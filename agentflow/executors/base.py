@@ -1,14 +1,29 @@
 """What an executor is, and the lifeline between the heartbeat and a running attempt.
 
-Owns the Executor protocol, the registry over entry points and Lifeline. Does not claim, settle or touch rows:
-an executor gets a finished assignment and returns what happened.
+Owns the Executor protocol, the values it takes and gives, the registry over entry points and Lifeline. Does not claim,
+settle or touch rows: an executor gets a finished assignment and returns what happened.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Protocol, cast
+
+from agentflow.domain.action import Action
+from agentflow.domain.error import ConfigurationError
+from agentflow.executors.command import Ended, StreamRecord
+
+ENTRY_POINT_GROUP = "agentflow.executors"
+_BUILT_IN: Mapping[str, str] = {
+    "noop": "agentflow.executors.noop:NoopExecutor",
+    "subprocess": "agentflow.executors.subprocess:SubprocessExecutor",
+}
 
 
 class StopReason(StrEnum):
@@ -67,3 +82,149 @@ class Lifeline:
         """Call ``callback`` with the seconds left at each renewal of the lease."""
         with self._lock:
             self._renew_callbacks.append(callback)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one attempt may leave behind."""
+
+    output_bytes: int = 64 * 1024 * 1024
+    """Kept of each output stream."""
+    result_bytes: int = 64 * 1024
+    """Of $AGENTFLOW_OUTPUT; one byte more is returned, so that the excess can be seen."""
+    artifact_files: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One attempt, ready to be performed."""
+
+    run_id: str
+    step_key: str
+    attempt: int
+    action: Action
+    """With every template rendered."""
+    scratch: Path
+    """The attempt's own directory on a local disk. It exists; ``scratch/work`` may hold files laid in already."""
+    timeout_seconds: float
+    kill_grace_seconds: float = 5.0
+    stdin: Path | None = None
+    masks: tuple[str, ...] = ()
+    """Secrets that must not appear in anything that is kept of the output."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What of the worker's environment the work may see, see environment.allowed_environment; the action's own
+    variables and AGENTFLOW_* come on top of it."""
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundArtifact:
+    """A file that the work registered as an artifact; ``name`` is relative, with ``/``, and unique in the attempt."""
+
+    name: str
+    path: Path
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What happened in an attempt. Whether that is a success is decided by the engine."""
+
+    ended: Ended
+    exit_code: int | None = None
+    """124 if it timed out; None if a signal ended it or it was not started."""
+    signal: int | None = None
+    duration_seconds: float = 0.0
+    message: str | None = None
+    """What a person should know beside the exit code; holds no output of the work and no secret."""
+    stdout: StreamRecord | None = None
+    stderr: StreamRecord | None = None
+    artifacts: tuple[FoundArtifact, ...] = ()
+    output: bytes | None = None
+    """What stands in $AGENTFLOW_OUTPUT, masked, at most ``limits.result_bytes`` + 1; None if there is no such file."""
+    warnings: tuple[str, ...] = ()
+    """What was wrong with the artifacts that the work announced."""
+
+
+class Executor(Protocol):
+    """Performs one kind of action. One instance serves all threads of a process."""
+
+    action: str
+    """The ``type`` of the actions it performs."""
+    queue: str
+    """The kind of worker it wants: "commands", "models" or "control"."""
+
+    def perform(self, assignment: Assignment, lifeline: Lifeline) -> Performance:
+        """Do the work and say what happened; what goes wrong with the work is a value, not an error.
+
+        Must end soon after ``lifeline`` is stopped.
+        """
+
+    def close(self) -> None:
+        """Let go of what is kept between attempts."""
+
+
+_registry_lock = threading.RLock()
+_executors: dict[str, Executor] = {}
+
+
+def executor_for(action: str) -> Executor:
+    """Return this process's executor for ``action``, loading it on the first call.
+
+    Raises ConfigurationError if there is none, if two packages offer one, or if a package's executor is broken.
+    """
+    with _registry_lock:
+        if action not in _executors:
+            _executors[action] = _load(action)
+        return _executors[action]
+
+
+def known_actions() -> tuple[str, ...]:
+    """The actions that this installation has executors for, sorted; nothing is loaded."""
+    return tuple(sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
+
+
+def close_executors() -> None:
+    """Close every executor that was loaded; the next call of ``executor_for`` loads afresh."""
+    with _registry_lock:
+        loaded = list(_executors.values())
+        _executors.clear()
+    for executor in loaded:
+        executor.close()
+
+
+def _load(action: str) -> Executor:
+    if action in _BUILT_IN:
+        module, _, name = _BUILT_IN[action].partition(":")
+        return cast("Executor", getattr(import_module(module), name)())
+    points = tuple(entry_points(group=ENTRY_POINT_GROUP, name=action))
+    offers = {point.value: point for point in points}
+    if not offers:
+        known = ", ".join(known_actions())
+        raise ConfigurationError(
+            f"This worker has no executor for the action {action!r} (it has: {known}). Install the package that "
+            f"offers it as an entry point of the group {ENTRY_POINT_GROUP!r}.",
+            action=action,
+        )
+    if len(offers) > 1:
+        raise ConfigurationError(
+            f"More than one package offers an executor for the action {action!r}: {', '.join(sorted(offers))}. "
+            "Uninstall all but one.",
+            action=action,
+        )
+    return _load_entry_point(action, points[0])
+
+
+def _load_entry_point(action: str, point: EntryPoint) -> Executor:
+    origin = (
+        f"The executor for {action!r} ({point.value}, from {point.dist.name if point.dist else 'an unknown package'})"
+    )
+    try:
+        executor = point.load()()
+    except Exception as error:  # another package's code may raise anything; the operator must learn whose it is
+        raise ConfigurationError(f"{origin} cannot be loaded: {error}", action=action) from error
+    lacking = [name for name in ("action", "queue", "perform", "close") if not hasattr(executor, name)]
+    if lacking:
+        raise ConfigurationError(f"{origin} is not an executor: it lacks {', '.join(lacking)}", action=action)
+    return cast("Executor", executor)
