@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from agentflow.domain.wording import shorten
+
 MAX_SECONDS = 3650 * 86_400
 """Ten years: longer than any plan means, short enough for every timestamp."""
 
@@ -59,8 +61,3 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
-
-
-def shorten(text: str, limit: int = 60) -> str:
-    """Return ``text`` cut to ``limit`` characters, so that a message quotes a value and does not repeat it."""
-    return text if len(text) <= limit else text[: limit - 3] + "..."
