@@ -1,0 +1,92 @@
+"""What the steps of a plan mean to each other: ids, the order rule, needs, cycles, and what this version can perform.
+
+Owns the faults that no single step shows. References inside texts are reference_check's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from agentflow.domain.document import NOT_AVAILABLE
+from agentflow.domain.fault import Fault
+from agentflow.domain.graph import find_cycles
+from agentflow.domain.ids import StepKey
+from agentflow.domain.plan import Plan
+from agentflow.domain.step_document import StepDraft
+from agentflow.domain.wording import did_you_mean, listing, shorten
+
+
+def check_available(plan: Plan, available_actions: Collection[str]) -> tuple[Fault, ...]:
+    """Return a fault for each step of ``plan`` whose action is not among ``available_actions``."""
+    return tuple(
+        Fault(
+            NOT_AVAILABLE,
+            f"the action {step.action.type} is not available here; available: {listing(sorted(available_actions))}",
+            ("steps", position, step.action.type),
+            step.id,
+        )
+        for position, step in enumerate(plan.steps)
+        if step.action.type not in available_actions
+    )
+
+
+def check_order(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...]]:
+    """Check ids, needs and order; return the resolved needs by id, without what could not be resolved.
+
+    A step without needs follows the step above it as long as no step writes needs. Once one does, all but the first
+    must.
+    """
+    known = _check_ids(drafts)
+    is_written = any(draft.needs is not None for draft in drafts)
+    resolved: dict[StepKey, tuple[StepKey, ...]] = {}
+    above: StepKey | None = None
+    for position, draft in enumerate(drafts):
+        needs = _written_needs(draft, known)
+        if draft.needs is None and position > 0:
+            if is_written:
+                draft.value.fault(
+                    "missing_needs",
+                    "the step writes no needs, but others do: once one step does, "
+                    "every step but the first must; needs: [] waits for none",
+                )
+            needs = (above,) if above is not None else ()
+        if draft.key is not None:
+            resolved.setdefault(draft.key, needs)
+            above = draft.key
+    _check_cycles(drafts, resolved)
+    return resolved
+
+
+def _check_ids(drafts: Sequence[StepDraft]) -> dict[StepKey, int]:
+    """Return the position of each id; report those that stand twice."""
+    known: dict[StepKey, int] = {}
+    for position, draft in enumerate(drafts):
+        if draft.key is None:
+            continue
+        if draft.key in known:
+            draft.value.child("id").fault(
+                "duplicate_id", f"the id {shorten(draft.key)!r} stands twice: step {known[draft.key] + 1} has it too"
+            )
+        known.setdefault(draft.key, position)
+    return known
+
+
+def _written_needs(draft: StepDraft, known: Collection[StepKey]) -> tuple[StepKey, ...]:
+    needs = []
+    for key, value in draft.needs or ():
+        if key == draft.key:
+            value.fault("self_need", f"the step needs itself: remove {shorten(key)!r} from its needs")
+        elif key not in known:
+            value.fault("unknown_need", f"needs names an unknown step {shorten(key)!r}: {did_you_mean(key, known)}")
+        else:
+            needs.append(key)
+    return tuple(needs)
+
+
+def _check_cycles(drafts: Sequence[StepDraft], resolved: dict[StepKey, tuple[StepKey, ...]]) -> None:
+    by_key = {draft.key: draft for draft in reversed(drafts)}
+    for cycle in find_cycles(resolved):
+        needs = [f"{key} needs {need}" for key, need in zip(cycle, (*cycle[1:], cycle[0]), strict=True)]
+        draft = by_key[cycle[0]]
+        place = draft.value.child("needs") if draft.needs is not None else draft.value
+        place.fault("cycle", f"the steps wait for each other: {listing(needs)}; remove one of these needs")

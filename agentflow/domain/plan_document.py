@@ -1,0 +1,156 @@
+"""From the document that an author wrote to a Plan, or to every fault of it at once.
+
+Owns the top of the document and the order of reading: single values, then steps, then what they mean to each other.
+Takes content (prompts, system texts, stdin) out of the plan. Reads no file: engine/load_plan does, and it knows lines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentflow.domain.action_document import ENV_NAME
+from agentflow.domain.document import Form, Path, Value
+from agentflow.domain.fault import Fault
+from agentflow.domain.ids import StepKey
+from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, Plan, PlanFile, VarSpec
+from agentflow.domain.plan_check import check_order
+from agentflow.domain.reference_check import Declared, check_references
+from agentflow.domain.retry_document import read_retry
+from agentflow.domain.step_document import Defaults, StepDraft, read_step
+from agentflow.domain.variable import read_vars
+from agentflow.domain.wording import shorten
+
+AVAILABLE_ACTIONS = ("noop", "subprocess")
+"""The actions that this version performs; executors of third parties add theirs at submit."""
+_PLAN = Form(
+    known=("agentflow", "name", "project", "files", "vars", "secrets", "defaults", "steps"),
+    required=("agentflow", "name", "steps"),
+    later=("budget", "directive", "rate_limit", "concurrency"),
+)
+_DEFAULTS = Form(known=("timeout", "retry"), later=("rate_limit", "concurrency", "budget"))
+
+
+@dataclass(frozen=True)
+class PlanReading:
+    """What came out of a document: the plan (None when there are faults), its content by SHA-256, and the faults.
+
+    ``file_patterns`` are the globs of ``files``, with the path of each; the plan's own ``files`` are those handed in.
+    """
+
+    plan: Plan | None
+    content: dict[str, bytes] = field(default_factory=dict)
+    faults: tuple[Fault, ...] = ()
+    file_patterns: tuple[tuple[str, Path], ...] = ()
+
+
+def read_plan(
+    data: Any,
+    *,
+    files: Sequence[PlanFile] = (),
+    available_actions: Collection[str] = AVAILABLE_ACTIONS,
+    written: Callable[[Path], str | None] | None = None,
+) -> PlanReading:
+    """Read a plan document, as YAML or JSON gives it, and find all of its faults.
+
+    ``files`` are the captured files that the plan shall name; ``written`` gives a scalar's own spelling by path.
+    """
+    faults: list[Fault] = []
+    root = Value(data, (), faults, None, written or (lambda _path: None))
+    fields = root.fields(_PLAN)
+    if fields is None:
+        return PlanReading(None, faults=tuple(faults))
+    header, patterns = _read_header(fields)
+    variables = read_vars(fields["vars"]) if "vars" in fields else {}
+    secrets = _read_secrets(fields["secrets"]) if "secrets" in fields else ()
+    defaults = _read_defaults(fields["defaults"]) if "defaults" in fields else Defaults()
+    drafts = _read_steps(fields["steps"], defaults, available_actions) if "steps" in fields else []
+    needs = check_order(drafts)
+    check_references(drafts, _declared(variables, secrets, needs, drafts))
+    content = {digest: data for draft in drafts for digest, data in draft.content.items()}
+    if faults:
+        return PlanReading(None, content, _in_order(faults), patterns)
+    steps = tuple(draft.step(needs[draft.key]) for draft in drafts if draft.key is not None)
+    plan = Plan.model_validate(header | {"files": tuple(files), "vars": variables, "secrets": secrets, "steps": steps})
+    return PlanReading(plan, content, (), patterns)
+
+
+def _read_header(fields: dict[str, Value]) -> tuple[dict[str, object], tuple[tuple[str, Path], ...]]:
+    if "agentflow" in fields and (version := fields["agentflow"].integer()) not in (None, 1):
+        fields["agentflow"].fault("bad_format", f"the format version {version} is unknown: write agentflow: 1")
+    header: dict[str, object] = {}
+    for key in ("name", "project"):
+        if key in fields and (text := fields[key].text()) is not None:
+            header[key] = text
+            if not re.match(NAME_PATTERN, text):
+                fields[key].fault(
+                    "bad_id",
+                    f"{key} cannot be {shorten(text)!r}: start with a letter, a digit or _, "
+                    "then also . and -, at most 100 characters",
+                )
+    patterns = []
+    for item in (fields["files"].items() or ()) if "files" in fields else ():
+        if (pattern := item.text()) is not None:
+            patterns.append((pattern, item.path))
+    return header, tuple(patterns)
+
+
+def _read_secrets(value: Value) -> tuple[str, ...] | None:
+    items = value.items()
+    if items is None:
+        return None
+    names: list[str] = []
+    for item in items:
+        name = item.text()
+        if name is None:
+            continue
+        if not ENV_NAME.fullmatch(name):
+            item.fault("bad_id", f"{shorten(name)!r} is no name of a secret: use letters, digits and _")
+        elif name in names:
+            item.fault("duplicate_id", f"the secret {name} stands twice")
+        names.append(name)
+    return tuple(names)
+
+
+def _read_defaults(value: Value) -> Defaults:
+    fields = value.fields(_DEFAULTS) or {}
+    seconds = fields["timeout"].seconds() if "timeout" in fields else None
+    retry = read_retry(fields["retry"]) if "retry" in fields else None
+    return Defaults(retry=retry) if seconds is None else Defaults(seconds, retry)
+
+
+def _read_steps(value: Value, defaults: Defaults, available_actions: Collection[str]) -> list[StepDraft]:
+    items = value.items()
+    if items is None:
+        return []
+    if not items:
+        value.fault("bad_value", "steps is empty: a plan has at least one step")
+    if len(items) > MAX_STEPS:
+        value.fault("too_many_steps", f"the plan has {len(items)} steps; {MAX_STEPS} is the most: split it")
+        return []
+    return [read_step(item, defaults, available_actions) for item in items]
+
+
+def _declared(
+    variables: dict[str, VarSpec] | None,
+    secrets: tuple[str, ...] | None,
+    needs: dict[StepKey, tuple[StepKey, ...]],
+    drafts: Sequence[StepDraft],
+) -> Declared:
+    actions = {draft.key: draft.action_name for draft in drafts if draft.key is not None}
+    return Declared(variables, secrets, needs, actions)
+
+
+def _in_order(faults: list[Fault]) -> tuple[Fault, ...]:
+    """Put the faults in the order of the document as far as paths tell: first the top, then step by step."""
+
+    def position(fault: Fault) -> tuple[int, int]:
+        match fault.path:
+            case ("steps", int(index), *_):
+                return 1, index
+            case _:
+                return 0, 0
+
+    return tuple(sorted(faults, key=position))

@@ -1,0 +1,216 @@
+"""The written form of a step.
+
+Owns reading one step into a draft: a draft keeps what could be read although something else is wrong, so that one
+reading finds every fault. What steps mean to each other is plan_check's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from agentflow.domain.action_document import (
+    FIELD_HOMES,
+    LATER_ACTIONS,
+    READERS,
+    STEP_FIELDS,
+    ActionReading,
+    Place,
+    Template,
+    relative_path,
+)
+from agentflow.domain.document import NOT_AVAILABLE, Form, Value
+from agentflow.domain.error import TemplateError
+from agentflow.domain.expression import bare_expression
+from agentflow.domain.ids import StepKey
+from agentflow.domain.plan import DEFAULT_TIMEOUT_SECONDS, ID_PATTERN, Step, StepInput
+from agentflow.domain.reference import ROOTS
+from agentflow.domain.retry_document import read_retry
+from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
+from agentflow.domain.wording import listing, nearest, shorten
+
+LATER_STEP_FIELDS = ("rate_limit", "concurrency", "budget", "switch", "foreach", "wave")
+"""Fields of the format that this version does not have."""
+WHEN_WORDS = ("succeeded", "failed", "always")
+_STEP = Form(
+    known=(*STEP_FIELDS, *READERS),
+    required=("id",),
+    later=(*LATER_STEP_FIELDS, *LATER_ACTIONS),
+    may_be_empty=("noop",),
+    elsewhere={key: f"the action: write it inside {home}" for key, home in FIELD_HOMES.items()},
+)
+_INPUT = Form(known=("step", "artifact", "as"), required=("step", "artifact"))
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What ``defaults`` of the plan say for steps that write nothing."""
+
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    retry: RetryPolicy | None = None
+
+
+@dataclass(slots=True)
+class StepDraft:
+    """A step as far as it could be read. ``needs`` is None when none are written."""
+
+    value: Value
+    key: StepKey | None = None
+    action_name: str | None = None
+    needs: list[tuple[StepKey, Value]] | None = None
+    inputs: list[tuple[StepInput, Value]] = field(default_factory=list)
+    templates: list[Template] = field(default_factory=list)
+    content: dict[str, bytes] = field(default_factory=dict)
+    read: dict[str, object] = field(default_factory=dict)
+    """Further fields of Step by name."""
+
+    def step(self, needs: tuple[StepKey, ...]) -> Step:
+        """Return the finished step; only for a draft without faults."""
+        inputs = tuple(one for one, _ in self.inputs)
+        return Step.model_validate({"id": self.key, "needs": needs, "inputs": inputs, **self.read})
+
+
+def read_step(value: Value, defaults: Defaults, available_actions: Collection[str]) -> StepDraft:
+    """Return the draft of the step at ``value``; what is wrong goes into its faults."""
+    key = value.value.get("id") if isinstance(value.value, Mapping) else None
+    value = value.of_step(key if isinstance(key, str) else None)
+    draft = StepDraft(value)
+    fields = value.fields(_STEP)
+    if fields is None:
+        return draft
+    if "id" in fields:
+        draft.key = _read_id(fields["id"])
+    _read_action(draft, fields, available_actions)
+    if "needs" in fields:
+        draft.needs = _read_needs(fields["needs"])
+    for item in (fields["inputs"].items() or ()) if "inputs" in fields else ():
+        if (one := _read_input(item)) is not None:
+            draft.inputs.append((one, item))
+    _read_when(draft, fields.get("when"))
+    _read_choices(draft, fields)
+    _read_limits(draft, fields, defaults)
+    return draft
+
+
+def _read_id(value: Value) -> StepKey | None:
+    text = value.text()
+    if text is None:
+        return None
+    if not re.match(ID_PATTERN, text, re.ASCII):
+        value.fault(
+            "bad_id",
+            f"{shorten(text)!r} is no id: start with a letter or _, then letters, digits, _ and -, "
+            "at most 64 characters",
+        )
+    return StepKey(text)
+
+
+def _read_action(draft: StepDraft, fields: dict[str, Value], available_actions: Collection[str]) -> None:
+    written = list(draft.value.value)
+    names = [key for key in written if key in READERS or key in LATER_ACTIONS]
+    if len(names) > 1:
+        draft.value.fault(
+            "several_actions", f"a step has exactly one action, this has {listing(names)}: make it {len(names)} steps"
+        )
+    if not names:
+        _report_no_action(draft.value, written, available_actions)
+    for name in names:
+        if name not in fields:
+            continue
+        draft.action_name = name
+        reading = ActionReading()
+        READERS[name](fields[name], reading)
+        draft.read["action"] = reading.action
+        draft.templates += reading.templates
+        draft.content |= reading.content
+        if name not in available_actions:
+            fields[name].fault(
+                NOT_AVAILABLE,
+                f"the action {name} is not available in this version; available: {listing(sorted(available_actions))}",
+            )
+
+
+def _report_no_action(value: Value, written: list[object], available_actions: Collection[str]) -> None:
+    unknown = [key for key in written if isinstance(key, str) and key not in _STEP.known and key not in _STEP.later]
+    if any(nearest(key, READERS) for key in unknown):
+        # The unknown field was already reported with the action that it was meant to be.
+        return
+    value.fault("no_action", f"the step has no action: write one of {listing(sorted(available_actions))}")
+
+
+def _read_needs(value: Value) -> list[tuple[StepKey, Value]]:
+    needs: list[tuple[StepKey, Value]] = []
+    for item in value.items() or ():
+        key = item.text()
+        if key is None:
+            continue
+        if any(key == other for other, _ in needs):
+            item.fault("bad_value", f"needs names {shorten(key)!r} twice")
+            continue
+        needs.append((StepKey(key), item))
+    return needs
+
+
+def _read_input(value: Value) -> StepInput | None:
+    if isinstance(value.value, str):
+        step, _, artifact = value.value.partition("/")
+        if not step or not artifact:
+            value.fault(
+                "bad_value", f"an input is STEP/ARTIFACT, such as collect/summary.json, not {shorten(value.value)!r}"
+            )
+            return None
+        path = relative_path(value, artifact)
+        return None if path is None else StepInput(step=StepKey(step), artifact=path, path=path)
+    fields = value.fields(_INPUT) or {}
+    step_text = fields["step"].text() if "step" in fields else None
+    artifact_path = relative_path(fields["artifact"], fields["artifact"].text()) if "artifact" in fields else None
+    path = relative_path(fields["as"], fields["as"].text()) if "as" in fields else artifact_path
+    if step_text is None or artifact_path is None or path is None:
+        return None
+    return StepInput(step=StepKey(step_text), artifact=artifact_path, path=path)
+
+
+def _read_when(draft: StepDraft, value: Value | None) -> None:
+    if value is None:
+        return
+    text = value.text()
+    if text is None or text in WHEN_WORDS:
+        draft.read["when"] = text
+        return
+    if text.isidentifier() and text not in ROOTS:
+        near = nearest(text, WHEN_WORDS)
+        hint = f"did you mean {near!r}?" if near else f"write {listing(WHEN_WORDS)} or an expression"
+        value.fault("bad_value", f"when cannot be {shorten(text)!r}: {hint}")
+        return
+    try:
+        draft.read["when"] = bare_expression(text)
+        draft.templates.append(Template(Place.WHEN, bare_expression(text), value))
+    except TemplateError as error:
+        value.fault("template_syntax", f"when: {error}")
+
+
+def _read_choices(draft: StepDraft, fields: dict[str, Value]) -> None:
+    for key, options in (
+        ("outputs", ("none", "stdout_json")),
+        ("on_failure", ("stop", "continue")),
+        ("on_lost", ("rerun", "hold")),
+    ):
+        if key in fields and (choice := fields[key].choice(options)) is not None:
+            draft.read[key] = choice
+
+
+def _read_limits(draft: StepDraft, fields: dict[str, Value], defaults: Defaults) -> None:
+    draft.read["timeout_seconds"] = fields["timeout"].seconds() if "timeout" in fields else defaults.timeout_seconds
+    policy = read_retry(fields["retry"]) if "retry" in fields else defaults.retry
+    if draft.read.get("on_lost") == "hold" and (
+        policy is None or (policy.max_attempts > 1 and not policy.on_exit_codes)
+    ):
+        if policy is not None and "retry" in fields:
+            fields["retry"].fault(
+                "hold_and_retry",
+                "on_lost: hold implies one attempt unless on_exit_codes are "
+                "written: set max_attempts: 1, or name the exit codes that are safe to retry",
+            )
+        policy = (policy or DEFAULT_RETRY).model_copy(update={"max_attempts": 1})
+    draft.read["retry"] = policy or DEFAULT_RETRY
