@@ -46,7 +46,11 @@ class VarSpec(BaseModel):
 
 
 class StepInput(BaseModel):
-    """An artifact of an earlier step, laid into the work directory at ``path`` (relative, POSIX)."""
+    """Artifacts of an earlier step, laid into the work directory.
+
+    ``artifact`` is a name or a glob of names; ``path`` (relative, POSIX) is where the one artifact goes, or the folder
+    for those that a glob matches.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -5,7 +5,7 @@ Owns the faults that no single step shows. References inside texts are reference
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from agentflow.domain.document import NOT_AVAILABLE
 from agentflow.domain.fault import Fault
@@ -43,7 +43,7 @@ def check_order(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...
     for position, draft in enumerate(drafts):
         needs = _written_needs(draft, known)
         if draft.needs is None and position > 0:
-            if is_written:
+            if is_written and isinstance(draft.value.value, Mapping):
                 draft.value.fault(
                     "missing_needs",
                     "the step writes no needs, but others do: once one step does, "

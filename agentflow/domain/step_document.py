@@ -133,8 +133,8 @@ def _read_action(draft: StepDraft, fields: dict[str, Value], available_actions: 
 
 def _report_no_action(value: Value, written: list[object], available_actions: Collection[str]) -> None:
     unknown = [key for key in written if isinstance(key, str) and key not in _STEP.known and key not in _STEP.later]
-    if any(nearest(key, READERS) for key in unknown):
-        # The unknown field was already reported with the action that it was meant to be.
+    if any(key in FIELD_HOMES or nearest(key, READERS) for key in unknown):
+        # Already reported, with the action that it was meant to be or that it belongs to.
         return
     value.fault("no_action", f"the step has no action: write one of {listing(sorted(available_actions))}")
 
@@ -161,14 +161,21 @@ def _read_input(value: Value) -> StepInput | None:
             )
             return None
         path = relative_path(value, artifact)
-        return None if path is None else StepInput(step=StepKey(step), artifact=path, path=path)
+        return None if path is None else StepInput(step=StepKey(step), artifact=path, path=_own_place(path))
     fields = value.fields(_INPUT) or {}
     step_text = fields["step"].text() if "step" in fields else None
     artifact_path = relative_path(fields["artifact"], fields["artifact"].text()) if "artifact" in fields else None
-    path = relative_path(fields["as"], fields["as"].text()) if "as" in fields else artifact_path
-    if step_text is None or artifact_path is None or path is None:
+    if step_text is None or artifact_path is None:
+        return None
+    path = relative_path(fields["as"], fields["as"].text()) if "as" in fields else _own_place(artifact_path)
+    if path is None:
         return None
     return StepInput(step=StepKey(step_text), artifact=artifact_path, path=path)
+
+
+def _own_place(artifact: str) -> str:
+    """Where an artifact goes that is given no place: under its own name; what a glob matches, into the folder."""
+    return "." if any(character in artifact for character in "*?[") else artifact
 
 
 def _read_when(draft: StepDraft, value: Value | None) -> None:

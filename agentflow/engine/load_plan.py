@@ -1,0 +1,142 @@
+"""Load a plan from a file, with the files beside it.
+
+Owns the way from a path to a LoadedPlan, or to every fault with its line: read, parse, judge, capture. What a document
+means is domain/plan_document's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from agentflow.domain.error import NotFound, PlanRejected, UsageError
+from agentflow.domain.fault import Fault
+from agentflow.domain.plan import Plan
+from agentflow.domain.plan_document import AVAILABLE_ACTIONS, PlanReading, read_plan
+from agentflow.domain.source_map import SourceDocument
+from agentflow.engine.capture_files import MAX_FILE_BYTES, Capture, capture_files
+from agentflow.engine.parse_json import parse_json
+from agentflow.engine.parse_yaml import parse_yaml
+
+MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class LoadedPlan:
+    """A plan with all that it needs from its author's machine.
+
+    ``content`` holds prompts, system texts and stdin by SHA-256; ``files`` the captured files by their path in the
+    plan; ``source`` names the document for people.
+    """
+
+    plan: Plan
+    content: Mapping[str, bytes]
+    files: Mapping[str, Path]
+    source: str
+
+
+def load_plan(
+    path: str | Path,
+    *,
+    available_actions: Collection[str] = AVAILABLE_ACTIONS,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> LoadedPlan:
+    """Return the plan in the YAML or JSON file ``path``.
+
+    Raises PlanRejected with every fault, NotFound when there is no such file and UsageError when it cannot be read.
+    """
+    loaded, faults = examine_plan(path, available_actions=available_actions, max_file_bytes=max_file_bytes)
+    if loaded is None:
+        raise PlanRejected(faults)
+    return loaded
+
+
+def examine_plan(
+    path: str | Path,
+    *,
+    available_actions: Collection[str] = AVAILABLE_ACTIONS,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
+    """Return the plan at ``path``, or None and its faults in the order of the file. Raises as load_plan does."""
+    file = Path(path)
+    text, faults = _decode(_read(file), str(path))
+    if text is None:
+        return None, faults
+    document = parse_json(text, str(path)) if _is_json(file, text) else parse_yaml(text, str(path))
+    if document.marks is None:
+        return None, document.faults
+    marks = document.marks
+    reading = read_plan(document.data, available_actions=available_actions, written=marks.spelling)
+    capture = capture_files(file.parent, reading.file_patterns, document=file, max_file_bytes=max_file_bytes)
+    found = [*document.faults, *(_placed(fault, document, str(path)) for fault in (*reading.faults, *capture.faults))]
+    return _finish(reading, capture, str(path), found)
+
+
+def load_data(
+    data: Any,
+    folder: str | Path,
+    *,
+    source: str = "plan",
+    available_actions: Collection[str] = AVAILABLE_ACTIONS,
+    max_file_bytes: int = MAX_FILE_BYTES,
+) -> LoadedPlan:
+    """Return the plan of a document that was built in Python, with the files of ``folder``. Raises PlanRejected."""
+    reading = read_plan(data, available_actions=available_actions)
+    capture = capture_files(Path(folder), reading.file_patterns, max_file_bytes=max_file_bytes)
+    loaded, faults = _finish(reading, capture, source, [*reading.faults, *capture.faults])
+    if loaded is None:
+        raise PlanRejected(faults)
+    return loaded
+
+
+def _finish(
+    reading: PlanReading, capture: Capture, source: str, faults: list[Fault]
+) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
+    if reading.plan is None or faults:
+        return None, tuple(sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0)))
+    # A copy and no update in place: the fingerprint covers the files.
+    plan = Plan.model_validate(dict(reading.plan) | {"files": capture.plan_files()})
+    return LoadedPlan(plan, reading.content, capture.paths, source), ()
+
+
+def _read(file: Path) -> bytes:
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(MAX_DOCUMENT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no plan file {str(file)!r} (looked in {Path.cwd()}).", path=str(file)) from error
+    except IsADirectoryError as error:
+        raise UsageError(f"{str(file)!r} is a folder: name the plan file in it.", path=str(file)) from error
+    except OSError as error:
+        raise UsageError(f"The plan file {str(file)!r} cannot be read: {error.strerror}.", path=str(file)) from error
+    if len(data) > MAX_DOCUMENT_BYTES:
+        raise UsageError(f"The plan file {str(file)!r} is larger than {MAX_DOCUMENT_BYTES} bytes.", path=str(file))
+    return data
+
+
+def _decode(data: bytes, file: str) -> tuple[str | None, tuple[Fault, ...]]:
+    try:
+        return data.decode("utf-8-sig"), ()
+    except UnicodeDecodeError as error:
+        before = data[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        return None, (Fault("bad_encoding", "the file is not UTF-8 from here on", file=file, line=line, column=column),)
+
+
+def _is_json(file: Path, text: str) -> bool:
+    match file.suffix.lower():
+        case ".json":
+            return True
+        case ".yaml" | ".yml":
+            return False
+        case _:
+            return text.lstrip().startswith("{")
+
+
+def _placed(fault: Fault, document: SourceDocument, file: str) -> Fault:
+    if document.marks is None:
+        return replace(fault, file=file)
+    mark = document.marks.nearest(fault.path)
+    return replace(fault, file=file, line=mark.line, column=mark.column)
