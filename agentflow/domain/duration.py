@@ -15,6 +15,8 @@ MAX_SECONDS = 3650 * 86_400
 
 _MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[dhms])", re.ASCII)
+PATTERN = r"^(?=[0-9])" + "".join(rf"([0-9]+(\.[0-9]+)?{unit})?" for unit in _MILLISECONDS) + "$"
+"""The form as a regular expression, for a JSON Schema."""
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?", re.ASCII)
 _FORM = "write a number with a unit (ms, s, m, h, d), such as 700ms, 60s, 5m or 1h30m"
 
@@ -28,6 +30,8 @@ def parse_duration(text: str) -> float:
         raise ValueError(
             f"{shorten(text)} has no unit: write {shorten(text.lstrip('+'))}s for seconds, or use ms, m, h, d"
         )
+    if len(text) > 100:
+        raise ValueError(f"{shorten(text)!r} is no duration: {_FORM}")
     milliseconds = _milliseconds(text)
     if milliseconds > MAX_SECONDS * 1000:
         raise ValueError(f"{shorten(text)!r} is longer than {MAX_SECONDS // 86_400} days")
