@@ -7,11 +7,12 @@ several hosts, a shared one.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 from uuid import UUID, uuid4
 
 from agentflow.content.store import Address
@@ -61,22 +62,21 @@ class SharedDirectory:
         with self._replacing(address) as file, source.open("rb") as original:
             shutil.copyfileobj(original, file, 1 << 20)
 
-    def stage(self, address: Address) -> Path:
-        """Return the final path itself: readers on other hosts see the content grow."""
+    def adopt(self, address: Address, source: Path) -> None:
+        """Move ``source`` in; across file systems it is copied first."""
         path = self._path(address)
         self._make_parents(path)
-        return path
-
-    def publish(self, address: Address, staged: Path) -> None:
-        """Keep what was staged; a file written elsewhere is moved in."""
-        path = self._path(address)
-        if staged == path:
+        try:
+            source.rename(path)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise ContentError(f"The content store cannot be written: {error}") from error
+            self.put_file(address, source)
+            source.unlink()
             return
-        self._make_parents(path)
-        shutil.move(staged, path)
         path.chmod(0o600)
 
-    def open(self, address: Address) -> IO[bytes]:
+    def open(self, address: Address) -> BinaryIO:
         """Open content for reading."""
         return self.local_path(address).open("rb")
 

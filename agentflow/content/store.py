@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import BinaryIO, Protocol
 from uuid import UUID
 
 from agentflow.domain.error import ContentError
@@ -44,13 +44,10 @@ class ContentStore(Protocol):
     def put_file(self, address: Address, source: Path) -> None:
         """Keep a copy of the file ``source``."""
 
-    def stage(self, address: Address) -> Path:
-        """A local path to write to; what is written may be read as it grows, and is kept from ``publish`` on."""
+    def adopt(self, address: Address, source: Path) -> None:
+        """Keep the local file ``source`` and take it away from where it was."""
 
-    def publish(self, address: Address, staged: Path) -> None:
-        """Keep what was written to a staged path."""
-
-    def open(self, address: Address) -> IO[bytes]:
+    def open(self, address: Address) -> BinaryIO:
         """Open content for reading; ContentError when there is none."""
 
     def local_path(self, address: Address) -> Path:

@@ -23,6 +23,7 @@ class ReasonCode(StrEnum):
     POISONED = "poisoned"
     CANCELLED = "cancelled"
     DRAINED = "drained"
+    SERVERS_AWAY = "servers_away"
     TEMPLATE = "template"
     CONTENT = "content"
     SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a reason, not a secret
@@ -47,6 +48,7 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.POISONED: "lost its worker {lost} times and is not tried again",
     ReasonCode.CANCELLED: "cancelled by {actor}",
     ReasonCode.DRAINED: "was given back by a stopping worker",
+    ReasonCode.SERVERS_AWAY: "was given back because its worker could not reach Postgres",
     ReasonCode.TEMPLATE: "has a template that cannot be rendered: {problem}",
     ReasonCode.CONTENT: "lacks content: {problem}",
     ReasonCode.SECRET_MISSING: "lacks the secret {name} in its worker's environment",

@@ -147,3 +147,8 @@ def insert_artifacts(
     records = [{slot: getattr(artifact, slot) for slot in Artifact.__slots__} for artifact in artifacts]
     parameters = {"run_id": run_id, "step_id": step_id, "attempt_id": attempt_id, "artifacts": to_json(records)}
     tx.execute(statement("insert_artifacts"), parameters)
+
+
+def read_worker(tx: Connection, attempt_id: AttemptId) -> str:
+    """Read which worker has, or had, an attempt."""
+    return str(tx.execute(statement("read_worker"), {"attempt_id": attempt_id}).scalar_one())

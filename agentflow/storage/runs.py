@@ -21,6 +21,7 @@ class LockedRun:
 
     run_id: RunId
     state: RunState
+    reason: Reason | None
     round: int
     open_sinks: int
     event_sequence: int
@@ -91,7 +92,14 @@ def lock(tx: Connection, run_id: RunId, *, is_shared: bool = False) -> LockedRun
     if row is None:
         return None
     return LockedRun(
-        run_id, RunState(row.state), row.round, row.open_sinks, row.event_sequence, _bytes(row.event_head), row.at
+        run_id=run_id,
+        state=RunState(row.state),
+        reason=Reason.from_json(row.reason) if row.reason else None,
+        round=row.round,
+        open_sinks=row.open_sinks,
+        event_sequence=row.event_sequence,
+        event_head=_bytes(row.event_head),
+        at=row.at,
     )
 
 
@@ -117,3 +125,24 @@ def close_sinks(tx: Connection, run: LockedRun, count: int) -> int:
 
 def _bytes(value: Any) -> bytes | None:
     return None if value is None else bytes(value)
+
+
+def read_vars(tx: Connection, run_id: RunId) -> dict[str, Any]:
+    """Read the values of a run's vars."""
+    return dict(tx.execute(statement("read_run_vars"), {"run_id": run_id}).scalar_one())
+
+
+def read_plan_fingerprint(tx: Connection, run_id: RunId) -> str:
+    """Read which plan a run executes."""
+    return str(tx.execute(statement("read_plan_fingerprint"), {"run_id": run_id}).scalar_one())
+
+
+def reopen(tx: Connection, run: LockedRun, open_sinks: int) -> None:
+    """Set a locked run going again; its sinks are counted anew."""
+    parameters = {"run_id": run.run_id, "old_state": run.state, "open_sinks": open_sinks}
+    tx.execute(statement("reopen_run"), parameters)
+
+
+def find_over(tx: Connection, limit: int) -> list[RunId]:
+    """Find runs that have not ended although nothing of them is open any more."""
+    return [RunId(row) for row in tx.execute(statement("find_over_runs"), {"limit": limit}).scalars()]

@@ -35,6 +35,7 @@ class NewStep:
 class ClaimedStep:
     """What a claim got: which step, which try, and what the plan and the run say about it."""
 
+    old_state: str
     key: StepKey
     number: int
     failures: int
@@ -229,3 +230,75 @@ def read_heads(tx: Connection, run_id: RunId) -> dict[StepId, tuple[int, bytes]]
     """Read the audit heads of a run's steps (only of steps that have events)."""
     rows = tx.execute(statement("read_step_heads"), {"run_id": run_id})
     return {StepId(UUID(str(row.id))): (row.event_sequence, bytes(row.event_head)) for row in rows}
+
+
+def count_by_state(tx: Connection, run_id: RunId) -> tuple[dict[StepState, int], int]:
+    """Count a run's steps by state; also those that were skipped because their condition could not be evaluated."""
+    rows = tx.execute(statement("count_steps"), {"run_id": run_id}).all()
+    counts = {StepState(row.state): row.steps for row in rows}
+    return counts, sum(row.broken_conditions for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class StepFacts:
+    """What templates and conditions may know of a step: its row, its last attempt and the names of its artifacts."""
+
+    key: StepKey
+    state: StepState
+    exit_code: int | None
+    result: Any
+    attempt: int
+    artifacts: tuple[str, ...]
+
+
+def read_facts(tx: Connection, run_id: RunId, keys: Iterable[StepKey]) -> dict[StepKey, StepFacts]:
+    """Read the facts of some steps of a run."""
+    wanted = list(keys)
+    if not wanted:
+        return {}
+    rows = tx.execute(statement("read_step_facts"), {"run_id": run_id, "keys": wanted}).all()
+    return {
+        StepKey(row.key): StepFacts(
+            StepKey(row.key), StepState(row.state), row.exit_code, row.result, row.attempts, tuple(row.artifacts)
+        )
+        for row in rows
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class LockedStep:
+    """A step as seen under its lock."""
+
+    id: StepId
+    key: StepKey
+    state: StepState
+    is_sink: bool
+    event_sequence: int
+    event_head: bytes | None
+
+
+def lock(tx: Connection, step_id: StepId) -> LockedStep | None:
+    """Lock a step whose run the caller holds; None for an unknown one."""
+    row = tx.execute(statement("lock_step"), {"step_id": step_id}).one_or_none()
+    if row is None:
+        return None
+    head = None if row.event_head is None else bytes(row.event_head)
+    return LockedStep(step_id, StepKey(row.key), StepState(row.state), row.is_sink, row.event_sequence, head)
+
+
+def find_run_of(tx: Connection, step_id: StepId) -> RunId | None:
+    """Return the run that a step belongs to."""
+    run_id = tx.execute(statement("find_run_of_step"), {"step_id": step_id}).scalar_one_or_none()
+    return RunId(run_id) if run_id else None
+
+
+def read_states(tx: Connection, run_id: RunId) -> dict[StepKey, StepState]:
+    """Read the states of all steps of a run."""
+    rows = tx.execute(statement("read_step_states"), {"run_id": run_id})
+    return {StepKey(row.key): StepState(row.state) for row in rows}
+
+
+def reopen(tx: Connection, step_ids: Sequence[StepId], state: StepState) -> None:
+    """Take final or held steps up again, with their needs counted anew; pending ones first, then ready ones."""
+    if step_ids:
+        tx.execute(statement("reopen_steps"), {"step_ids": list(step_ids), "new_state": state})

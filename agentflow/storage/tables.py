@@ -19,12 +19,13 @@ from sqlalchemy import (
     Identity,
     Index,
     LargeBinary,
+    Text,
     UniqueConstraint,
     Uuid,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import Field, SQLModel
+from sqlmodel import AutoString, Field, SQLModel
 
 from agentflow.domain.state import (
     FINAL_ATTEMPT_STATES,
@@ -258,3 +259,10 @@ class InstallationRow(SQLModel, table=True):
     store_id: UUID
     audit_key_fingerprint: str
     created_at: datetime = Field(sa_column=_moment(now=True))
+
+# One type for text: Postgres infers a parameter's type from where it stands, and a parameter that stands beside both
+# varchar and text is refused.
+for _table in SQLModel.metadata.tables.values():
+    for _column in _table.columns:
+        if isinstance(_column.type, AutoString):
+            _column.type = Text()

@@ -5,13 +5,16 @@
 -- No row back: the claim was refused; explain_claim.sql tells why.
 WITH shared AS (
     SELECT run_id FROM run_state WHERE run_id = :run_id AND state = 'running' FOR SHARE
+), due AS (
+    SELECT step.id, step.state FROM step JOIN shared ON shared.run_id = step.run_id
+    WHERE step.id = :step_id AND step.state IN ('ready', 'retrying') AND step.not_before <= now()
+    FOR NO KEY UPDATE OF step
 ), taken AS (
     UPDATE step
     SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL
-    FROM shared
-    WHERE step.id = :step_id AND step.run_id = shared.run_id
-      AND step.state IN ('ready', 'retrying') AND step.not_before <= now()
-    RETURNING step.id, step.run_id, step.key, step.attempts, step.failures, step.losses, step.is_sink, step.event_sequence, step.event_head
+    FROM due
+    WHERE step.id = due.id
+    RETURNING due.state AS old_state, step.id, step.run_id, step.key, step.attempts, step.failures, step.losses, step.is_sink, step.event_sequence, step.event_head
 ), begun AS (
     INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, is_stop_requested)
     SELECT :attempt_id, taken.run_id, taken.id, taken.attempts, 'running', :claim_token, :worker,
@@ -19,6 +22,6 @@ WITH shared AS (
     FROM taken
     RETURNING step_id, started_at
 )
-SELECT taken.key, taken.attempts AS number, taken.failures, taken.losses, taken.is_sink, taken.event_sequence, taken.event_head,
+SELECT taken.old_state, taken.key, taken.attempts AS number, taken.failures, taken.losses, taken.is_sink, taken.event_sequence, taken.event_head,
        begun.started_at, run.plan_fingerprint, run.vars, run.project
 FROM taken JOIN begun ON begun.step_id = taken.id JOIN run ON run.id = taken.run_id

@@ -1,0 +1,107 @@
+"""Cancel: end a run, or one step of it, and know that it ended.
+
+What has not started ends at once. What runs is told to stop; the run is ``cancelled`` only when every attempt of it
+has settled, which a command's attempt does once no process of it is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from agentflow.domain.error import InvalidTransition, NotFound
+from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
+from agentflow.engine.advance import advance
+from agentflow.engine.context import EngineContext
+from agentflow.engine.dispatch import send_steps
+from agentflow.engine.finalize import finalize
+from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.storage import attempts, runs, steps
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """What a cancel did: whether anything changed, and how many running attempts were told to stop."""
+
+    is_new: bool
+    stopping: int
+
+
+def cancel(context: EngineContext, run_id: RunId, actor: str) -> CancelAsked:
+    """Cancel a run. InvalidTransition when it has ended; a run that is being cancelled already is left as it is."""
+    reason = Reason(ReasonCode.CANCELLED, {"actor": actor})
+    with context.database.transaction() as tx:
+        run = _lock(tx, run_id)
+        if run.state in FINAL_RUN_STATES:
+            raise InvalidTransition(f"Run {run_id} has ended ({run.state}) and cannot be cancelled", state=run.state)
+        if run.state is RunState.CANCELLING:
+            return CancelAsked(is_new=False, stopping=len(attempts.request_stop(tx, run_id)))
+        moves = Moves()
+        moves.add_run(run.state, RunState.CANCELLING)
+        ended = steps.end_waiting(tx, run_id, StepState.CANCELLED, reason)
+        for step in ended:
+            moves.add_step(step.key, step.old_state, StepState.CANCELLED)
+        sinks = sum(step.is_sink for step in ended)
+        runs.set_state(tx, run, RunState.CANCELLING, reason=reason, closed_sinks=sinks)
+        stopping = attempts.request_stop(tx, run_id)
+        head = ChainHead(run_id, None, run.event_sequence, run.event_head)
+        record(context, tx, head, at=run.at, actor=actor, action="cancel", subject="run", moves=moves, reason=reason)
+    _after_commit(context, run_id, stopping, actor)
+    return CancelAsked(is_new=True, stopping=len(stopping))
+
+
+def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAsked:
+    """Cancel one step, as a revoke of its Celery task asks; nothing changes for a step that is final or unknown."""
+    reason = Reason(ReasonCode.CANCELLED, {"actor": actor})
+    with context.database.transaction() as tx:
+        run_id = steps.find_run_of(tx, step_id)
+        run = runs.lock(tx, run_id) if run_id else None
+        step = steps.lock(tx, step_id) if run else None
+        if run is None or step is None or step.state in FINAL_STEP_STATES or run.state in FINAL_RUN_STATES:
+            return CancelAsked(is_new=False, stopping=0)
+        plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id))
+        moves, stopping = Moves(), list[AttemptId]()
+        ready: tuple[StepKey, ...] = ()
+        if step.state is StepState.RUNNING:
+            stopping = attempts.request_stop(tx, run.run_id, step_id)
+        else:
+            steps.move(tx, [step_id], [step.state], StepState.CANCELLED, reason)
+            moves.add_step(step.key, step.state, StepState.CANCELLED)
+            followed = advance(
+                context, tx, plan, run.run_id, [step_id], StepState.CANCELLED, holds_run=True, moves=moves
+            )
+            ready = tuple(successor.key for successor in followed.ready)
+            runs.close_sinks(tx, run, followed.closed_sinks + step.is_sink)
+            steps.stamp_sent(tx, [successor.id for successor in followed.ready])
+        record(
+            context,
+            tx,
+            ChainHead(run.run_id, step_id, step.event_sequence, step.event_head),
+            at=run.at,
+            actor=actor,
+            action="cancel_step",
+            subject=f"step:{step.key}",
+            moves=moves,
+            reason=reason,
+        )
+    if ready:
+        send_steps(context, run.run_id, plan, ready)
+    _after_commit(context, run.run_id, stopping, actor)
+    return CancelAsked(is_new=True, stopping=len(stopping))
+
+
+def _lock(tx: Connection, run_id: RunId) -> runs.LockedRun:
+    run = runs.lock(tx, run_id)
+    if run is None:
+        raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+    return run
+
+
+def _after_commit(context: EngineContext, run_id: RunId, stopping: Sequence[AttemptId], actor: str) -> None:
+    if stopping:
+        context.side_channel.stop_attempts(stopping)
+    finalize(context, run_id, actor)

@@ -1,0 +1,79 @@
+"""What every verb works with: the database, the broker, the content store, the settings, and plans read before.
+
+Built by runtime.py, once per process. Owns the cache of plans; holds no state of runs.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from celery import Celery
+from sqlalchemy import Connection
+
+from agentflow.broker.bells import SideChannel
+from agentflow.broker.canvas import Bell
+from agentflow.content.store import ContentStore
+from agentflow.domain.graph import Graph
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.plan import Plan
+from agentflow.executors.base import executor_for
+from agentflow.settings import Settings
+from agentflow.storage import plans
+from agentflow.storage.database import Database
+
+CACHED_PLANS = 64
+
+
+@dataclass(frozen=True)
+class PlanView:
+    """A plan with its graph, computed once."""
+
+    plan: Plan
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The plan's graph."""
+        return Graph(self.plan)
+
+    def queue_of(self, key: StepKey) -> str:
+        """The queue that a step's action is served by."""
+        return executor_for(self.plan.step(key).action.type).queue
+
+    def bells(self, run_id: RunId, key: StepKey, limit: int) -> list[Bell]:
+        """The straight stretch from ``key`` as one message carries it."""
+        return [
+            Bell(run_id, step_id(run_id, each), each, self.plan.step(each).action.type, self.queue_of(each))
+            for each in self.graph.stretch_from(key, self.queue_of, limit)
+        ]
+
+
+class PlanCache:
+    """The plans that this process used last; plans never change, so nothing is ever stale."""
+
+    def __init__(self) -> None:
+        self._views: OrderedDict[str, PlanView] = OrderedDict()
+
+    def get(self, tx: Connection, fingerprint: str) -> PlanView:
+        """Return a plan by its fingerprint, reading it at first use."""
+        view = self._views.get(fingerprint)
+        if view is None:
+            view = PlanView(plans.read(tx, fingerprint))
+            self._views[fingerprint] = view
+            if len(self._views) > CACHED_PLANS:
+                self._views.popitem(last=False)
+        return view
+
+
+@dataclass(frozen=True)
+class EngineContext:
+    """One process's connections and settings."""
+
+    settings: Settings
+    database: Database
+    celery: Celery
+    side_channel: SideChannel
+    store: ContentStore
+    audit_key: bytes
+    plans: PlanCache = field(default_factory=PlanCache)

@@ -1,0 +1,33 @@
+"""Dispatch: send doorbells for ready steps. Always after the commit that noted them as sent; never the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentflow.broker import dispatch as broker
+from agentflow.domain.error import ServersUnreachable
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.storage import steps
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+SENDS_PER_SETTLE = 16
+"""How many doorbells a submit or a settle sends itself; the dispatcher sends the rest."""
+
+
+def send_steps(context: EngineContext, run_id: RunId, plan: PlanView, keys: Sequence[StepKey]) -> bool:
+    """Send one chain for each of the steps, noted as sent before; False when Redis does not take them.
+
+    Their notes are then taken back, so that the dispatcher sends them once Redis is there again.
+    """
+    limit = context.settings.chain_limit
+    try:
+        broker.send(context.celery, [plan.bells(run_id, key, limit) for key in keys])
+    except ServersUnreachable as error:
+        log.warning("doorbells_not_sent", run_id=str(run_id), steps=len(keys), error=str(error))
+        with context.database.transaction() as tx:
+            steps.forget_sent(tx, [step_id(run_id, key) for key in keys])
+        return False
+    return True

@@ -1,0 +1,202 @@
+"""The dispatcher: makes Celery match Postgres, as the one leader among all dispatchers of an installation.
+
+It sends due steps that no doorbell is on its way for, sends lost doorbells again, ends lapsed leases and runs that are
+over, and acts on what workers report. Every write it makes is guarded by itself; the term only keeps two leaders from
+doing the same work. It wakes up when something fell due, when it is woken, and once a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from agentflow.broker import dispatch as broker
+from agentflow.broker.queues import QUEUE_NAMES
+from agentflow.domain.error import ServersUnreachable
+from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.engine.cancel import cancel_step
+from agentflow.engine.context import EngineContext
+from agentflow.engine.dispatch import send_steps
+from agentflow.engine.finalize import finalize
+from agentflow.engine.rescue import rescue
+from agentflow.storage import attempts, leaders, runs, steps
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+SERVICE = "dispatcher"
+TERM_SECONDS = 3.0
+POLL_SECONDS = 1.0
+BATCH = 200
+
+
+@dataclass(slots=True)
+class _Clockwork:
+    """What the dispatcher remembers between passes, on its monotonic clock."""
+
+    term: int | None = None
+    elected_at: float = 0.0
+    contact_since: float | None = None
+    audited_doorbells_at: float = 0.0
+
+
+class Dispatcher:
+    """One candidate for leading; ``run`` until stopped, or ``one_pass`` at a time in tests."""
+
+    def __init__(self, context: EngineContext, holder: str) -> None:
+        self._context = context
+        self._holder = holder
+        self._clock = _Clockwork()
+        self._actor = f"dispatcher:{holder}"
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether the last election was won."""
+        return self._clock.term is not None
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until ``stopping`` is set; an outage of Postgres or Redis is waited out."""
+        while not stopping.is_set():
+            try:
+                wait_seconds = self.one_pass()
+            except ServersUnreachable as error:
+                log.warning("servers_unreachable", error=str(error))
+                self._clock.contact_since = None
+                self._clock.term = None
+                wait_seconds = POLL_SECONDS
+            self._wait(stopping, wait_seconds)
+        self._resign()
+
+    def one_pass(self) -> float:
+        """Do everything that is due, if leading; returns how many seconds to wait for the next pass at most."""
+        self._elect()
+        if self._clock.term is None:
+            return POLL_SECONDS
+        self._act_on_reports()
+        self._rescue_lapsed()
+        self._end_runs()
+        self._recall_lost_doorbells()
+        return self._send_due()
+
+    def _wait(self, stopping: threading.Event, seconds: float) -> None:
+        if self._clock.term is None:
+            stopping.wait(seconds)
+            return
+        try:
+            self._context.side_channel.wait_for_wakeup(seconds)
+        except RedisError:
+            stopping.wait(seconds)
+
+    def _elect(self) -> None:
+        now = time.monotonic()
+        if self._clock.term is not None and now - self._clock.elected_at < TERM_SECONDS / 3:
+            return
+        with self._context.database.transaction() as tx:
+            term = leaders.elect(tx, SERVICE, self._holder, TERM_SECONDS)
+        if term != self._clock.term:
+            log.info("leader_changed", is_leading=term is not None, term=term)
+        self._clock.term, self._clock.elected_at = term, now
+        if self._clock.contact_since is None:
+            self._clock.contact_since = now
+
+    def _resign(self) -> None:
+        if self._clock.term is None:
+            return
+        try:
+            with self._context.database.transaction() as tx:
+                leaders.resign(tx, SERVICE, self._holder, self._clock.term)
+        except ServersUnreachable:
+            log.info("term_left_to_expire")
+
+    def _is_fenced(self, tx: Connection) -> bool:
+        term = self._clock.term
+        if term is None or not leaders.is_leading(tx, SERVICE, self._holder, term):
+            self._clock.term = None
+            return False
+        return True
+
+    def _act_on_reports(self) -> None:
+        try:
+            reports = self._context.side_channel.take_reports()
+        except RedisError:
+            return
+        for report in reports:
+            step_id = StepId(UUID(report["task_id"]))
+            if report["kind"] == "revoked":
+                cancel_step(self._context, step_id, report["actor"])
+            elif report["kind"] == "child_lost":
+                self._rescue_known_lost(step_id, report["worker"])
+
+    def _rescue_known_lost(self, step_id: StepId, worker: str) -> None:
+        with self._context.database.transaction() as tx:
+            lost = attempts.find_running_on(tx, step_id, worker)
+        if lost is not None:
+            rescue(self._context, lost, self._actor, is_known_lost=True)
+
+    def _rescue_lapsed(self) -> None:
+        """End lapsed leases; only after a full lease of contact, since an outage of Postgres lets all leases lapse."""
+        since = self._clock.contact_since
+        if since is None or time.monotonic() - since < self._context.settings.lease_seconds:
+            return
+        with self._context.database.transaction() as tx:
+            lapsed = attempts.find_lapsed(tx, BATCH) if self._is_fenced(tx) else []
+        for attempt in lapsed:
+            rescue(self._context, attempt, self._actor)
+
+    def _end_runs(self) -> None:
+        with self._context.database.transaction() as tx:
+            over = runs.find_over(tx, BATCH)
+        for run_id in over:
+            finalize(self._context, run_id, self._actor)
+
+    def _recall_lost_doorbells(self) -> None:
+        now = time.monotonic()
+        if now - self._clock.audited_doorbells_at < POLL_SECONDS:
+            return
+        self._clock.audited_doorbells_at = now
+        try:
+            depths = broker.queue_depths(self._context.celery)
+        except ServersUnreachable:
+            return
+        patience = self._context.settings.lost_doorbell_seconds
+        with self._context.database.transaction() as tx:
+            if not self._is_fenced(tx):
+                return
+            lost = {queue: steps.forget_lost_doorbells(tx, queue, depths[queue], patience) for queue in QUEUE_NAMES}
+        if any(lost.values()):
+            log.warning("doorbells_lost", **lost)
+
+    def _send_due(self) -> float:
+        """Send what is due; returns the seconds until more falls due, at most the poll interval."""
+        due: list[steps.DueStep] = []
+        with self._context.database.transaction() as tx:
+            seconds = steps.seconds_to_next_due(tx)
+            if seconds is None or seconds > 0:
+                return POLL_SECONDS if seconds is None else min(POLL_SECONDS, seconds)
+            if not self._is_fenced(tx):
+                return POLL_SECONDS
+            outstanding = steps.count_outstanding(tx)
+            for queue in QUEUE_NAMES:
+                room = self._context.settings.doorbells_per_queue - outstanding.get(queue, 0)
+                due += steps.stamp_due(tx, queue, min(room, BATCH)) if room > 0 else []
+            plans = {
+                step.run_id: self._context.plans.get(tx, runs.read_plan_fingerprint(tx, step.run_id)) for step in due
+            }
+        sent = [send_steps(self._context, run_id, plans[run_id], keys) for run_id, keys in _by_run(due)]
+        return 0.0 if due and all(sent) else POLL_SECONDS
+
+
+def _by_run(due: list[steps.DueStep]) -> list[tuple[RunId, list[StepKey]]]:
+    """Group neighbours of one run; the fair order between runs stays."""
+    groups: list[tuple[RunId, list[StepKey]]] = []
+    for step in due:
+        if groups and groups[-1][0] == step.run_id:
+            groups[-1][1].append(step.key)
+        else:
+            groups.append((step.run_id, [step.key]))
+    return groups

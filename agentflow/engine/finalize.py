@@ -1,0 +1,47 @@
+"""Finalize: end a run whose steps are all final, and seal its chains."""
+
+from __future__ import annotations
+
+from agentflow.domain.event import seal_of
+from agentflow.domain.ids import RunId
+from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
+from agentflow.domain.transition import StepTally, run_end
+from agentflow.engine.context import EngineContext
+from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.storage import runs, steps
+
+
+def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
+    """End the run if nothing of it is open any more; None when it goes on or had ended before."""
+    with context.database.transaction() as tx:
+        run = runs.lock(tx, run_id)
+        if run is None or run.state in FINAL_RUN_STATES:
+            return None
+        counts, broken_conditions = steps.count_by_state(tx, run_id)
+        if any(state not in FINAL_STEP_STATES for state in counts):
+            return None
+        tally = StepTally(
+            succeeded=counts.get(StepState.SUCCEEDED, 0),
+            failed=counts.get(StepState.FAILED, 0),
+            skipped=counts.get(StepState.SKIPPED, 0),
+            cancelled=counts.get(StepState.CANCELLED, 0),
+            broken_conditions=broken_conditions,
+        )
+        end = run_end(run.state, tally)
+        runs.set_state(tx, run, end, reason=run.reason)
+        moves = Moves()
+        moves.add_run(run.state, end)
+        heads = steps.read_heads(tx, run_id)
+        record(
+            context,
+            tx,
+            ChainHead(run_id, None, run.event_sequence, run.event_head),
+            at=run.at,
+            actor=actor,
+            action="finalize",
+            subject="run",
+            moves=moves,
+            reason=run.reason,
+            facts={"seal": seal_of(heads), "sealed_chains": len(heads), "round": run.round},
+        )
+    return end

@@ -1,0 +1,94 @@
+"""Gather: the values that templates and conditions refer to, from rows and from the content store.
+
+Reads only what is referred to. Rows give states, exit codes and declared results; content stays in memory and goes
+nowhere but into the work that asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agentflow.content.store import Address
+from agentflow.domain.error import TemplateError
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.reference import Reference
+from agentflow.engine.context import EngineContext
+from agentflow.storage import steps
+
+MAX_TEXT_BYTES = 8 * 1024 * 1024
+"""How much of a step's output a template may take as text; more is read through its ``_path``."""
+
+STDOUT, STDERR = "stdout", "stderr"
+
+
+def gather(
+    context: EngineContext,
+    tx: Connection,
+    run_id: RunId,
+    references: Iterable[Reference],
+    *,
+    variables: Mapping[str, Any],
+    secrets: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Return the evaluator's context for ``references``; TemplateError when something referred to is not there."""
+    wanted = [reference for reference in references if reference.step is not None]
+    facts = steps.read_facts(tx, run_id, {reference.step for reference in wanted if reference.step})
+    values: dict[StepKey, dict[str, Any]] = {}
+    for reference in wanted:
+        if reference.step is None or reference.attribute is None or reference.step not in facts:
+            continue
+        of_step = values.setdefault(reference.step, {})
+        of_step[reference.attribute] = _value(context, run_id, facts[reference.step], reference.attribute)
+    return {
+        "vars": dict(variables),
+        "secrets": dict(secrets or {}),
+        "run": {"id": str(run_id)},
+        "steps": {str(key): value for key, value in values.items()},
+    }
+
+
+def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attribute: str) -> Any:
+    plain: Mapping[str, Callable[[], Any]] = {
+        "state": lambda: facts.state.value,
+        "exit_code": lambda: facts.exit_code,
+        "result": lambda: facts.result,
+        "stdout": lambda: _text(context, run_id, facts, STDOUT),
+        "text": lambda: _text(context, run_id, facts, "text"),
+        "stdout_path": lambda: _path(context, run_id, facts, STDOUT),
+        "stderr_path": lambda: _path(context, run_id, facts, STDERR),
+        "artifacts": lambda: _artifacts(context, run_id, facts),
+    }
+    return plain[attribute]()
+
+
+def _address(run_id: RunId, facts: steps.StepFacts, name: str) -> Address:
+    return Address(str(run_id), name, facts.key, facts.attempt)
+
+
+def _path(context: EngineContext, run_id: RunId, facts: steps.StepFacts, name: str) -> str:
+    return str(context.store.local_path(_address(run_id, facts, name)))
+
+
+def _text(context: EngineContext, run_id: RunId, facts: steps.StepFacts, name: str) -> str:
+    with context.store.open(_address(run_id, facts, name)) as file:
+        content = file.read(MAX_TEXT_BYTES + 1)
+    if len(content) > MAX_TEXT_BYTES:
+        raise TemplateError(
+            f"The {name} of step {facts.key!r} is larger than {MAX_TEXT_BYTES} bytes; use steps.{facts.key}.{name}_path"
+        )
+    return content.decode("utf-8", errors="replace").removesuffix("\n")
+
+
+def _artifacts(context: EngineContext, run_id: RunId, facts: steps.StepFacts) -> dict[str, Any]:
+    return {
+        name: {"path": str(context.store.local_path(_address(run_id, facts, artifact_name(name))))}
+        for name in facts.artifacts
+    }
+
+
+def artifact_name(name: str) -> str:
+    """Where an attempt's artifact stands among its content: apart from its streams."""
+    return f"artifacts/{name}"

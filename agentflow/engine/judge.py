@@ -1,0 +1,85 @@
+"""Judge: what a performance means for its attempt. Reads output only to match the retry policy's messages."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from agentflow.domain.action import SubprocessAction
+from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Released, Succeeded, TimedOut
+from agentflow.domain.plan import Step
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.executors.base import Performance, StopReason
+from agentflow.executors.command import Ended, StreamRecord
+
+RESULT_LIMIT_BYTES = 64 * 1024
+_MESSAGE_BYTES = 16 * 1024
+
+
+def judge(step: Step, performance: Performance, stop_reason: StopReason | None) -> AttemptOutcome:
+    """Decide how an attempt ended."""
+    match performance.ended:
+        case Ended.STOPPED:
+            return _stopped(stop_reason)
+        case Ended.TIMED_OUT:
+            return TimedOut(Reason(ReasonCode.TIMED_OUT, {"timeout_seconds": step.timeout_seconds}))
+        case Ended.NOT_STARTED:
+            problem = performance.message or "the reason is unknown"
+            return Failed(Reason(ReasonCode.NOT_STARTED, {"problem": problem}))
+        case Ended.SUPERVISOR_LOST:
+            return Failed(Reason(ReasonCode.SUPERVISOR_LOST), message="transient network")
+        case Ended.EXITED:
+            return _exited(step, performance)
+
+
+def _stopped(stop_reason: StopReason | None) -> AttemptOutcome:
+    if stop_reason is StopReason.CANCELLED:
+        return Cancelled(Reason(ReasonCode.CANCELLED, {"actor": "request"}))
+    return Released(Reason(ReasonCode.DRAINED))
+
+
+def _exited(step: Step, performance: Performance) -> AttemptOutcome:
+    accepted = step.action.ok_exit_codes if isinstance(step.action, SubprocessAction) else (0,)
+    if performance.exit_code in accepted:
+        return _with_result(step, performance)
+    message = _tail(performance.stderr) + _tail(performance.stdout)
+    if performance.exit_code is None:
+        return Failed(Reason(ReasonCode.SIGNALLED, {"signal": performance.signal}), message=message)
+    reason = Reason(ReasonCode.EXIT_CODE, {"exit_code": performance.exit_code})
+    return Failed(reason, exit_code=performance.exit_code, message=message)
+
+
+def _with_result(step: Step, performance: Performance) -> AttemptOutcome:
+    raw = performance.output
+    if raw is None and step.outputs == "stdout_json":
+        raw = _head(performance.stdout)
+    if raw is None:
+        return Succeeded(performance.exit_code)
+    if len(raw) > RESULT_LIMIT_BYTES:
+        reason = Reason(ReasonCode.OUTPUT_TOO_LARGE, {"limit_bytes": RESULT_LIMIT_BYTES})
+        return Failed(reason, exit_code=performance.exit_code, is_permanent=True)
+    try:
+        result: Any = json.loads(raw, parse_constant=_refuse_constant)
+    except (ValueError, UnicodeDecodeError) as error:
+        problem = type(error).__name__ if not isinstance(error, json.JSONDecodeError) else error.msg
+        return Failed(Reason(ReasonCode.OUTPUT_INVALID, {"problem": problem}), exit_code=performance.exit_code)
+    return Succeeded(performance.exit_code, result=result, has_result=True)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _head(stream: StreamRecord | None) -> bytes:
+    if stream is None:
+        return b""
+    with stream.path.open("rb") as file:
+        return file.read(RESULT_LIMIT_BYTES + 1)
+
+
+def _tail(stream: StreamRecord | None) -> str:
+    if stream is None:
+        return ""
+    with stream.path.open("rb") as file:
+        file.seek(max(0, stream.bytes_kept - _MESSAGE_BYTES))
+        return file.read(_MESSAGE_BYTES).decode("utf-8", errors="replace")

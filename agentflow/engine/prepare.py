@@ -1,0 +1,161 @@
+"""Prepare: turn a claimed step into an assignment, its templates rendered and its files laid out.
+
+Rendered values live in this process and in the attempt's scratch directory (0700), which goes when the attempt ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agentflow.content.store import Address
+from agentflow.domain import expression
+from agentflow.domain.action import Action, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.error import ContentError, TemplateError
+from agentflow.domain.ids import RunId
+from agentflow.domain.plan import Plan, Step, StepInput
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.reference import Reference
+from agentflow.engine.claim import Claimed
+from agentflow.engine.context import EngineContext
+from agentflow.engine.gather import artifact_name, gather
+from agentflow.engine.submit import input_address
+from agentflow.executors.base import Assignment, Limits
+from agentflow.executors.environment import allowed_environment
+from agentflow.settings import secret_from_environment
+from agentflow.storage import steps
+
+
+class Unprepared(Exception):
+    """The step cannot be prepared, and would not be the next time either; ``reason`` says why."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.sentence)
+        self.reason = reason
+
+
+def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignment:
+    """Build the assignment for a claimed step inside ``scratch``; raises Unprepared."""
+    step = claimed.plan.plan.step(claimed.key)
+    try:
+        secrets = _secrets(claimed.plan.plan)
+        stdin = _stdin_template(context, claimed.run_id, step.action)
+        values = _values(context, claimed, step, stdin, secrets)
+        work = scratch / "work"
+        work.mkdir(mode=0o700)
+        _lay_files(context, claimed, work)
+        _lay_inputs(context, claimed, step.inputs, work)
+        action = _rendered(step.action, values)
+        stdin_path = _write_stdin(scratch, stdin, values)
+    except TemplateError as error:
+        raise Unprepared(Reason(ReasonCode.TEMPLATE, {"problem": str(error)})) from error
+    except ContentError as error:
+        raise Unprepared(Reason(ReasonCode.CONTENT, {"problem": str(error)})) from error
+    return Assignment(
+        run_id=str(claimed.run_id),
+        step_key=claimed.key,
+        attempt=claimed.number,
+        action=action,
+        scratch=scratch,
+        timeout_seconds=step.timeout_seconds,
+        kill_grace_seconds=context.settings.kill_grace_seconds,
+        stdin=stdin_path,
+        masks=tuple(value for value in secrets.values() if value),
+        environment=allowed_environment(os.environ),
+        limits=Limits(output_bytes=context.settings.output_limit_bytes),
+    )
+
+
+def _secrets(plan: Plan) -> dict[str, str]:
+    secrets = {}
+    for name in plan.secrets:
+        value = secret_from_environment(name)
+        if value is None:
+            raise Unprepared(Reason(ReasonCode.SECRET_MISSING, {"name": name}))
+        secrets[name] = value
+    return secrets
+
+
+def _stdin_template(context: EngineContext, run_id: RunId, action: Action) -> str | None:
+    if not isinstance(action, SubprocessAction) or action.stdin is None:
+        return None
+    with context.store.open(input_address(run_id, action.stdin.sha256)) as file:
+        return file.read().decode("utf-8")
+
+
+def _values(
+    context: EngineContext, claimed: Claimed, step: Step, stdin: str | None, secrets: Mapping[str, str]
+) -> dict[str, Any]:
+    references: set[Reference] = set()
+    for text in _texts(step.action, stdin):
+        references |= expression.references(text)
+    with context.database.transaction() as tx:
+        return gather(context, tx, claimed.run_id, references, variables=claimed.vars, secrets=secrets)
+
+
+def _texts(action: Action, stdin: str | None) -> Iterable[str]:
+    if isinstance(action, SubprocessAction):
+        yield from [action.command] if isinstance(action.command, str) else action.command
+        yield from action.env.values()
+        yield action.cwd
+    if stdin is not None:
+        yield stdin
+
+
+def _rendered(action: Action, values: Mapping[str, Any]) -> Action:
+    match action:
+        case SubprocessAction():
+            return action.model_copy(
+                update={
+                    "command": _command(action.command, values),
+                    "env": {name: expression.render_argument(value, values) for name, value in action.env.items()},
+                    "cwd": expression.render_argument(action.cwd, values),
+                }
+            )
+        case NoopAction() | LlmAction():
+            return action
+
+
+def _command(command: tuple[str, ...] | str, values: Mapping[str, Any]) -> tuple[str, ...] | str:
+    if isinstance(command, str):
+        return expression.render_argument(command, values)
+    return tuple(expression.render_argument(part, values) for part in command)
+
+
+def _write_stdin(scratch: Path, stdin: str | None, values: Mapping[str, Any]) -> Path | None:
+    if stdin is None:
+        return None
+    path = scratch / "stdin"
+    path.touch(mode=0o600)
+    path.write_text(expression.render(stdin, values), encoding="utf-8")
+    return path
+
+
+def _lay_files(context: EngineContext, claimed: Claimed, work: Path) -> None:
+    for file in claimed.plan.plan.files:
+        source = context.store.local_path(input_address(claimed.run_id, file.sha256))
+        _copy(source, work / file.path, mode=0o700 if file.executable else 0o600)
+
+
+def _lay_inputs(context: EngineContext, claimed: Claimed, inputs: Iterable[StepInput], work: Path) -> None:
+    wanted = list(inputs)
+    with context.database.transaction() as tx:
+        facts = steps.read_facts(tx, claimed.run_id, {wish.step for wish in wanted})
+    for wish in wanted:
+        of_step = facts[wish.step]
+        if wish.artifact not in of_step.artifacts:
+            raise ContentError(f"step {wish.step!r} left no artifact {wish.artifact!r}")
+        address = Address(str(claimed.run_id), artifact_name(wish.artifact), wish.step, of_step.attempt)
+        _copy(context.store.local_path(address), work / wish.path, mode=0o600)
+
+
+def _copy(source: Path, target: Path, *, mode: int) -> None:
+    try:
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+        target.chmod(mode)
+    except OSError as error:
+        raise ContentError(f"{target.name} cannot be laid into the work directory: {error.strerror}") from error

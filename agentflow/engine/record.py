@@ -1,0 +1,79 @@
+"""Recording: the one audit event that a verb leaves, linked behind the chain it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agentflow.domain.event import GENESIS, AuditEvent, mac_of
+from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.reason import Reason
+from agentflow.engine.context import EngineContext
+from agentflow.storage import events
+
+
+@dataclass(frozen=True, slots=True)
+class ChainHead:
+    """Where a chain stands: the next event gets ``sequence + 1``. No step means the run's own chain."""
+
+    run_id: RunId
+    step_id: StepId | None
+    sequence: int
+    head: bytes | None
+
+
+@dataclass(slots=True)
+class Moves:
+    """The rows that a verb moved, as its event names them."""
+
+    by_subject: dict[str, list[str | None]] = field(default_factory=dict)
+
+    def add_run(self, old: str | None, new: str) -> None:
+        """Note that the run moved."""
+        self.by_subject["run"] = [old, new]
+
+    def add_step(self, key: StepKey, old: str | None, new: str) -> None:
+        """Note that a step moved; of several moves within one verb the ends are kept."""
+        name = f"step:{key}"
+        first = self.by_subject.get(name, [old])[0]
+        self.by_subject[name] = [first, new]
+
+    def add_steps(self, keys: Iterable[StepKey], old: str | None, new: str) -> None:
+        """Note that steps moved together."""
+        for key in keys:
+            self.add_step(key, old, new)
+
+
+def record(
+    context: EngineContext,
+    tx: Connection,
+    chain: ChainHead,
+    *,
+    at: datetime,
+    actor: str,
+    action: str,
+    subject: str,
+    moves: Moves,
+    reason: Reason | None = None,
+    verdict: str | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Append the verb's event; the caller holds the row that carries the chain's head."""
+    event = AuditEvent(
+        run_id=chain.run_id,
+        step_id=chain.step_id,
+        sequence=chain.sequence + 1,
+        at=at,
+        actor=actor,
+        action=action,
+        subject=subject,
+        moved=moves.by_subject,
+        reason=reason.as_json() if reason else None,
+        verdict=verdict,
+        facts=facts or {},
+    )
+    events.append(tx, event, mac_of(event, chain.head or GENESIS, context.audit_key))

@@ -1,0 +1,175 @@
+"""Settle: record an attempt's outcome, decide what its step does next, and let its successors go. One transaction.
+
+Rescue ends lapsed attempts through the same way with another fence. After the commit: doorbells, then the run's end.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from agentflow.domain.ids import ClaimToken, RunId, StepId, StepKey
+from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
+from agentflow.domain.transition import NextStep, StepTerms, after_attempt
+from agentflow.engine.advance import Advance, RunNeeded, advance
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.finalize import finalize
+from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.storage import attempts, runs, steps
+
+Fence = Callable[[Connection], attempts.HeldAttempt | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the settle decided. ``is_carried``: the message at hand passes its chain on to the next step."""
+
+    then: NextStep
+    retry_at: datetime | None
+    is_carried: bool
+    ready: tuple[StepKey, ...]
+    is_run_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimLost:
+    """The fence refused: the attempt was rescued or settled before. Nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What to settle: whose attempt, how it ended, and which files it left."""
+
+    run_id: RunId
+    step_id: StepId
+    plan: PlanView
+    outcome: AttemptOutcome
+    actor: str
+    verb: str = "settle"
+    is_sink: bool = True
+    signal: int | None = None
+    artifacts: Sequence[attempts.Artifact] = ()
+    chain_next: StepId | None = None
+
+
+def settle(context: EngineContext, settlement: Settlement, claim_token: ClaimToken) -> Settled | ClaimLost:
+    """Settle the attempt that ``claim_token`` fences."""
+    return end_attempt(context, settlement, lambda tx: attempts.hold(tx, settlement.step_id, claim_token))
+
+
+def end_attempt(context: EngineContext, settlement: Settlement, fence: Fence) -> Settled | ClaimLost:
+    """End an attempt under any fence; sends doorbells and ends the run after the commit."""
+    try:
+        settled = _in_transaction(context, settlement, fence, holds_run=settlement.is_sink)
+    except RunNeeded:
+        settled = _in_transaction(context, settlement, fence, holds_run=True)
+    if isinstance(settled, Settled):
+        _after_commit(context, settlement, settled)
+    return settled
+
+
+def _in_transaction(
+    context: EngineContext, settlement: Settlement, fence: Fence, *, holds_run: bool
+) -> Settled | ClaimLost:
+    with context.database.transaction() as tx:
+        run = runs.lock(tx, settlement.run_id, is_shared=not holds_run)
+        held = fence(tx) if run else None
+        if run is None or held is None:
+            return ClaimLost()
+        step = settlement.plan.plan.step(held.key)
+        terms = StepTerms(step.retry, step.on_lost == "hold", held.failures, held.losses)
+        then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
+        if not holds_run and _must_hold_run(held, then, stops=step.on_failure == "stop"):
+            raise RunNeeded
+        return _write(context, tx, settlement, run, held, then, holds_run=holds_run)
+
+
+def _must_hold_run(held: attempts.HeldAttempt, then: NextStep, *, stops: bool) -> bool:
+    is_final = then.state in FINAL_STEP_STATES
+    return is_final and (held.is_sink or (then.state is StepState.FAILED and stops))
+
+
+def _write(
+    context: EngineContext,
+    tx: Connection,
+    settlement: Settlement,
+    run: runs.LockedRun,
+    held: attempts.HeldAttempt,
+    then: NextStep,
+    *,
+    holds_run: bool,
+) -> Settled:
+    moves = Moves()
+    moves.add_step(held.key, StepState.RUNNING, then.state)
+    retry_at = attempts.end(tx, held, settlement.outcome, then, signal=settlement.signal)
+    attempts.insert_artifacts(tx, run.run_id, held.step_id, held.attempt_id, settlement.artifacts)
+    followed, open_sinks, run_state = Advance(), run.open_sinks, run.state
+    if then.state in FINAL_STEP_STATES:
+        run_state, closed = _fail_run(tx, settlement.plan, run, held, then, moves)
+        followed = advance(
+            context, tx, settlement.plan, run.run_id, [held.step_id], then.state, holds_run=holds_run, moves=moves
+        )
+        closed += followed.closed_sinks + held.is_sink
+        open_sinks = runs.close_sinks(tx, run, closed) if closed else run.open_sinks
+    is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
+    now_sent = _stamp(tx, followed, settlement.chain_next)
+    record(
+        context,
+        tx,
+        ChainHead(run.run_id, held.step_id, held.event_sequence, held.event_head),
+        at=run.at,
+        actor=settlement.actor,
+        action=settlement.verb,
+        subject=f"step:{held.key}",
+        moves=moves,
+        reason=then.reason,
+        verdict=ATTEMPT_STATES[type(settlement.outcome)],
+        facts={"attempt": held.number, "exit_code": getattr(settlement.outcome, "exit_code", None)},
+    )
+    is_over = not open_sinks or run_state in (RunState.FAILING, RunState.CANCELLING)
+    return Settled(then, retry_at, is_carried, now_sent, is_over)
+
+
+def _fail_run(
+    tx: Connection,
+    plan: PlanView,
+    run: runs.LockedRun,
+    held: attempts.HeldAttempt,
+    then: NextStep,
+    moves: Moves,
+) -> tuple[RunState, int]:
+    """Let a run fail whose step failed for good with on_failure stop; returns its state and how many sinks closed."""
+    stops = then.state is StepState.FAILED and plan.plan.step(held.key).on_failure == "stop"
+    if not stops or run.state is not RunState.RUNNING:
+        return run.state, 0
+    reason = Reason(ReasonCode.STEP_FAILED, {"step": held.key})
+    runs.set_state(tx, run, RunState.FAILING, reason=reason)
+    moves.add_run(RunState.RUNNING, RunState.FAILING)
+    ended = steps.end_waiting(tx, run.run_id, StepState.SKIPPED, reason)
+    for step in ended:
+        moves.add_step(step.key, step.old_state, StepState.SKIPPED)
+    return RunState.FAILING, sum(step.is_sink for step in ended)
+
+
+def _stamp(tx: Connection, followed: Advance, chain_next: StepId | None) -> tuple[StepKey, ...]:
+    """Note the next step of the chain and the first others as sent; returns those others, which the caller sends."""
+    others = [successor for successor in followed.ready if successor.id != chain_next][:SENDS_PER_SETTLE]
+    carried = [successor.id for successor in followed.ready if successor.id == chain_next]
+    steps.stamp_sent(tx, carried + [successor.id for successor in others])
+    return tuple(successor.key for successor in others)
+
+
+def _after_commit(context: EngineContext, settlement: Settlement, settled: Settled) -> None:
+    if settled.ready:
+        send_steps(context, settlement.run_id, settlement.plan, settled.ready)
+    if settled.is_run_over:
+        finalize(context, settlement.run_id, settlement.actor)
+    elif settled.then.state in (StepState.RETRYING, StepState.READY) or len(settled.ready) == SENDS_PER_SETTLE:
+        context.side_channel.wake()

@@ -1,0 +1,170 @@
+"""Submit: accept a plan as a run, once per idempotency key, and send what is ready.
+
+Content goes into the store before the commit, the run with all its steps into one transaction, doorbells after it.
+If they cannot be sent the run is safe: the dispatcher sends them, and the caller is told.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from agentflow.content.store import Address
+from agentflow.domain.error import ContentError, IdempotencyConflict
+from agentflow.domain.ids import RunId, StepId, StepKey, step_id
+from agentflow.domain.plan import Plan
+from agentflow.domain.state import RunState, StepState
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.storage import runs, steps
+
+
+@dataclass(frozen=True, slots=True)
+class SubmitRequest:
+    """What is submitted: ``content`` maps hashes to texts taken out of the plan, ``files`` plan paths to local ones."""
+
+    plan: Plan
+    vars: Mapping[str, Any]
+    project: str
+    actor: str
+    content: Mapping[str, bytes]
+    files: Mapping[str, Path]
+    idempotency_key: str | None = None
+
+    @property
+    def sha256(self) -> str:
+        """What two submissions under one key must share: the plan and the vars."""
+        text = json.dumps([self.plan.fingerprint, dict(self.vars)], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The run that stands for the submission; ``is_sent`` is False while Redis does not take its doorbells."""
+
+    run_id: RunId
+    is_existing: bool
+    is_sent: bool = True
+
+
+def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
+    """Accept ``request`` as a run. IdempotencyConflict when its key stands for another submission."""
+    existing = _find_existing(context, request)
+    if existing is not None:
+        return existing
+    run_id = RunId(uuid4())
+    view = PlanView(request.plan)
+    _store_content(context, run_id, request)
+    with context.database.transaction() as tx:
+        roots = _write_run(context, tx, run_id, view, request)
+    if roots is None:  # another submission under the same key was quicker
+        context.store.delete_run(str(run_id))
+        existing = _find_existing(context, request)
+        if existing is None:
+            raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found")
+        return existing
+    is_sent = send_steps(context, run_id, view, roots[:SENDS_PER_SETTLE])
+    if len(roots) > SENDS_PER_SETTLE:
+        context.side_channel.wake()
+    return Submitted(run_id, is_existing=False, is_sent=is_sent)
+
+
+def _find_existing(context: EngineContext, request: SubmitRequest) -> Submitted | None:
+    if request.idempotency_key is None:
+        return None
+    with context.database.transaction() as tx:
+        existing = runs.find_by_key(tx, request.project, request.idempotency_key)
+    if existing is None:
+        return None
+    if existing.request_sha256 != request.sha256:
+        raise IdempotencyConflict(
+            request.idempotency_key, stored=existing.plan_fingerprint, submitted=request.plan.fingerprint
+        )
+    return Submitted(existing.run_id, is_existing=True)
+
+
+def input_address(run_id: RunId, sha256: str) -> Address:
+    """Where content that was handed in with a run stands in the store."""
+    return Address(str(run_id), sha256)
+
+
+def _store_content(context: EngineContext, run_id: RunId, request: SubmitRequest) -> None:
+    context.store.store_id()
+    for sha256, content in request.content.items():
+        context.store.put(input_address(run_id, sha256), content)
+    for file in request.plan.files:
+        address = input_address(run_id, file.sha256)
+        context.store.put_file(address, request.files[file.path])
+        _check_captured(context, address, file.path, file.sha256)
+
+
+def _check_captured(context: EngineContext, address: Address, path: str, sha256: str) -> None:
+    with context.store.local_path(address).open("rb") as stored:
+        if hashlib.file_digest(stored, "sha256").hexdigest() != sha256:
+            raise ContentError(f"The file {path} changed while it was captured; submit again")
+
+
+def _write_run(
+    context: EngineContext, tx: Connection, run_id: RunId, view: PlanView, request: SubmitRequest
+) -> list[StepKey] | None:
+    plan = request.plan
+    runs.insert_plan(tx, plan.fingerprint, plan.name, plan.canonical_json())
+    submission = runs.Submission(
+        run_id=run_id,
+        project=request.project,
+        plan_fingerprint=plan.fingerprint,
+        vars=request.vars,
+        idempotency_key=request.idempotency_key,
+        request_sha256=request.sha256,
+        actor=request.actor,
+    )
+    created_at = runs.insert_run(tx, submission)
+    if created_at is None:
+        return None
+    runs.insert_run_state(tx, run_id, len(view.graph.sinks))
+    _write_graph(tx, run_id, view)
+    roots = list(view.graph.roots)
+    steps.stamp_sent(tx, [step_id(run_id, key) for key in roots[:SENDS_PER_SETTLE]])
+    moves = Moves()
+    moves.add_run(None, RunState.RUNNING)
+    moves.add_steps(roots, None, StepState.READY)
+    record(
+        context,
+        tx,
+        ChainHead(run_id, None, 0, None),
+        at=created_at,
+        actor=request.actor,
+        action="submit",
+        subject="run",
+        moves=moves,
+        facts={"plan": plan.fingerprint, "steps": len(plan.steps), "project": request.project},
+    )
+    return roots
+
+
+def _write_graph(tx: Connection, run_id: RunId, view: PlanView) -> None:
+    graph, ids = view.graph, {key: step_id(run_id, key) for key in view.graph.keys}
+    sinks = set(graph.sinks)
+    fresh = [
+        steps.NewStep(
+            id=ids[step.id],
+            key=step.id,
+            position=position,
+            action=step.action.type,
+            queue=view.queue_of(step.id),
+            when_rule=step.when,
+            is_sink=step.id in sinks,
+            needs=len(step.needs),
+        )
+        for position, step in enumerate(view.plan.steps)
+    ]
+    edges: list[tuple[StepId, StepId]] = [(ids[need], ids[step.id]) for step in view.plan.steps for need in step.needs]
+    steps.insert_graph(tx, run_id, fresh, edges)

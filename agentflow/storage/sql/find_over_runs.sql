@@ -1,0 +1,10 @@
+-- Runs that have not ended although nothing of them is open: their last settle committed and its process died before
+-- it could end the run. A plain read; finalize looks again under the lock.
+-- Parameters: limit
+SELECT run_id FROM run_state
+WHERE state NOT IN ('completed', 'partial', 'failed', 'cancelled')
+  AND (open_sinks = 0 OR state IN ('failing', 'cancelling'))
+  AND NOT EXISTS (
+      SELECT 1 FROM step
+      WHERE step.run_id = run_state.run_id AND step.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+LIMIT :limit

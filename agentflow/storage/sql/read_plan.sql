@@ -1,0 +1,3 @@
+-- A plan by its fingerprint.
+-- Parameters: fingerprint
+SELECT document FROM plan WHERE fingerprint = :fingerprint

@@ -1,0 +1,76 @@
+"""The Celery app as workers run it: queues by profile, agentflow's tasks, and the steps that make a worker complete.
+
+A profile only sets defaults; ``-P``, ``-c`` and ``-Q`` on the command line win.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from celery import Celery
+from celery.signals import celeryd_init, setup_logging
+
+from agentflow import runtime, tasks, telemetry
+from agentflow.broker.app import make_celery
+from agentflow.broker.queues import COMMANDS, CONTROL, MODELS, QUEUE_NAMES
+from agentflow.domain.error import ConfigurationError
+from agentflow.executors.base import known_actions
+from agentflow.settings import load_settings
+from agentflow.worker import control, drain
+from agentflow.worker.beside import DispatcherBeside
+
+UNUSABLE_POOLS = {
+    "gevent": "its monkey patching breaks the pipes to command supervisors and the database driver's locks",
+    "eventlet": "its monkey patching breaks the pipes to command supervisors and the database driver's locks",
+    "processes": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Which queues a worker serves, and with which pool by default."""
+
+    queues: tuple[str, ...] = QUEUE_NAMES
+    pool: str = "prefork"
+    concurrency: int | None = None
+
+
+COMPLETE = Profile()
+COMMANDS_ONLY = Profile(queues=(CONTROL, COMMANDS))
+MODELS_ONLY = Profile(queues=(MODELS,), pool="threads", concurrency=50)
+
+
+def make_worker_app(profile: Profile = COMPLETE) -> Celery:
+    """Build the app for ``celery -A``; it reads the settings and finds the servers."""
+    settings = runtime.with_stack(load_settings())
+    servers = runtime.servers_of(settings)
+    app = make_celery(servers.redis_url, prefix=settings.redis_prefix, has_events=settings.worker_events)
+    app.conf.worker_pool = profile.pool
+    app.conf.worker_concurrency = profile.concurrency
+    app.amqp.queues.select(profile.queues)
+    tasks.register(app, known_actions(), request_class="agentflow.worker.control:StepRequest")
+    runtime.install(runtime.Runtime(settings, celery=app))
+    control.install()
+    drain.install(app, settings.drain_seconds)
+    app.steps["worker"].add(DispatcherBeside)
+    return app
+
+
+@setup_logging.connect(weak=False)
+def _set_up_logging(loglevel: Any = None, **_: Any) -> None:
+    settings = runtime.current().settings
+    telemetry.configure(log_format=settings.log_format, level=settings.log_level, is_redacting=settings.is_redacting)
+
+
+@celeryd_init.connect(weak=False)
+def _refuse_unusable_pool(options: dict[str, Any], conf: Any, **_: Any) -> None:
+    pool = str(options.get("pool") or conf.worker_pool).rsplit(".", 1)[-1]
+    for name, why in UNUSABLE_POOLS.items():
+        if why and name in pool.lower():
+            raise SystemExit(
+                f"agentflow cannot work with -P {name}: {why}. Use -P prefork for commands and -P threads for models."
+            )
+
+
+__all__ = ["COMMANDS_ONLY", "COMPLETE", "MODELS_ONLY", "ConfigurationError", "Profile", "make_worker_app"]

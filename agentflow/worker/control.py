@@ -1,0 +1,57 @@
+"""Remote control: a revoke or terminate, from Flower or ``celery control``, cancels the step it names.
+
+Celery's own revoke would live in the workers' memory only, and would swallow the same task id when the step is
+retried. The worker's main process only leaves a report; the dispatcher cancels, audited.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from billiard.exceptions import WorkerLostError
+from celery.utils.functional import maybe_list
+from celery.worker.control import Panel
+from celery.worker.request import Request
+
+from agentflow import runtime
+
+ACTOR = "celery-control"
+
+
+def install() -> None:
+    """Replace Celery's revoke and terminate by cancelling."""
+    Panel.data["revoke"] = revoke
+    Panel.data["terminate"] = terminate
+
+
+def revoke(state: Any, task_id: Any, terminate: bool = False, signal: Any = None, **_: Any) -> dict[str, str]:
+    """Ask the dispatcher to cancel the steps that these tasks stand for."""
+    accepted = [each for each in maybe_list(task_id) or [] if _is_uuid(each)]
+    for each in accepted:
+        runtime.current().context.side_channel.report({"kind": "revoked", "task_id": each, "actor": ACTOR})
+    return {"ok": f"cancelling {len(accepted)} steps"}
+
+
+def terminate(state: Any, signal: Any, task_id: Any, **_: Any) -> dict[str, str]:
+    """The same as revoke: a cancel ends the command and everything it started, whatever the signal asked for."""
+    return revoke(state, task_id)
+
+
+def _is_uuid(text: object) -> bool:
+    try:
+        UUID(str(text))
+    except ValueError:
+        return False
+    return True
+
+
+class StepRequest(Request):
+    """A message being handled, which tells the dispatcher at once when its pool child died."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """Report a lost child; then what Celery does."""
+        if isinstance(exc_info.exception, WorkerLostError):
+            worker = f"{self.hostname}:{self.worker_pid}"
+            runtime.current().context.side_channel.report({"kind": "child_lost", "task_id": self.id, "worker": worker})
+        return super().on_failure(exc_info, send_failed_event, return_ok)
