@@ -1,0 +1,123 @@
+"""Real servers for every test: one embedded Postgres and Valkey a session, a database of its own for each test.
+
+A template database is migrated once; each test gets a copy, its own Redis prefix and its own content directory. Worker
+processes are real, and really killed. AGENTFLOW_TEST_POSTGRES_BIN runs the same tests on another PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from celery import Celery
+from pydantic import SecretStr
+
+from agentflow import tasks
+from agentflow.embedded import EmbeddedServers, ServerUrls
+from agentflow.engine import installation
+from agentflow.executors.base import known_actions
+from agentflow.runtime import Runtime
+from agentflow.settings import Settings
+from tests.workers import WorkerProcess
+
+AUDIT_KEY = "0123456789abcdef0123456789abcdef"
+TEMPLATE = "agentflow_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ServerUrls]:
+    """The session's Postgres and Valkey; not under pytest's folder, which the account they run as may not enter."""
+    binaries = os.environ.get("AGENTFLOW_TEST_POSTGRES_BIN")
+    with (
+        tempfile.TemporaryDirectory(prefix="agentflow-test-", ignore_cleanup_errors=True) as home,
+        EmbeddedServers(Path(home), fsync=False, postgres_binaries=Path(binaries) if binaries else None) as embedded,
+    ):
+        yield embedded.urls
+
+
+@pytest.fixture(scope="session")
+def template(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A migrated database to copy from."""
+    _administrate(servers.database_url, f"CREATE DATABASE {TEMPLATE}")
+    settings = _settings(servers, TEMPLATE, tmp_path_factory.mktemp("template"), prefix="template:")
+    runtime = Runtime(settings)
+    installation.migrations.upgrade(runtime.context.database.engine)
+    runtime.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def settings(servers: ServerUrls, template: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings with a database, a Redis prefix and a content directory of the test's own."""
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    _administrate(servers.database_url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield _settings(servers, name, tmp_path, prefix=f"{name}:")
+    _administrate(servers.database_url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def house(settings: Settings) -> Iterator[Runtime]:
+    """A runtime on an installed database; the test process is a producer, not a worker."""
+    runtime = Runtime(settings)
+    context = runtime.context
+    installation.install(context.database, context.store, context.audit_key)
+    tasks.register(runtime.celery, known_actions())
+    yield runtime
+    runtime.close()
+
+
+@pytest.fixture
+def celery(house: Runtime) -> Celery:
+    """The test's Celery app."""
+    return house.celery
+
+
+@pytest.fixture
+def start_worker(house: Runtime, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
+    """Start real worker processes for the test's installation; all are gone at its end."""
+    started: list[WorkerProcess] = []
+
+    def start(*arguments: str, app: str = "workers", **environment: str) -> WorkerProcess:
+        worker = WorkerProcess(
+            house.settings, tmp_path, f"w{len(started)}-{secrets.token_hex(3)}", app, arguments, environment
+        )
+        started.append(worker)
+        worker.wait_until_ready()
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+@pytest.fixture
+def worker(start_worker: Callable[..., WorkerProcess]) -> WorkerProcess:
+    """One complete worker with two slots."""
+    return start_worker()
+
+
+def _settings(servers: ServerUrls, database: str, home: Path, *, prefix: str) -> Settings:
+    url = servers.database_url.rsplit("/", 1)[0]
+    return Settings(
+        home=home / "home",
+        database_url=SecretStr(f"{url}/{database}"),
+        redis_url=SecretStr(servers.redis_url),
+        audit_key=SecretStr(AUDIT_KEY),
+        content_dir=home / "content",
+        redis_prefix=prefix,
+        actor="tester@test",
+        kill_grace_seconds=1,
+        drain_seconds=5,
+    )
+
+
+def _administrate(database_url: str, statement: str) -> None:
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(statement.encode())
