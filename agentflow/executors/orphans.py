@@ -22,7 +22,7 @@ _PATIENCE_SECONDS = 5.0
 
 
 def mark_of(pid: int) -> str:
-    """The mark of the supervisor ``pid``, a living or unreaped child: pid namespace, pid and time of start.
+    """The mark of the supervisor ``pid``, a child of this process: pid namespace, pid and time of start.
 
     Empty where the platform cannot tell.
     """
@@ -72,7 +72,7 @@ def _is_of_the_dead(mark: str) -> bool:
         return False  # a pid of another container means nothing here
     try:
         return _start_time(int(pid)) != started
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return True
 
 
@@ -102,4 +102,8 @@ def _namespace() -> str:
 
 
 def _start_time(pid: int) -> str:
-    return (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    """When a process started, in ticks since boot; raises ProcessLookupError for one that is dead but not reaped."""
+    fields = (_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()
+    if fields[0] in (b"Z", b"X"):
+        raise ProcessLookupError(pid)
+    return fields[19].decode()

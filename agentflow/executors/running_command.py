@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 EXIT_CODE_TIMED_OUT = 124
 _CHUNK_BYTES = 64 * 1024
 _LAST_CHUNKS = 64
-_FIRST_RETRY_SECONDS = 0.01
-_LAST_RETRY_SECONDS = 0.5
+_RETRY_SECONDS = (0.01, 1.0)
+_RETRY_SHARE = 10
 
 # Why a command was ended by its supervisor.
 TIMEOUT = "timeout"
@@ -52,7 +52,6 @@ class RunningCommand:
         self._ending: str | None = None
         self._ending_at = 0.0
         self._kill_again_at = 0.0
-        self._retry_seconds = _FIRST_RETRY_SECONDS
         self._started_at = time.monotonic()
         self._timeout_at = self._started_at + order["timeout_seconds"]
         try:
@@ -102,9 +101,7 @@ class RunningCommand:
         if self._ending is None:
             self._end_if_due(now)
         elif now >= self._next_kill_at():
-            self._tree.kill()
-            self._kill_again_at = now + self._retry_seconds
-            self._retry_seconds = min(self._retry_seconds * 2, _LAST_RETRY_SECONDS)
+            self._kill(now)
         return False
 
     def seconds_until_due(self) -> float:
@@ -165,6 +162,13 @@ class RunningCommand:
             self.end(TIMEOUT)
         elif now >= self._lapse_at:
             self.end(LAPSE)
+
+    def _kill(self, now: float) -> None:
+        # Some fork out of the way, some the kernel holds: try again soon, but spend a tenth of the time on it at most.
+        self._tree.kill()
+        spent = time.monotonic() - now
+        shortest, longest = _RETRY_SECONDS
+        self._kill_again_at = now + min(max(_RETRY_SHARE * spent, shortest), longest)
 
     def _next_kill_at(self) -> float:
         graceful_until = min(self._ending_at + self._grace_seconds, self._lease_ends_at)
