@@ -60,10 +60,11 @@ def _read_delays(fields: dict[str, Value]) -> dict[str, object]:
 def _read_causes(value: Value, fields: dict[str, Value]) -> dict[str, object]:
     if not any(cause in fields for cause in _CAUSES):
         return {"on_timeout": True, "retries_everything": True}
+    before = len(value.faults)
     codes = [code for item in _items(fields, "on_exit_codes") if (code := item.integer(0, 255)) is not None]
     messages = fields["on_messages"].texts() if "on_messages" in fields else []
     on_timeout = fields["on_timeout"].boolean() if "on_timeout" in fields else False
-    if not codes and not messages and on_timeout is False:
+    if not (codes or messages or on_timeout) and len(value.faults) == before:
         value.fault(
             "bad_retry",
             "this retry names no failure to retry: list exit codes or messages, set on_timeout: "

@@ -77,17 +77,17 @@ def resolve_vars(plan: Plan, given: Mapping[str, JsonValue]) -> tuple[dict[str, 
     values: dict[str, JsonValue] = {}
     for name, spec in plan.vars.items():
         try:
-            values[name] = _resolve(spec, given[name]) if name in given else _default(spec)
+            values[name] = _resolve(spec, given[name]) if name in given else _default(name, spec)
         except MisfitError as error:
             code = "bad_var" if name in given else "missing_var"
             faults.append(Fault(code, f"the var {name} {error}", ("vars", name)))
     return values, tuple(faults)
 
 
-def _default(spec: VarSpec) -> JsonValue:
+def _default(name: str, spec: VarSpec) -> JsonValue:
     if spec.required:
         choices = f" (one of {_choices(spec.one_of)})" if spec.one_of else ""
-        raise MisfitError(f"must be given{choices}: add --var NAME=VALUE, or vars={{...}} in Python")
+        raise MisfitError(f"must be given{choices}: add --var {name}=VALUE, or vars={{...}} in Python")
     return spec.default
 
 

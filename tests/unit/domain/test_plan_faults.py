@@ -1,0 +1,434 @@
+"""Faults of plan documents: each is found, with its code, its place and words that help, and all come at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentflow.domain.fault import Fault
+from agentflow.domain.plan import MAX_STEPS
+from agentflow.domain.plan_check import check_available
+from agentflow.domain.plan_document import read_plan
+
+ALL_ACTIONS = ("subprocess", "noop", "llm")
+Steps = list[Any]
+
+
+def document(*steps: Any, **top: Any) -> dict[str, Any]:
+    return {"agentflow": 1, "name": "p", **top, "steps": list(steps)}
+
+
+def faults_of(data: Any, actions: tuple[str, ...] = ALL_ACTIONS) -> tuple[Fault, ...]:
+    reading = read_plan(data, available_actions=actions)
+    assert (reading.plan is None) == bool(reading.faults)
+    return reading.faults
+
+
+def only_fault(data: Any, actions: tuple[str, ...] = ALL_ACTIONS) -> Fault:
+    faults = faults_of(data, actions)
+    assert len(faults) == 1, [fault.message for fault in faults]
+    return faults[0]
+
+
+def step(**fields: Any) -> dict[str, Any]:
+    return {"id": "a", **({} if {"subprocess", "noop", "llm"} & set(fields) else {"noop": {}}), **fields}
+
+
+def command(**fields: Any) -> dict[str, Any]:
+    return {"id": "a", "subprocess": {"command": ["true"], **fields}}
+
+
+TOP_FAULTS = [
+    ({"agentflow": 2}, "bad_format", ("agentflow",), "write agentflow: 1"),
+    ({"agentflow": "1"}, "wrong_type", ("agentflow",), "a whole number"),
+    ({"name": "two words"}, "bad_id", ("name",), "'two words'"),
+    ({"name": 5}, "wrong_type", ("name",), "in quotes"),
+    ({"name": "p\n"}, "bad_id", ("name",), "name cannot be"),
+    ({"project": "../x"}, "bad_id", ("project",), "project cannot be"),
+    ({"project": None}, "wrong_type", ("project",), "no value"),
+    ({"budget": {"usd": 1}}, "not_available", ("budget",), "not available in this version"),
+    ({"sekrets": []}, "unknown_field", ("sekrets",), "did you mean 'secrets'?"),
+    ({"secrets": ["A", "A"]}, "duplicate_id", ("secrets", 1), "twice"),
+    ({"secrets": ["A-B"]}, "bad_id", ("secrets", 0), "letters, digits and _"),
+    ({"secrets": "A"}, "wrong_type", ("secrets",), "write [A]"),
+    ({"files": [1]}, "wrong_type", ("files", 0), "text"),
+    ({"defaults": {"timeout": 60}}, "bad_duration", ("defaults", "timeout"), "write 60s"),
+    ({"defaults": {"rate_limit": "1/m"}}, "not_available", ("defaults", "rate_limit"), "not available"),
+    ({"defaults": {"retries": 3}}, "unknown_field", ("defaults", "retries"), "did you mean 'retry'?"),
+    ({"vars": []}, "wrong_type", ("vars",), "a mapping"),
+    ({"vars": {"a-b": 1}}, "bad_id", ("vars", "a-b"), "no name of a var"),
+    ({"vars": {"x": {"required": True, "default": 1}}}, "bad_var", ("vars", "x"), "one of the two"),
+    ({"vars": {"x": {"one_of": []}}}, "bad_var", ("vars", "x", "one_of"), "empty"),
+    ({"vars": {"x": {"one_of": [1, 2], "default": 3}}}, "bad_var", ("vars", "x", "default"), "1, 2"),
+    ({"vars": {"x": {"one_of": [1, 2]}}}, "bad_var", ("vars", "x"), "required: true or a default"),
+    ({"vars": {"x": {}}}, "bad_var", ("vars", "x"), "required: true or a default"),
+    ({"vars": {"x": {"defualt": 1, "required": True}}}, "unknown_field", ("vars", "x", "defualt"), "'default'"),
+    ({"vars": {"x": {"required": "yes"}}}, "wrong_type", ("vars", "x", "required"), "write true or false"),
+    ({"vars": {"x": float("nan")}}, "wrong_type", ("vars", "x"), "plain data"),
+    ({"vars": {"x": "a\0"}}, "bad_value", ("vars", "x"), "NUL"),
+    ({"vars": {"x": "\ud800"}}, "bad_value", ("vars", "x"), "surrogate"),
+]
+
+
+@pytest.mark.parametrize(("top", "code", "path", "words"), TOP_FAULTS)
+def test_a_fault_at_the_top_is_found(top: dict[str, Any], code: str, path: tuple[Any, ...], words: str) -> None:
+    faults = [fault for fault in faults_of(document(step()) | top) if fault.path == path]
+    assert [fault.code for fault in faults] == [code]
+    assert words in faults[0].message
+    assert faults[0].step is None
+
+
+STEP_FAULTS = [
+    ({"id": "a b"}, "bad_id", ("id",), "'a b' is no id"),
+    ({"id": "1a"}, "bad_id", ("id",), "start with a letter"),
+    ({"id": "a" * 65}, "bad_id", ("id",), "at most 64"),
+    ({"id": "é"}, "bad_id", ("id",), "no id"),
+    ({"id": ""}, "bad_value", ("id",), "empty"),
+    ({"timout": "5m"}, "unknown_field", ("timout",), "did you mean 'timeout'?"),
+    ({"command": ["x"]}, "unknown_field", ("command",), "inside subprocess"),
+    ({"prompt": "x"}, "unknown_field", ("prompt",), "inside llm"),
+    ({"rate_limit": "60/m"}, "not_available", ("rate_limit",), "not available"),
+    ({"concurrency": {"key": "db"}}, "not_available", ("concurrency",), "not available"),
+    ({"budget": {}}, "not_available", ("budget",), "not available"),
+    ({"switch": {}}, "not_available", ("switch",), "not available"),
+    ({"foreach": []}, "not_available", ("foreach",), "not available"),
+    ({"wave": 1}, "not_available", ("wave",), "not available"),
+    ({"timeout": 60}, "bad_duration", ("timeout",), "write 60s"),
+    ({"timeout": "60"}, "bad_duration", ("timeout",), "write 60s"),
+    ({"timeout": "-5s"}, "bad_duration", ("timeout",), "negative"),
+    ({"timeout": -5}, "bad_duration", ("timeout",), "negative"),
+    ({"timeout": "0s"}, "bad_duration", ("timeout",), "longer than nothing"),
+    ({"timeout": "5 min"}, "bad_duration", ("timeout",), "such as 700ms"),
+    ({"timeout": True}, "wrong_type", ("timeout",), "a duration"),
+    ({"retry": 0}, "bad_retry", ("retry",), "from 1"),
+    ({"retry": "3"}, "wrong_type", ("retry",), "a number of attempts"),
+    ({"retry": True}, "wrong_type", ("retry",), "a number of attempts"),
+    ({"retry": 2.5}, "wrong_type", ("retry",), "a whole number"),
+    ({"retry": {"max_attempts": 0}}, "bad_retry", ("retry", "max_attempts"), "from 1"),
+    ({"retry": {"jitter": 1.5}}, "bad_retry", ("retry", "jitter"), "from 0 to 1"),
+    ({"retry": {"jitter": -0.1}}, "bad_retry", ("retry", "jitter"), "from 0 to 1"),
+    ({"retry": {"factor": 0.5}}, "bad_retry", ("retry", "factor"), "from 1"),
+    ({"retry": {"base": 5}}, "bad_duration", ("retry", "base"), "write 5s"),
+    ({"retry": {"max_delay": "1"}}, "bad_duration", ("retry", "max_delay"), "write 1s"),
+    ({"retry": {"backoff": "exponental"}}, "bad_value", ("retry", "backoff"), "did you mean 'exponential'?"),
+    ({"retry": {"max_atempts": 3}}, "unknown_field", ("retry", "max_atempts"), "did you mean 'max_attempts'?"),
+    ({"retry": {"on_exit_codes": [256]}}, "bad_value", ("retry", "on_exit_codes", 0), "from 0 to 255"),
+    ({"retry": {"on_timeout": False}}, "bad_retry", ("retry",), "names no failure"),
+    ({"retry": {"on_exit_codes": []}}, "bad_retry", ("retry",), "names no failure"),
+    ({"on_lost": "hold", "retry": 3}, "hold_and_retry", ("retry",), "set max_attempts: 1"),
+    ({"on_lost": "hold", "retry": {"on_timeout": True}}, "hold_and_retry", ("retry",), "exit codes"),
+    ({"on_lost": "holds"}, "bad_value", ("on_lost",), "did you mean 'hold'?"),
+    ({"on_failure": "ignore"}, "bad_value", ("on_failure",), "stop, continue"),
+    ({"outputs": "json"}, "bad_value", ("outputs",), "none, stdout_json"),
+    ({"when": "success"}, "bad_value", ("when",), "did you mean 'succeeded'?"),
+    ({"when": "vars.x =="}, "template_syntax", ("when",), "syntax error"),
+    ({"when": "{{ vars.x"}, "template_syntax", ("when",), "syntax error"),
+    ({"when": True}, "wrong_type", ("when",), "text"),
+    ({"when": "secrets.TOKEN == 'x'"}, "secret_in_when", ("when",), "only while a step runs"),
+    ({"when": "vars.absent"}, "unknown_var", ("when",), "vars.absent is not declared"),
+    ({"needs": "a"}, "wrong_type", ("needs",), "write [a]"),
+    ({"needs": None}, "wrong_type", ("needs",), "no value"),
+    ({"needs": ["zz"]}, "unknown_need", ("needs", 0), "unknown step 'zz'"),
+    ({"needs": ["a"]}, "self_need", ("needs", 0), "needs itself"),
+    ({"inputs": ["a"]}, "bad_value", ("inputs", 0), "STEP/ARTIFACT"),
+    ({"inputs": ["zz/x"], "subprocess": {"command": ["x"]}}, "unknown_step", ("inputs", 0), "unknown step 'zz'"),
+    ({"subprocess": "x"}, "wrong_type", ("subprocess",), "a mapping"),
+    ({"subprocess": {}}, "missing_field", ("subprocess",), "no command"),
+    ({"noop": {"x": 1}}, "unknown_field", ("noop", "x"), "unknown field"),
+]
+
+
+@pytest.mark.parametrize(("fields", "code", "path", "words"), STEP_FAULTS)
+def test_a_fault_of_a_step_is_found(fields: dict[str, Any], code: str, path: tuple[Any, ...], words: str) -> None:
+    fault = only_fault(document(step(**fields), secrets=["TOKEN"]))
+    assert (fault.code, fault.path) == (code, ("steps", 0, *path))
+    assert words in fault.message
+    assert fault.step == fields.get("id", "a")
+
+
+COMMAND_FAULTS = [
+    ({"command": "grep -c x y"}, "command_needs_shell", ("command",), "write [grep, -c, x, y], or add shell: true"),
+    ({"command": ["x"], "shell": True}, "shell_needs_text", ("command",), "remove shell: true"),
+    ({"command": []}, "empty_command", ("command",), "empty"),
+    ({"command": [""]}, "empty_command", ("command",), "empty"),
+    ({"command": " ", "shell": True}, "empty_command", ("command",), "empty"),
+    ({"command": ["x", None]}, "wrong_type", ("command", 1), "text, not nothing"),
+    ({"command": ["x", True]}, "wrong_type", ("command", 1), "in quotes"),
+    ({"command": ["x", ["y"]]}, "wrong_type", ("command", 1), "text, not a list"),
+    ({"command": ["a\0b"]}, "bad_value", ("command", 0), "NUL"),
+    ({"shell": "yes"}, "wrong_type", ("shell",), "write true or false"),
+    ({"env": {"A": True}}, "wrong_type", ("env", "A"), "in quotes"),
+    ({"env": {"A": None}}, "wrong_type", ("env", "A"), "text"),
+    ({"env": {"A-B": "x"}}, "bad_value", ("env", "A-B"), "environment variable"),
+    ({"env": {"AGENTFLOW_RUN_ID": "x"}}, "bad_value", ("env", "AGENTFLOW_RUN_ID"), "its own"),
+    ({"env": ["A=1"]}, "wrong_type", ("env",), "a mapping"),
+    ({"cwd": "/tmp"}, "bad_path", ("cwd",), "inside its folder"),
+    ({"cwd": "a/../../b"}, "bad_path", ("cwd",), "inside its folder"),
+    ({"cwd": ""}, "bad_value", ("cwd",), "empty"),
+    ({"ok_exit_codes": []}, "bad_value", ("ok_exit_codes",), "no exit would be a success"),
+    ({"ok_exit_codes": [0, 256]}, "bad_value", ("ok_exit_codes", 1), "from 0 to 255"),
+    ({"ok_exit_codes": 0}, "wrong_type", ("ok_exit_codes",), "a list"),
+    ({"stdin": 5}, "wrong_type", ("stdin",), "in quotes"),
+    ({"timeout": "5m"}, "unknown_field", ("timeout",), "one level up"),
+    ({"comand": []}, "unknown_field", ("comand",), "did you mean 'command'?"),
+    ({"command": ["{{ vars.x"]}, "template_syntax", ("command", 0), "no end"),
+    ({"stdin": "{% for x in y %}"}, "template_syntax", ("stdin",), "blocks"),
+    ({"command": ["{{ log }}"]}, "unknown_name", ("command", 0), "unknown name 'log'"),
+    ({"command": ["{{ vars.lgo }}"]}, "unknown_var", ("command", 0), "did you mean 'log'?"),
+    ({"env": {"A": "{{ secrets.TOKE }}"}}, "unknown_secret", ("env", "A"), "did you mean 'TOKEN'?"),
+    ({"stdin": "{{ steps.x.stdout }}"}, "unknown_step", ("stdin",), "unknown step 'x'"),
+    ({"stdin": "{{ steps.a.stdout }}"}, "not_an_ancestor", ("stdin",), "its own step"),
+    ({"stdin": "{{ steps.a.stdot }}"}, "unknown_attribute", ("stdin",), "did you mean 'stdout'?"),
+    ({"stdin": "{{ run.number }}"}, "unknown_attribute", ("stdin",), "known: id"),
+    ({"command": ["{{ vars['lo' + 'g'] }}"]}, "dynamic_reference", ("command", 0), "computed name"),
+]
+
+
+@pytest.mark.parametrize(("fields", "code", "path", "words"), COMMAND_FAULTS)
+def test_a_fault_of_a_command_is_found(fields: dict[str, Any], code: str, path: tuple[Any, ...], words: str) -> None:
+    fault = only_fault(document(command(**fields), vars={"log": 1}, secrets=["TOKEN"]))
+    assert (fault.code, fault.path, fault.step) == (code, ("steps", 0, "subprocess", *path), "a")
+    assert words in fault.message
+
+
+LLM_FAULTS = [
+    ({"model": "gpt"}, "bad_value", "name its provider"),
+    ({"prompt": ""}, "bad_value", "empty"),
+    ({"max_tokens": 0}, "bad_value", "at least 1"),
+    ({"temperature": 2.5}, "bad_value", "from 0 to 2"),
+    ({"seed": "1"}, "wrong_type", "a whole number"),
+    ({"output_schema": []}, "wrong_type", "a mapping"),
+    ({"keep_content": "no"}, "wrong_type", "true or false"),
+    ({"promt": "x"}, "unknown_field", "did you mean 'prompt'?"),
+]
+
+
+@pytest.mark.parametrize(("fields", "code", "words"), LLM_FAULTS)
+def test_a_fault_of_a_model_call_is_found(fields: dict[str, Any], code: str, words: str) -> None:
+    fault = only_fault(document({"id": "a", "llm": {"model": "a:b", "prompt": "p", **fields}}))
+    assert (fault.code, fault.path[:3]) == (code, ("steps", 0, "llm"))
+    assert words in fault.message
+
+
+@pytest.mark.parametrize("data", [None, [], "text", 5])
+def test_a_document_that_is_no_mapping_is_one_fault(data: Any) -> None:
+    assert only_fault(data).code == "wrong_type"
+
+
+def test_missing_fields_are_all_named() -> None:
+    assert [fault.message for fault in faults_of({})] == [
+        "the plan has no agentflow: write one",
+        "the plan has no name: write one",
+        "the plan has no steps: write one",
+    ]
+
+
+def test_a_plan_without_steps_is_refused() -> None:
+    assert only_fault(document()).code == "bad_value"
+
+
+def test_a_plan_of_too_many_steps_is_refused() -> None:
+    steps = [{"id": f"s{n}", "noop": {}} for n in range(MAX_STEPS + 1)]
+    assert only_fault(document(*steps)).code == "too_many_steps"
+
+
+def test_a_step_has_one_action() -> None:
+    assert only_fault(document({"id": "a"})).code == "no_action"
+    fault = only_fault(document({"id": "a", "noop": {}, "subprocess": {"command": ["x"]}}))
+    assert (fault.code, "noop, subprocess" in fault.message) == ("several_actions", True)
+
+
+def test_a_mistyped_action_is_one_fault_that_names_the_nearest() -> None:
+    fault = only_fault(document({"id": "a", "subproces": {"command": ["x"]}}))
+    assert (fault.code, "did you mean 'subprocess'?" in fault.message) == ("unknown_field", True)
+
+
+@pytest.mark.parametrize("action", ["http", "python", "approval", "wait", "notify", "decision", "run"])
+def test_an_action_of_a_later_version_is_never_ignored(action: str) -> None:
+    fault = only_fault(document({"id": "a", action: {}}))
+    assert (fault.code, fault.path) == ("not_available", ("steps", 0, action))
+    both = faults_of(document({"id": "a", "noop": {}, action: {}}))
+    assert {fault.code for fault in both} == {"several_actions", "not_available"}
+
+
+def test_an_action_without_an_executor_is_read_and_reported() -> None:
+    ask = {"id": "a", "llm": {"model": "a:b", "prompt": "p", "seed": "x"}}
+    assert [fault.code for fault in faults_of(document(ask), ("subprocess", "noop"))] == ["wrong_type", "not_available"]
+    assert [fault.code for fault in read_plan(document(ask)).faults] == ["wrong_type", "not_available"]
+
+
+def test_a_stored_plan_can_be_checked_for_actions_again() -> None:
+    plan = read_plan(document({"id": "a", "llm": {"model": "a:b", "prompt": "p"}}), available_actions=ALL_ACTIONS).plan
+    assert plan is not None
+    assert check_available(plan, ALL_ACTIONS) == ()
+    (fault,) = check_available(plan, ["noop"])
+    assert (fault.code, fault.path, fault.step) == ("not_available", ("steps", 0, "llm"), "a")
+
+
+def test_an_id_that_stands_twice_is_reported_at_the_second() -> None:
+    fault = only_fault(document({"id": "a", "noop": {}}, {"id": "a", "noop": {}}))
+    assert (fault.code, fault.path) == ("duplicate_id", ("steps", 1, "id"))
+    assert "step 1 has it too" in fault.message
+
+
+def test_once_a_step_writes_needs_all_but_the_first_must() -> None:
+    faults = faults_of(
+        document(step(), {"id": "b", "noop": {}}, {"id": "c", "noop": {}, "needs": ["a"]}, {"id": "d", "noop": {}})
+    )
+    assert [(fault.code, fault.path) for fault in faults] == [
+        ("missing_needs", ("steps", 1)),
+        ("missing_needs", ("steps", 3)),
+    ]
+    assert "needs: [] waits for none" in faults[0].message
+
+
+def test_an_unknown_need_names_the_nearest_step() -> None:
+    fault = only_fault(document({"id": "collect", "noop": {}}, step(needs=["colect"])))
+    assert (fault.code, "did you mean 'collect'?" in fault.message) == ("unknown_need", True)
+
+
+def test_a_need_that_stands_twice_is_a_fault() -> None:
+    assert only_fault(document({"id": "b", "noop": {}}, step(needs=["b", "b"]))).path == ("steps", 1, "needs", 1)
+
+
+def test_cycles_are_named_in_order() -> None:
+    faults = faults_of(
+        document(
+            {"id": "a", "noop": {}, "needs": ["c"]},
+            {"id": "b", "noop": {}, "needs": ["a"]},
+            {"id": "c", "noop": {}, "needs": ["b"]},
+            {"id": "x", "noop": {}, "needs": ["y"]},
+            {"id": "y", "noop": {}, "needs": ["x"]},
+        )
+    )
+    assert [(fault.code, fault.step) for fault in faults] == [("cycle", "a"), ("cycle", "x")]
+    assert "a needs c, c needs b, b needs a" in faults[0].message
+
+
+def test_an_unknown_step_and_a_step_that_does_not_come_before_are_told_apart() -> None:
+    reader = {
+        "id": "c",
+        "needs": ["a"],
+        "subprocess": {"command": ["x"], "stdin": "{{ steps.b.stdout }}{{ steps.z.stdout }}"},
+    }
+    faults = faults_of(document(command(), {"id": "b", "needs": [], "subprocess": {"command": ["x"]}}, reader))
+    assert {fault.code for fault in faults} == {"not_an_ancestor", "unknown_step"}
+    assert any("add it to the needs of this step" in fault.message for fault in faults)
+
+
+def test_inputs_come_from_steps_before_and_only_commands_have_them() -> None:
+    one, other = (
+        {**command(), "needs": []},
+        {"id": "b", "needs": [], "subprocess": {"command": ["x"]}, "inputs": ["a/x"]},
+    )
+    assert only_fault(document(one, other)).code == "not_an_ancestor"
+    assert (
+        "only a subprocess step" in only_fault(document(command(), {"id": "b", "noop": {}, "inputs": ["a/x"]})).message
+    )
+
+
+@pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x"])
+def test_inputs_stay_inside_the_work_directory(path: str) -> None:
+    for written in (f"a/{path}", {"step": "a", "artifact": "x", "as": path}, {"step": "a", "artifact": path}):
+        second = {"id": "b", "subprocess": {"command": ["x"]}, "inputs": [written]}
+        assert only_fault(document(command(), second)).code == "bad_path"
+
+
+@pytest.mark.parametrize("attribute", ["stdout", "result", "stdout_path", "exit_code", "state"])
+def test_step_output_is_refused_in_a_shell_command(attribute: str) -> None:
+    second = {"id": "b", "subprocess": {"command": f"echo {{{{ steps.a.{attribute} }}}}", "shell": True}}
+    fault = only_fault(document(command(), second))
+    assert (fault.code, "env or stdin" in fault.message) == ("step_output_in_shell", True)
+
+
+@pytest.mark.parametrize("attribute", ["text", "stdout", "result"])
+@pytest.mark.parametrize("field", ["command", "env", "cwd"])
+def test_a_models_text_is_refused_in_what_makes_a_command(attribute: str, field: str) -> None:
+    text = f"{{{{ steps.ask.{attribute} }}}}"
+    fields: dict[str, Any] = {"command": {"command": ["x", text]}, "env": {"env": {"A": text}}, "cwd": {"cwd": text}}
+    ask = {"id": "ask", "llm": {"model": "a:b", "prompt": "p"}}
+    fault = only_fault(document(ask, command(**fields[field])))
+    assert (fault.code, "stdin or as a file" in fault.message) == ("llm_output_in_command", True)
+
+
+def test_only_a_model_call_has_text_and_a_noop_has_only_a_state() -> None:
+    second = {"id": "b", "subprocess": {"command": ["x"], "stdin": "{{ steps.a.text }}"}}
+    assert "only an llm step has .text" in only_fault(document(command(), second)).message
+    second["subprocess"] = {"command": ["x", "{{ steps.a.state }}"], "stdin": "{{ steps.a.stdout }}"}
+    assert "a noop step has only .state" in only_fault(document(step(), second)).message
+
+
+def test_a_broken_section_does_not_make_its_names_unknown() -> None:
+    data = document(command(command=["{{ vars.x }}", "{{ secrets.Y }}"]), vars=[], secrets=5)
+    assert [fault.path for fault in faults_of(data)] == [("vars",), ("secrets",)]
+
+
+def test_a_step_with_a_bad_id_can_still_be_needed() -> None:
+    data = document({"id": "a b", "noop": {}}, {"id": "c", "needs": ["a b"], "noop": {}})
+    assert only_fault(data).code == "bad_id"
+
+
+def test_what_is_no_step_at_all_is_one_fault() -> None:
+    assert only_fault(document(step(), "text")).path == ("steps", 1)
+
+
+def test_keys_that_are_no_text_are_refused() -> None:
+    assert [fault.code for fault in faults_of(document(step()) | {1: 2})] == ["wrong_type"]
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "agentflow",
+                    "name",
+                    "steps",
+                    "vars",
+                    "secrets",
+                    "defaults",
+                    "files",
+                    "id",
+                    "subprocess",
+                    "noop",
+                    "llm",
+                    "command",
+                    "env",
+                    "needs",
+                    "when",
+                    "retry",
+                    "timeout",
+                    "inputs",
+                    "required",
+                    "default",
+                    "one_of",
+                    "model",
+                    "prompt",
+                    "on_lost",
+                    "max_attempts",
+                ]
+            ),
+            inner,
+            max_size=6,
+        )
+    ),
+    max_leaves=25,
+)
+
+
+@given(JUNK)
+def test_any_data_gives_a_plan_or_faults_and_never_an_error(data: Any) -> None:
+    faults_of(data)
+
+
+@given(JUNK)
+def test_any_step_gives_a_plan_or_faults_that_lead_into_the_document(data: Any) -> None:
+    for fault in faults_of(document(step(), data, {"id": "c", "subprocess": data})):
+        value: Any = document(step(), data, {"id": "c", "subprocess": data})
+        for part in fault.path:
+            value = value[part]

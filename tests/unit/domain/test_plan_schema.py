@@ -1,0 +1,103 @@
+"""The JSON Schema: it is one, it takes what the reader takes, and it knows the same fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from agentflow.domain import action_document, plan_document, retry_document, step_document, variable
+from agentflow.domain.plan_document import read_plan
+from agentflow.domain.plan_schema import plan_schema
+
+ALL_ACTIONS = ("subprocess", "noop", "llm")
+VALIDATOR = Draft202012Validator(plan_schema())
+
+
+def document(**step: Any) -> dict[str, Any]:
+    return {
+        "agentflow": 1,
+        "name": "p",
+        "steps": [{"id": "first", "subprocess": {"command": ["x"]}}, {"id": "a", **step}],
+    }
+
+
+def test_the_schema_is_a_json_schema() -> None:
+    Draft202012Validator.check_schema(plan_schema())
+
+
+def test_the_example_of_the_contract_fits() -> None:
+    assert [
+        error.message
+        for error in VALIDATOR.iter_errors(yaml.safe_load(Path(__file__).with_name("contract_plan.yaml").read_text()))
+    ] == []
+
+
+def test_the_fields_are_those_that_are_read() -> None:
+    schema = plan_schema()
+    definitions = schema["$defs"]
+    assert set(schema["properties"]) == set(plan_document._PLAN.known)
+    assert set(schema["properties"]["defaults"]["properties"]) == set(plan_document._DEFAULTS.known)
+    assert set(definitions["step"]["properties"]) == set(step_document._STEP.known)
+    assert set(definitions["subprocess"]["properties"]) == set(action_document._SUBPROCESS.known)
+    assert set(definitions["llm"]["properties"]) == set(action_document._LLM.known)
+    assert set(definitions["retry"]["anyOf"][1]["properties"]) == set(retry_document._FORM.known)
+    assert set(definitions["var"]["then"]["properties"]) == set(variable._SPEC.known)
+    inputs = definitions["step"]["properties"]["inputs"]["items"]["anyOf"][1]
+    assert set(inputs["properties"]) == set(step_document._INPUT.known)
+
+
+GOOD = [
+    document(noop=None),
+    document(noop={}, needs=["first"], retry=3, timeout="1h30m"),
+    document(subprocess={"command": "a | b", "shell": True}),
+    document(subprocess={"command": ["a", 1], "env": {"A": 1, "B": "x"}, "cwd": "a/b"}, inputs=["first/x"]),
+    document(subprocess={"command": ["a"]}, inputs=[{"step": "first", "artifact": "*.md", "as": "in"}]),
+    document(noop={}, when="steps.first.exit_code == 0", on_lost="hold"),
+    document(noop={}) | {"vars": {"a": 1, "b": {"required": True}, "c": None, "d": [1]}, "secrets": ["A"]},
+]
+BAD = [
+    document(),
+    document(noop={}, subprocess={"command": ["a"]}),
+    document(noop={}, timeout=60),
+    document(noop={}, timeout="60"),
+    document(noop={}, timeout="1m1h"),
+    document(noop={}, retry=0),
+    document(noop={}, retry={"jitter": 2}),
+    document(noop={}, retry={"on_exit_codes": [300]}),
+    document(noop={}, timout="1m"),
+    document(noop={}, needs="first"),
+    document(noop={}, on_lost="pause"),
+    document(subprocess={"command": "a | b"}),
+    document(subprocess={"command": ["a"], "shell": True}),
+    document(subprocess={"command": []}),
+    document(subprocess={"command": ["a"], "env": {"A": True}}),
+    document(subprocess={"command": ["a"], "env": {"AGENTFLOW_X": "1"}}),
+    document(subprocess={"command": ["a"], "cwd": "../b"}),
+    document(subprocess={"command": ["a"], "ok_exit_codes": []}),
+    document(subprocess={"command": ["a"]}, inputs=["x"]),
+    document(llm={"model": "gpt", "prompt": "p"}),
+    document(llm={"model": "a:b"}),
+    document(noop={}) | {"name": "a b"},
+    document(noop={}) | {"agentflow": 2},
+    document(noop={}) | {"vars": {"a-b": 1}},
+    document(noop={}) | {"vars": {"a": {"requird": True}}},
+    document(noop={}) | {"secrets": ["A", "A"]},
+    document(noop={}) | {"steps": []},
+    document(noop={}) | {"budget": {}},
+]
+
+
+@pytest.mark.parametrize("data", GOOD)
+def test_what_is_read_fits_the_schema(data: Any) -> None:
+    assert read_plan(data, available_actions=ALL_ACTIONS).faults == ()
+    assert VALIDATOR.is_valid(data)
+
+
+@pytest.mark.parametrize("data", BAD)
+def test_what_the_schema_refuses_is_refused_when_read(data: Any) -> None:
+    assert not VALIDATOR.is_valid(data)
+    assert read_plan(data, available_actions=ALL_ACTIONS).faults
