@@ -139,7 +139,8 @@ def _declared(
     needs: dict[StepKey, tuple[StepKey, ...]],
     drafts: Sequence[StepDraft],
 ) -> Declared:
-    actions = {draft.key: draft.action_name for draft in drafts if draft.key is not None}
+    # Of steps with one id the first counts, here as in check_order.
+    actions = {draft.key: draft.action_name for draft in reversed(drafts) if draft.key is not None}
     return Declared(variables, secrets, needs, actions)
 
 
