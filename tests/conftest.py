@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from agentflow import tasks
 from agentflow.embedded import EmbeddedServers, ServerUrls
 from agentflow.engine import installation
-from agentflow.executors.base import known_actions
+from agentflow.executors.base import close_executors, known_actions
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from tests.workers import WorkerProcess
@@ -70,6 +70,7 @@ def house(settings: Settings) -> Iterator[Runtime]:
     installation.install(context.database, context.store, context.audit_key)
     tasks.register(runtime.celery, known_actions())
     yield runtime
+    close_executors()
     runtime.close()
 
 

@@ -15,8 +15,10 @@ from agentflow.domain.plan import Plan
 from agentflow.domain.plan_document import read_plan
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
 from agentflow.engine.context import EngineContext
+from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.executors.base import known_actions
+from agentflow.runtime import Runtime
 
 FINAL = {state.value for state in FINAL_RUN_STATES}
 
@@ -54,6 +56,16 @@ def planned(steps: Sequence[Mapping[str, Any]], **fields: Any) -> tuple[Plan, Ma
     reading = read_plan(document(steps, **fields), available_actions=known_actions())
     assert reading.plan is not None, reading.faults
     return reading.plan, reading.content
+
+
+def work_off(runtime: Runtime, run_id: RunId) -> RunState:
+    """Answer the doorbells of a run in this process, one after the other, until it rests; for what needs no worker."""
+    while True:
+        ready = [row.key for row in step_rows(runtime.context, run_id).values() if row.state == "ready"]
+        if not ready:
+            return run_state(runtime.context, run_id)
+        for key in ready:
+            execute(runtime.context, runtime.lease_keeper, Doorbell(run_id, StepKey(key)), "test:0")
 
 
 def run_state(context: EngineContext, run_id: RunId) -> RunState:

@@ -53,7 +53,7 @@ class PlanRejected(AgentflowError):
         super().__init__(f"The plan has {count}:\n" + "\n".join(lines), faults=len(lines))
 
 
-class NotFound(AgentflowError):
+class NotFound(AgentflowError, LookupError):
     """Nothing of that name or id exists."""
 
     code = "not_found"

@@ -53,3 +53,8 @@ def _event(row: Row[Any]) -> AuditEvent:
         verdict=row.verdict,
         facts=row.facts,
     )
+
+
+def read_all_run_ids(tx: Connection) -> list[RunId]:
+    """Read the id of every run that has rows or events."""
+    return [RunId(row) for row in tx.execute(statement("read_audited_runs")).scalars()]

@@ -302,3 +302,23 @@ def reopen(tx: Connection, step_ids: Sequence[StepId], state: StepState) -> None
     """Take final or held steps up again, with their needs counted anew; pending ones first, then ready ones."""
     if step_ids:
         tx.execute(statement("reopen_steps"), {"step_ids": list(step_ids), "new_state": state})
+
+
+@dataclass(frozen=True, slots=True)
+class StepHead:
+    """Where a step's audit chain stands, as its row says."""
+
+    key: StepKey
+    sequence: int
+    head: bytes | None
+
+
+def read_all_heads(tx: Connection, run_id: RunId) -> dict[StepId, StepHead]:
+    """Read where the audit chain of every step of a run stands, also of steps without events."""
+    rows = tx.execute(statement("read_all_step_heads"), {"run_id": run_id})
+    return {
+        StepId(row.id): StepHead(
+            StepKey(row.key), row.event_sequence, None if row.event_head is None else bytes(row.event_head)
+        )
+        for row in rows
+    }

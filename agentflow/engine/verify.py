@@ -1,0 +1,88 @@
+"""Verify: hold the audit events of runs against the key, the heads on the rows, and the seal of each ended run."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from agentflow.domain.chain_check import Finding, FindingCode, Recorded, check_chain
+from agentflow.domain.error import NotFound
+from agentflow.domain.event import seal_of
+from agentflow.domain.ids import RunId, StepId
+from agentflow.domain.state import FINAL_RUN_STATES
+from agentflow.engine.context import EngineContext
+from agentflow.storage import events, runs, steps
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """What the check of one run found; no findings means that its audit holds."""
+
+    run_id: RunId
+    events: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
+    """Check every chain of a run. NotFound when neither the run nor an event of it is there."""
+    with context.database.transaction() as tx:
+        run = runs.lock(tx, run_id, is_shared=True)
+        chains: dict[StepId | None, list[Recorded]] = defaultdict(list)
+        for event, mac in events.read_run(tx, run_id):
+            chains[event.step_id].append((event, mac))
+        count = sum(len(chain) for chain in chains.values())
+        if run is None:
+            if not count:
+                raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+            removed = Finding(FindingCode.RUN_REMOVED, f"{count} events speak of a run whose rows were removed")
+            return VerificationReport(run_id, count, (removed,))
+        findings = list(_findings(context, tx, run, chains))
+    return VerificationReport(run_id, count, tuple(findings))
+
+
+def verify_all(context: EngineContext) -> Iterator[VerificationReport]:
+    """Check every run that has rows or events, one transaction each."""
+    with context.database.transaction() as tx:
+        known = events.read_all_run_ids(tx)
+    for run_id in known:
+        yield verify_run(context, run_id)
+
+
+def _findings(
+    context: EngineContext, tx: Connection, run: runs.LockedRun, chains: dict[StepId | None, list[Recorded]]
+) -> Iterator[Finding]:
+    own = chains.pop(None, [])
+    yield from check_chain(own, head_sequence=run.event_sequence, head=run.event_head, key=context.audit_key)
+    heads = steps.read_all_heads(tx, run.run_id)
+    for step_id, head in heads.items():
+        yield from check_chain(
+            chains.pop(step_id, []),
+            head_sequence=head.sequence,
+            head=head.head,
+            key=context.audit_key,
+            step=head.key,
+        )
+    for stranger, chain in chains.items():
+        yield Finding(FindingCode.ADDED, f"{len(chain)} events speak of a step {stranger} that the run does not have")
+    sealed = {step_id: (head.sequence, head.head or b"") for step_id, head in heads.items() if head.sequence}
+    yield from _seal(run, own, sealed)
+
+
+def _seal(run: runs.LockedRun, own: list[Recorded], heads: dict[StepId, tuple[int, bytes]]) -> Iterator[Finding]:
+    if run.state not in FINAL_RUN_STATES:
+        return
+    last = own[-1][0] if own else None
+    if last is None or last.action != "finalize":
+        yield Finding(FindingCode.SEAL_MISSING, f"the run is {run.state}, but its last event does not seal it")
+    elif last.facts.get("seal") != seal_of(heads):
+        yield Finding(
+            FindingCode.SEAL_BROKEN, "the chains of its steps are not those that were sealed", None, last.sequence
+        )
