@@ -67,7 +67,7 @@ class Value:
     def argument(self) -> str | None:
         """Read text for a command or its environment: a number stands for its own spelling."""
         if isinstance(self.value, int | float) and not isinstance(self.value, bool):
-            return self.written(self.path) or str(self.value)
+            return self.written(self.path) or _spelled(self.value)
         return self.text(is_empty_allowed=True)
 
     def _is_sound(self, text: str) -> bool:
@@ -90,7 +90,7 @@ class Value:
 
     def integer(self, low: int | None = None, high: int | None = None, code: str = "bad_value") -> int | None:
         """Read a whole number between ``low`` and ``high``; ``code`` names the fault of one beyond them."""
-        if isinstance(self.value, bool) or not isinstance(self.value, int):
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or _is_huge(self.value):
             self.wrong_type("a whole number")
             return None
         return self.value if self._is_within(self.value, low, high, code) else None
@@ -129,7 +129,7 @@ class Value:
         if isinstance(self.value, bool) or not isinstance(self.value, str | int | float):
             self.wrong_type("a duration such as 60s")
             return None
-        text = self.value if isinstance(self.value, str) else self.written(self.path) or str(self.value)
+        text = self.value if isinstance(self.value, str) else self.written(self.path) or _spelled(self.value)
         try:
             seconds = parse_duration(text)
         except ValueError as error:
@@ -150,7 +150,9 @@ class Value:
     def json(self, depth: int = 32) -> JsonValue:
         """Read any plain data; a number becomes what Postgres makes of it, so that the fingerprint stays."""
         match self.value:
-            case None | bool() | int():
+            case None | bool():
+                return self.value
+            case int() if not _is_huge(self.value):
                 return self.value
             case str():
                 return self.text(is_empty_allowed=True)
@@ -232,7 +234,7 @@ def kind_of(value: Any) -> str:
         case str():
             return f"the text {shorten(value, 30)!r}" if value else "an empty text"
         case int() | float():
-            return f"the number {shorten(str(value), 30)}"
+            return f"the number {shorten(_spelled(value), 30)}"
         case list() | tuple():
             return "a list"
         case Mapping():
@@ -256,6 +258,15 @@ def _hint(value: Any, wanted: str) -> str:
             return f": write [{shorten(value, 30)}]"
         case _:
             return ""
+
+
+def _is_huge(value: float) -> bool:
+    """Whether a number is too large for any use, and for Python to write it in digits."""
+    return isinstance(value, int) and value.bit_length() > 1024
+
+
+def _spelled(value: float) -> str:
+    return "beyond all bounds" if _is_huge(value) else str(value)
 
 
 def _settled(value: float) -> float | int:

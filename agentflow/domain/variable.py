@@ -92,6 +92,7 @@ def _default(name: str, spec: VarSpec) -> JsonValue:
 
 
 def _resolve(spec: VarSpec, given: JsonValue) -> JsonValue:
+    given = _checked(given)
     if spec.one_of is not None:
         found = [choice for choice in spec.one_of if _is_same(choice, given) or _spelling(choice) == given]
         if not found:
@@ -103,7 +104,7 @@ def _resolve(spec: VarSpec, given: JsonValue) -> JsonValue:
 def _convert(default: JsonValue, given: JsonValue) -> JsonValue:
     """Return ``given`` as the kind that ``default`` has. Raises MisfitError."""
     if default is None or type(given) is type(default):
-        return _checked(given)
+        return given
     if isinstance(default, float) and isinstance(given, int) and not isinstance(given, bool):
         return float(given)
     if not isinstance(given, str):

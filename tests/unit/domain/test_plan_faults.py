@@ -68,6 +68,9 @@ TOP_FAULTS = [
     ({"vars": {"x": {"defualt": 1, "required": True}}}, "unknown_field", ("vars", "x", "defualt"), "'default'"),
     ({"vars": {"x": {"required": "yes"}}}, "wrong_type", ("vars", "x", "required"), "write true or false"),
     ({"vars": {"x": float("nan")}}, "wrong_type", ("vars", "x"), "plain data"),
+    ({"vars": {"x": 10**5000}}, "wrong_type", ("vars", "x"), "plain data"),
+    ({"agentflow": 10**5000}, "wrong_type", ("agentflow",), "beyond all bounds"),
+    ({"defaults": {"timeout": 10**5000}}, "bad_duration", ("defaults", "timeout"), "no duration"),
     ({"vars": {"x": "a\0"}}, "bad_value", ("vars", "x"), "NUL"),
     ({"vars": {"x": "\ud800"}}, "bad_value", ("vars", "x"), "surrogate"),
 ]

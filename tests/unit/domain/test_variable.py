@@ -81,6 +81,12 @@ def test_what_does_not_fit_is_a_fault_that_names_the_var(default: Any, given: An
     assert words in fault.message
 
 
+def test_a_number_beyond_all_bounds_is_a_fault() -> None:
+    for default in (1, "a", {"required": True, "one_of": [1]}):
+        _, faults = resolve_vars(plan_with(x=default), {"x": 10**5000})
+        assert ["cannot be stored" in fault.message for fault in faults] == [True]
+
+
 def test_missing_and_unknown_vars_are_reported_together() -> None:
     plan = plan_with(region={"required": True, "one_of": ["eu", "us"]}, owner={"required": True}, log="a")
     values, faults = resolve_vars(plan, {"regoin": "eu", "log": "b"})
