@@ -24,6 +24,7 @@ from agentflow.engine import installation
 from agentflow.executors.base import close_executors, known_actions
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
+from agentflow.storage import migrations
 from tests.workers import WorkerProcess
 
 AUDIT_KEY = "0123456789abcdef0123456789abcdef"
@@ -48,7 +49,7 @@ def template(servers: ServerUrls, tmp_path_factory: pytest.TempPathFactory) -> s
     _administrate(servers.database_url, f"CREATE DATABASE {TEMPLATE}")
     settings = _settings(servers, TEMPLATE, tmp_path_factory.mktemp("template"), prefix="template:")
     runtime = Runtime(settings)
-    installation.migrations.upgrade(runtime.context.database.engine)
+    migrations.upgrade(runtime.context.database.engine)
     runtime.close()
     return TEMPLATE
 

@@ -17,21 +17,16 @@ def make_celery(redis_url: str, *, prefix: str = "", has_events: bool = False) -
     """
     redis_guard.install()
     app = Celery("agentflow", broker=redis_url, set_as_current=True)
-    app.conf.update(_settings(prefix, has_events=has_events))
+    app.conf.update(_message_settings(prefix))
+    app.conf.update(_worker_settings(has_events=has_events))
     return app
 
 
-def _settings(prefix: str, *, has_events: bool) -> dict[str, Any]:
+def _message_settings(prefix: str) -> dict[str, Any]:
     return {
         # State lives in Postgres; a result backend would be a second, worse truth.
         "result_backend": None,
         "task_ignore_result": True,
-        # A lease covers a crash. Late acks would only add copies of messages whose work still runs.
-        "task_acks_late": False,
-        "task_reject_on_worker_lost": False,
-        # A worker takes a message only when a slot is free: nothing waits unseen behind a long step.
-        "worker_disable_prefetch": True,
-        "worker_prefetch_multiplier": 1,
         # Ids only, as JSON; never pickle.
         "task_serializer": "json",
         "accept_content": ["json"],
@@ -49,6 +44,19 @@ def _settings(prefix: str, *, has_events: bool) -> dict[str, Any]:
         "broker_connection_timeout": 3,
         # A send that fails is the dispatcher's to repeat: fail fast.
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
+        "enable_utc": True,
+        "timezone": "UTC",
+    }
+
+
+def _worker_settings(*, has_events: bool) -> dict[str, Any]:
+    return {
+        # A lease covers a crash. Late acks would only add copies of messages whose work still runs.
+        "task_acks_late": False,
+        "task_reject_on_worker_lost": False,
+        # A worker takes a message only when a slot is free: nothing waits unseen behind a long step.
+        "worker_disable_prefetch": True,
+        "worker_prefetch_multiplier": 1,
         # Events halve a worker's throughput: on where Flower is wanted only.
         "worker_send_task_events": has_events,
         "task_send_sent_event": False,
@@ -57,10 +65,9 @@ def _settings(prefix: str, *, has_events: bool) -> dict[str, Any]:
         "worker_redirect_stdouts": False,
         # Leak containment; a child that was replaced costs one fork.
         "worker_max_tasks_per_child": 500,
-        # No time limits of Celery's: the supervisor of commands keeps the step's timeout.
-        "enable_utc": True,
-        "timezone": "UTC",
+        # A pool child on a busy machine may need longer than Celery's 4 s to say that it is up.
         "worker_proc_alive_timeout": 30.0,
+        # No time limits of Celery's: the supervisor of commands keeps the step's timeout.
     }
 
 
