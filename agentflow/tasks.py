@@ -12,6 +12,7 @@ from celery.exceptions import Ignore, Retry
 from agentflow import runtime
 from agentflow.broker.canvas import next_in_chain
 from agentflow.broker.queues import task_name
+from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.outcome import ClaimRefusal
 from agentflow.domain.state import StepState
@@ -34,7 +35,10 @@ def answer(task: Task, *, run_id: str, step_id: str) -> None:
     house = runtime.current()
     bell = Doorbell(RunId(UUID(run_id)), StepKey(step_id), next_in_chain(task.request))
     worker = f"{task.request.hostname}:{os.getpid()}"
-    answered = execute(house.context, house.lease_keeper, bell, worker)
+    try:
+        answered = execute(house.context, house.lease_keeper, bell, worker)
+    except ServersUnreachable as error:
+        raise Retry(message="Postgres does not answer", exc=StepFailed(error.code)) from None
     if not (isinstance(answered, Executed) and isinstance(answered.settled, Settled) and answered.settled.is_carried):
         task.request.chain = None  # only the message whose own attempt succeeded passes its chain on
     _tell_celery(task, answered)

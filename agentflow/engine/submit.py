@@ -24,6 +24,7 @@ from agentflow.domain.state import RunState, StepState
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
 from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.engine.registration import check_registration
 from agentflow.storage import runs, steps
 
 
@@ -55,6 +56,10 @@ class Submitted:
     is_sent: bool = True
 
 
+class _KeyTaken(Exception):
+    """Another submission under the same key was quicker: nothing of this one stays, not even its plan."""
+
+
 def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     """Accept ``request`` as a run. IdempotencyConflict when its key stands for another submission."""
     existing = _find_existing(context, request)
@@ -63,13 +68,14 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     run_id = RunId(uuid4())
     view = PlanView(request.plan)
     _store_content(context, run_id, request)
-    with context.database.transaction() as tx:
-        roots = _write_run(context, tx, run_id, view, request)
-    if roots is None:  # another submission under the same key was quicker
+    try:
+        with context.database.transaction() as tx:
+            roots = _write_run(context, tx, run_id, view, request)
+    except _KeyTaken:
         context.store.delete_run(str(run_id))
         existing = _find_existing(context, request)
         if existing is None:
-            raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found")
+            raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found") from None
         return existing
     is_sent = send_steps(context, run_id, view, roots[:SENDS_PER_SETTLE])
     if len(roots) > SENDS_PER_SETTLE:
@@ -97,7 +103,7 @@ def input_address(run_id: RunId, sha256: str) -> Address:
 
 
 def _store_content(context: EngineContext, run_id: RunId, request: SubmitRequest) -> None:
-    context.store.store_id()
+    check_registration(context.database, context.store, context.audit_key)
     for sha256, content in request.content.items():
         context.store.put(input_address(run_id, sha256), content)
     for file in request.plan.files:
@@ -114,7 +120,7 @@ def _check_captured(context: EngineContext, address: Address, path: str, sha256:
 
 def _write_run(
     context: EngineContext, tx: Connection, run_id: RunId, view: PlanView, request: SubmitRequest
-) -> list[StepKey] | None:
+) -> list[StepKey]:
     plan = request.plan
     runs.insert_plan(tx, plan.fingerprint, plan.name, plan.canonical_json())
     submission = runs.Submission(
@@ -128,7 +134,7 @@ def _write_run(
     )
     created_at = runs.insert_run(tx, submission)
     if created_at is None:
-        return None
+        raise _KeyTaken
     runs.insert_run_state(tx, run_id, len(view.graph.sinks))
     _write_graph(tx, run_id, view)
     roots = list(view.graph.roots)
