@@ -11,7 +11,7 @@ import os
 import socket
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -43,25 +43,46 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="AGENTFLOW_", extra="ignore", frozen=True)
 
-    home: Path = Field(default_factory=default_home)
-    database_url: SecretStr | None = None
-    redis_url: SecretStr | None = None
-    audit_key: SecretStr | None = None
-    content_dir: Path | None = None
-    actor: str = Field(default_factory=_default_actor)
-    project: str = "default"
-    lease_seconds: Annotated[float, Field(ge=1, le=24)] = 20
-    drain_seconds: Annotated[float, Field(ge=0)] = 20
-    kill_grace_seconds: Annotated[float, Field(ge=0, le=60)] = 5
-    output_limit_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
-    chain_limit: Annotated[int, Field(ge=1, le=16)] = 16
-    doorbells_per_queue: Annotated[int, Field(ge=1)] = 1000
-    lost_doorbell_seconds: Annotated[float, Field(gt=0)] = 3
-    redis_prefix: str = ""
-    log_format: str = "console"
-    log_level: str = "info"
-    is_redacting: Annotated[bool, Field(validation_alias="AGENTFLOW_REDACT")] = True
-    worker_events: bool = False
+    home: Path = Field(
+        default_factory=default_home,
+        description="Where agentflow keeps its own data: the embedded servers, the audit key, logs.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="Your PostgreSQL (15 or newer), as postgresql://user:password@host:port/name."
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="Your Redis or Valkey, as redis:// or rediss://; together with the database's."
+    )
+    audit_key: SecretStr | None = Field(
+        default=None, description="The key of the audit chains, 32 characters or more; made in the home if not given."
+    )
+    content_dir: Path | None = Field(
+        default=None, description="The content store: a directory that every process of the installation shares."
+    )
+    actor: str = Field(default_factory=_default_actor, description="Who is said to have made the calls.")
+    project: str = Field(default="default", description="The project of runs whose plan names none.")
+    lease_seconds: float = Field(default=20, ge=1, le=24, description="How long a claim holds without a heartbeat.")
+    drain_seconds: float = Field(default=20, ge=0, description="What a stopping worker gives its running attempts.")
+    kill_grace_seconds: float = Field(default=5, ge=0, le=60, description="Between SIGTERM and SIGKILL to a command.")
+    output_limit_bytes: int = Field(
+        default=64 * 1024 * 1024, ge=1024, description="What is kept of each output stream of an attempt."
+    )
+    chain_limit: int = Field(default=16, ge=1, le=16, description="How many steps one message carries at most.")
+    doorbells_per_queue: int = Field(default=1000, ge=1, description="How many doorbells are out at a time, a queue.")
+    lost_doorbell_seconds: float = Field(
+        default=3, gt=0, description="When a doorbell that is not in its queue any more is taken for lost."
+    )
+    redis_prefix: str = Field(default="", description="Goes before every key, so that installations share a Redis.")
+    log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
+    is_redacting: bool = Field(
+        default=True,
+        validation_alias="AGENTFLOW_REDACT",
+        description="Whether what looks like a credential is taken out of log lines.",
+    )
+    worker_events: bool = Field(
+        default=False, description="Whether workers send Celery's events, for Flower; it costs throughput."
+    )
 
     @model_validator(mode="before")
     @classmethod
