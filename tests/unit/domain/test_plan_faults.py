@@ -364,6 +364,11 @@ def test_only_a_model_call_has_text_and_a_noop_has_only_a_state() -> None:
     assert "a noop step has only .state" in only_fault(document(step(), second)).message
 
 
+def test_a_reference_to_the_wrong_step_is_not_judged_further() -> None:
+    reader = {"id": "b", "needs": [], "subprocess": {"command": "echo {{ steps.a.text }}", "shell": True}}
+    assert only_fault(document({**step(), "needs": []}, reader)).code == "not_an_ancestor"
+
+
 def test_a_broken_section_does_not_make_its_names_unknown() -> None:
     data = document(command(command=["{{ vars.x }}", "{{ secrets.Y }}"]), vars=[], secrets=5)
     assert [fault.path for fault in faults_of(data)] == [("vars",), ("secrets",)]
