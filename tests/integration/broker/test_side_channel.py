@@ -1,0 +1,112 @@
+"""The side channel over Redis, on a fake Redis and on the real Valkey: the same promises on both."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import fakeredis
+import pytest
+import redis
+from redis.exceptions import RedisError
+
+from agentflow.broker.bells import MAX_REPORTS, SideChannel
+from agentflow.embedded import ServerUrls
+
+
+@pytest.fixture(params=["fakeredis", "valkey"])
+def redis_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A Redis to speak to, over TCP either way."""
+    if request.param == "valkey":
+        urls: ServerUrls = request.getfixturevalue("servers")
+        yield urls.redis_url
+        return
+    server = fakeredis.TcpFakeServer(("127.0.0.1", 0), server_type="valkey")
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"redis://127.0.0.1:{server.server_address[1]}/0"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def channel(redis_url: str) -> Iterator[SideChannel]:
+    """A side channel with keys of the test's own."""
+    channel = SideChannel(redis_url, prefix=f"{uuid4()}:")
+    yield channel
+    channel.close()
+
+
+def test_a_wakeup_is_heard_once_however_often_it_was_sent(channel: SideChannel) -> None:
+    for _ in range(3):
+        channel.wake()
+
+    assert channel.wait_for_wakeup(1)
+    assert not channel.wait_for_wakeup(0.05)
+
+
+def test_a_wakeup_wakes_who_is_waiting(channel: SideChannel, redis_url: str) -> None:
+    heard: list[bool] = []
+    waiting = threading.Thread(target=lambda: heard.append(channel.wait_for_wakeup(4)))
+    waiting.start()
+    other = SideChannel(redis_url, channel.keys.prefix)
+    other.wake()
+    waiting.join()
+    other.close()
+
+    assert heard == [True]
+
+
+def test_stops_reach_every_listener(channel: SideChannel) -> None:
+    listeners = [channel.listen_for_stops() for _ in range(2)]
+    for listener in listeners:
+        listener.next_stops(0.2)  # takes the subscription's own answer
+    attempts = [str(uuid4()), str(uuid4())]
+    channel.stop_attempts(attempts)
+
+    assert [_stops(listener) for listener in listeners] == [attempts, attempts]
+    for listener in listeners:
+        listener.close()
+
+
+def _stops(listener: Any) -> list[str]:
+    for _ in range(20):
+        stops: list[str] = listener.next_stops(0.2)
+        if stops:
+            return stops
+    return []
+
+
+def test_reports_are_taken_in_order_and_wake_the_dispatcher(channel: SideChannel) -> None:
+    for number in range(3):
+        channel.report({"kind": "revoked", "number": number})
+
+    assert channel.wait_for_wakeup(1)
+    assert [report["number"] for report in channel.take_reports(2)] == [0, 1]
+    assert [report["number"] for report in channel.take_reports(2)] == [2]
+    assert channel.take_reports() == []
+
+
+def test_reports_are_bounded(channel: SideChannel, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    client.lpush(channel.keys.reports, *["{}"] * (MAX_REPORTS + 5))
+    channel.report({"kind": "revoked"})
+
+    assert client.llen(channel.keys.reports) == MAX_REPORTS
+    client.delete(channel.keys.reports)
+    client.close()
+
+
+def test_a_redis_that_is_away_breaks_no_sender() -> None:
+    channel = SideChannel("redis://127.0.0.1:1/0")
+
+    channel.wake()
+    channel.stop_attempts([uuid4()])
+    channel.report({"kind": "revoked"})
+    with pytest.raises(RedisError):
+        channel.wait_for_wakeup(0.1)
+    with pytest.raises(RedisError):
+        channel.listen_for_stops()
