@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from json import JSONDecodeError
-from json.decoder import scanstring
+from json import JSONDecodeError, JSONDecoder
 from typing import Any
 
 from agentflow.domain.fault import Fault
@@ -20,6 +19,8 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 _SCALAR = re.compile(
     r"(?P<number>-?(?:0|[1-9]\d{0,999})(?P<fraction>\.\d+)?(?P<exponent>[eE][+-]?\d+)?)|true|false|null"
 )
+_DECODER = JSONDecoder()
+"""Reads the strings."""
 _NAMES = {"true": True, "false": False, "null": None}
 
 
@@ -70,7 +71,7 @@ class _Parser:
             case "[":
                 return self._list(position, depth)
             case '"':
-                value, end = scanstring(self._text, position + 1, True)
+                value, end = _DECODER.raw_decode(self._text, position)
                 mark = self._mark(position)
                 mark.text = value
                 return value, mark, end
@@ -125,7 +126,7 @@ class _Parser:
         """Read ``"key":``; return the key, its position and where its value begins."""
         if self._peek(position) != '"':
             raise JSONDecodeError("a key in double quotes is expected", self._text, position)
-        key, end = scanstring(self._text, position + 1, True)
+        key, end = _DECODER.raw_decode(self._text, position)
         end = self._skip(end)
         if self._peek(end) != ":":
             raise JSONDecodeError("a colon is expected after the key", self._text, end)

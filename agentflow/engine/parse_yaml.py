@@ -73,7 +73,8 @@ class _BrokenError(Exception):
 
     def __init__(self, message: str, event: yaml.Event) -> None:
         super().__init__(message)
-        self.line, self.column = event.start_mark.line + 1, event.start_mark.column + 1
+        mark = _mark(event)
+        self.line, self.column = mark.line, mark.column
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ class _Builder:
             raise _BrokenError(f"the document nests deeper than {MAX_DEPTH} levels", event)
         if isinstance(event, yaml.AliasEvent):
             return self._aliased(event)
-        anchor = event.anchor
+        anchor = event.anchor if isinstance(event, yaml.NodeEvent) else None
         if anchor is not None:
             # An alias inside its own anchor finds None: a value cannot hold itself.
             self._anchors[anchor] = None
@@ -124,23 +125,26 @@ class _Builder:
                 node = self._scalar(event)
             case yaml.SequenceStartEvent():
                 node = self._sequence(event, depth)
-            case _:
+            case yaml.MappingStartEvent():
                 node = self._mapping(event, depth)
+            case _:
+                raise _BrokenError("a value is expected", event)
         if node.size > MAX_VALUES:
             raise _BrokenError(f"the document expands to more than {MAX_VALUES} values", event)
         if anchor is not None:
             self._anchors[anchor] = node
         return node
 
-    def _aliased(self, event: yaml.Event) -> _Node:
-        if event.anchor not in self._anchors:
-            raise _BrokenError(f"the alias *{shorten(event.anchor)} has no anchor", event)
-        node = self._anchors[event.anchor]
+    def _aliased(self, event: yaml.AliasEvent) -> _Node:
+        anchor = event.anchor or ""
+        if anchor not in self._anchors:
+            raise _BrokenError(f"the alias *{shorten(anchor)} has no anchor", event)
+        node = self._anchors[anchor]
         if node is None:
-            raise _BrokenError(f"the alias *{shorten(event.anchor)} stands inside its own anchor", event)
+            raise _BrokenError(f"the alias *{shorten(anchor)} stands inside its own anchor", event)
         return _Node(node.data, replace(_mark(event), text=node.mark.text, children=node.mark.children), node.size)
 
-    def _scalar(self, event: yaml.Event) -> _Node:
+    def _scalar(self, event: yaml.ScalarEvent) -> _Node:
         mark = _mark(event)
         mark.text = event.value
         tag = event.tag
@@ -148,7 +152,7 @@ class _Builder:
             return _Node(self._tagged(event, tag.removeprefix(_TAG)), mark)
         return _Node(_plain(event.value) if event.implicit[0] and tag is None else event.value, mark)
 
-    def _tagged(self, event: yaml.Event, kind: str) -> Any:
+    def _tagged(self, event: yaml.ScalarEvent, kind: str) -> Any:
         pattern = _KINDS.get(kind)
         if pattern is not None and pattern.fullmatch(event.value):
             return _plain(event.value)
@@ -156,19 +160,19 @@ class _Builder:
             self._refuse_tag(event)
         return event.value
 
-    def _refuse_tag(self, event: yaml.Event) -> None:
-        mark = _mark(event)
-        self.fault(
-            "yaml_tag",
-            f"the tag {shorten(event.tag)} does not belong here: a plan is plain data",
-            mark.line,
-            mark.column,
+    def _refuse_tag(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent) -> None:
+        self._fault_at(
+            event, "yaml_tag", f"the tag {shorten(event.tag or '!')} does not belong here: a plan is plain data"
         )
 
-    def _sequence(self, event: yaml.Event, depth: int) -> _Node:
-        if event.tag not in (None, "!", _TAG + "seq"):
-            self._refuse_tag(event)
-        node = _Node([], _mark(event))
+    def _fault_at(self, event: yaml.Event, code: str, message: str) -> None:
+        mark = _mark(event)
+        self.fault(code, message, mark.line, mark.column)
+
+    def _sequence(self, start: yaml.SequenceStartEvent, depth: int) -> _Node:
+        if start.tag not in (None, "!", _TAG + "seq"):
+            self._refuse_tag(start)
+        node = _Node([], _mark(start))
         while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
             item = self._build(event, depth + 1)
             node.mark.children[len(node.data)] = item.mark
@@ -176,26 +180,23 @@ class _Builder:
             node.size += item.size
         return node
 
-    def _mapping(self, event: yaml.Event, depth: int) -> _Node:
-        if event.tag not in (None, "!", _TAG + "map"):
-            self._refuse_tag(event)
-        node, merged = _Node({}, _mark(event)), list[tuple[_Node, yaml.Event]]()
-        while not isinstance(key_event := next(self._events), yaml.MappingEndEvent):
-            key = self._key(key_event, depth)
+    def _mapping(self, start: yaml.MappingStartEvent, depth: int) -> _Node:
+        if start.tag not in (None, "!", _TAG + "map"):
+            self._refuse_tag(start)
+        node, merged = _Node({}, _mark(start)), list[tuple[_Node, yaml.Event]]()
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._key(event, depth)
             value = self._build(next(self._events), depth + 1)
             node.size += value.size
-            if key == _MERGE and key_event.implicit[0]:
-                merged.append((value, key_event))
+            if key == _MERGE and isinstance(event, yaml.ScalarEvent) and event.implicit[0]:
+                merged.append((value, event))
             elif key in node.data:
-                mark = _mark(key_event)
-                self.fault(
-                    "duplicate_key", f"the key {shorten(key)!r} stands twice in one mapping", mark.line, mark.column
-                )
+                self._fault_at(event, "duplicate_key", f"the key {shorten(key)!r} stands twice in one mapping")
             else:
                 node.data[key] = value.data
-                node.mark.children[key] = replace(_mark(key_event), text=value.mark.text, children=value.mark.children)
-        for value, key_event in merged:
-            _merge(node, value, key_event)
+                node.mark.children[key] = replace(_mark(event), text=value.mark.text, children=value.mark.children)
+        for value, event in merged:
+            _merge(node, value, event)
         return node
 
     def _key(self, event: yaml.Event, depth: int) -> str:
@@ -207,7 +208,8 @@ class _Builder:
 
 
 def _mark(event: yaml.Event) -> Mark:
-    return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+    start = event.start_mark
+    return Mark(1, 1) if start is None else Mark(start.line + 1, start.column + 1)
 
 
 def _plain(text: str) -> Any:
