@@ -12,6 +12,7 @@
     │   └── StoreMismatch        this process sees another content store than the runs use
     ├── ConfigurationError       settings that cannot work
     ├── ServersUnreachable       Postgres or Redis does not answer
+    ├── RunFailed                a run that was waited for did not complete
     └── WaitTimeout              a wait that ran out (also a TimeoutError)
 
 Results of guarded statements are values (outcome.py), not errors.
@@ -115,6 +116,12 @@ class ServersUnreachable(AgentflowError):
     """Postgres or Redis does not answer."""
 
     code = "servers_unreachable"
+
+
+class RunFailed(AgentflowError):
+    """The run that was waited for ended, or rests, without having completed."""
+
+    code = "run_failed"
 
 
 class WaitTimeout(AgentflowError, TimeoutError):

@@ -1,0 +1,29 @@
+"""The Python client: submit plans, follow runs, act on them. The public face of agentflow, with agentflow/__init__.py.
+
+It is a producer: it needs Postgres, Redis and the content store, no worker, no checkout, and no cwd or HOME.
+"""
+
+from agentflow.client.flow import AgentFlow, CheckedPlan
+from agentflow.client.page import RunPage
+from agentflow.client.plan import Plan, Retry, StepHandle
+from agentflow.client.run import Run
+from agentflow.engine.load_plan import LoadedPlan
+from agentflow.storage.view_shapes import ArtifactView, AttemptView, EventView, RunSummary, RunView, StepView, Usage
+
+__all__ = [
+    "AgentFlow",
+    "ArtifactView",
+    "AttemptView",
+    "CheckedPlan",
+    "EventView",
+    "LoadedPlan",
+    "Plan",
+    "Retry",
+    "Run",
+    "RunPage",
+    "RunSummary",
+    "RunView",
+    "StepHandle",
+    "StepView",
+    "Usage",
+]

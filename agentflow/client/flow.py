@@ -1,0 +1,240 @@
+"""AgentFlow: the way from a Python process to an installation. Submits plans, finds runs, acts on them.
+
+Owns opening and closing, and that nothing made before a fork is used after it. Verbs are the engine's, reads are
+storage/views.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError
+
+from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
+from agentflow.client.plan import Plan
+from agentflow.client.run import Run
+from agentflow.domain.error import ConfigurationError, PlanRejected, UsageError
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan_check import check_available
+from agentflow.domain.state import ShownRunState
+from agentflow.domain.variable import resolve_vars
+from agentflow.engine import installation
+from agentflow.engine.cancel import CancelAsked, cancel
+from agentflow.engine.context import EngineContext
+from agentflow.engine.load_plan import LoadedPlan
+from agentflow.engine.retry import Retried, retry
+from agentflow.engine.submit import SubmitRequest, submit
+from agentflow.executors.base import known_actions
+from agentflow.runtime import Runtime
+from agentflow.settings import Settings, load_settings
+from agentflow.storage import views
+from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
+
+UNDEFINED_TABLE = "42P01"
+MAX_KEY_LENGTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedPlan:
+    """A submission before it is sent: the plan, every var's value, and the project of the run."""
+
+    loaded: LoadedPlan
+    vars: Mapping[str, Any]
+    project: str
+
+
+class AgentFlow:
+    """A client of one installation; safe to share between threads, and usable again after a fork.
+
+    The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
+    of the stack that ``agentflow up`` started. Instead of ``settings`` single ones can be given by name, such as
+    ``project="ops"``. Connections are made at first use. Raises ConfigurationError for settings that cannot be used.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        if settings is not None and overrides:
+            raise UsageError("Give settings, or single settings by name, not both.")
+        self.settings = settings or load_settings(**overrides)
+        self._runtime: Runtime | None = None
+        self._is_checked = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every connection; the next call makes new ones."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None and runtime.pid == os.getpid():
+            runtime.close()
+
+    @property
+    def context(self) -> EngineContext:
+        """What the engine's verbs work with. ServersUnreachable when no servers are named and none run."""
+        if self._runtime is None or self._runtime.pid != os.getpid():
+            self._runtime = Runtime(self.settings)
+        return self._runtime.context
+
+    def check(
+        self,
+        plan: Plan | LoadedPlan | str | Path,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        *,
+        project: str | None = None,
+    ) -> CheckedPlan:
+        """Do everything that a submit does before it touches a server. Raises PlanRejected and UsageError."""
+        loaded = self._load(plan)
+        values, faults = resolve_vars(loaded.plan, dict(vars or {}))
+        faults = (*check_available(loaded.plan, known_actions()), *faults)
+        if faults:
+            raise PlanRejected(faults)
+        return CheckedPlan(loaded, values, self._project_of(loaded, project))
+
+    def submit(
+        self,
+        plan: Plan | LoadedPlan | str | Path,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        *,
+        project: str | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+    ) -> Run:
+        """Accept a plan (built, loaded, or a path) as a run and return at once; workers execute it.
+
+        The project is the one given, else the plan's, else the settings'. The same ``idempotency_key`` in a project
+        with the same plan and vars gives the same run (``existing``). Raises PlanRejected with every fault,
+        IdempotencyConflict, ContentError, ConfigurationError and ServersUnreachable. Nothing was written then; only
+        after a ServersUnreachable is that unknown, and the key makes it safe to submit again.
+        """
+        if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
+            raise UsageError(f"An idempotency key has 1 to {MAX_KEY_LENGTH} characters.")
+        checked = self.check(plan, vars, project=project)
+        request = SubmitRequest(
+            plan=checked.loaded.plan,
+            vars=checked.vars,
+            project=checked.project,
+            actor=actor or self.settings.actor,
+            content=checked.loaded.content,
+            files=checked.loaded.files,
+            idempotency_key=idempotency_key,
+        )
+        submitted = submit(self._checked_context(), request)
+        return Run(self, submitted.run_id, existing=submitted.is_existing, is_sent=submitted.is_sent)
+
+    def get(self, reference: str | UUID, *, project: str | None = None) -> Run:
+        """Return the run of an id, of a unique prefix of at least 4 hex digits, or ``@last``.
+
+        Raises NotFound, AmbiguousId and UsageError.
+        """
+        with self._reading() as tx:
+            return Run(self, views.find_run(tx, str(reference), project))
+
+    def runs(
+        self,
+        *,
+        state: str | None = None,
+        project: str | None = None,
+        name: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> RunPage:
+        """Return up to ``limit`` (at most 1000) runs, the newest first, from ``cursor`` on."""
+        if not 0 < limit <= MAX_PAGE:
+            raise UsageError(f"A page has 1 to {MAX_PAGE} runs, not {limit}.")
+        wanted = views.RunFilter(project, name, _state(state), place_of(cursor) if cursor else None)
+        with self._reading() as tx:
+            found = views.list_runs(tx, wanted, limit + 1)
+        page = [Run(self, summary.id, summary=summary) for summary in found[:limit]]
+        return RunPage(tuple(page), cursor_after(found[limit - 1]) if len(found) > limit else None)
+
+    def cancel(self, run: Run | str | UUID) -> CancelAsked:
+        """End a run; the answer says how many running attempts were told to stop. Raises InvalidTransition."""
+        return cancel(self._checked_context(), self._id_of(run), self.settings.actor)
+
+    def retry(self, run: Run | str | UUID, step: str | None = None) -> Retried:
+        """Take up what failed of a run, or one step of it. Raises InvalidTransition and NotFound."""
+        only = None if step is None else StepKey(str(step))
+        return retry(self._checked_context(), self._id_of(run), self.settings.actor, only=only)
+
+    def read_summary(self, run_id: RunId) -> RunSummary:
+        """Read a run without its steps."""
+        with self._reading() as tx:
+            return views.read_summary(tx, run_id)
+
+    def read_run(self, run_id: RunId) -> RunView:
+        """Read a whole run."""
+        with self._reading() as tx:
+            return views.read_run(tx, run_id)
+
+    def read_events(self, run_id: RunId, after_id: int = 0) -> list[EventView]:
+        """Read a run's events with an id above ``after_id``."""
+        with self._reading() as tx:
+            return views.events_after(tx, run_id, after_id)
+
+    def read_artifacts(self, run_id: RunId, step: str | None = None) -> list[ArtifactView]:
+        """Read what all attempts of a run, or of one step, left."""
+        with self._reading() as tx:
+            return views.read_artifacts(tx, run_id, step)
+
+    def _load(self, plan: Plan | LoadedPlan | str | Path) -> LoadedPlan:
+        match plan:
+            case Plan():
+                return plan.check()
+            case LoadedPlan():
+                return plan
+            case _:
+                return Plan.load(plan)
+
+    def _project_of(self, loaded: LoadedPlan, given: str | None) -> str:
+        project = given or (loaded.plan.project if loaded.plan.project != "default" else self.settings.project)
+        if not re.match(NAME_PATTERN, project):
+            raise UsageError(f"{project!r} is no name of a project: use letters, digits, _, . and -.")
+        return project
+
+    def _id_of(self, run: Run | str | UUID) -> RunId:
+        if isinstance(run, Run):
+            return RunId(run.uuid)
+        return RunId(self.get(run).uuid)
+
+    def _checked_context(self) -> EngineContext:
+        """The context, after the check (once) that this process sees the runs' database, store and audit key."""
+        context = self.context
+        if not self._is_checked:
+            installation.check(context.database, context.store, context.audit_key)
+            self._is_checked = True
+        return context
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self.context.database.transaction() as tx:
+                yield tx
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
+                raise ConfigurationError(
+                    "The database has no tables of agentflow yet; run `agentflow migrate`."
+                ) from error
+            raise
+
+
+def _state(name: str | None) -> ShownRunState | None:
+    if name is None:
+        return None
+    try:
+        return ShownRunState(name)
+    except ValueError:
+        raise UsageError(f"{name!r} is no state of a run; there are {', '.join(ShownRunState)}.") from None

@@ -1,0 +1,173 @@
+"""The plan builder: the authoring document, written in Python instead of YAML.
+
+Owns the names that Python users write. It judges nothing: a built plan is read like a written one, so both have the
+same defaults, the same order rule and the same faults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
+
+from agentflow.domain.duration import format_duration
+from agentflow.engine.load_plan import LoadedPlan, load_data, load_plan
+from agentflow.executors.base import known_actions
+
+Duration = str | timedelta
+"""A duration as a plan writes it (``"90s"``, ``"1h30m"``) or a timedelta."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepHandle:
+    """A step of a plan being built; stands in ``needs`` of later ones."""
+
+    id: str
+
+    def __str__(self) -> str:
+        return self.id
+
+
+Need = StepHandle | str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """A retry policy. What is left out has the default of a written ``retry``; ``max_attempts`` counts all attempts.
+
+    Without any ``on_*`` every failure is retried.
+    """
+
+    max_attempts: int | None = None
+    backoff: str | None = None
+    base: Duration | None = None
+    factor: float | None = None
+    max_delay: Duration | None = None
+    jitter: float | None = None
+    on_exit_codes: Sequence[int] | None = None
+    on_messages: Sequence[str] | None = None
+    on_timeout: bool | None = None
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the policy as a plan document writes it."""
+        written = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _plain(value) for name, value in written.items() if value is not None}
+
+
+class StepFields(TypedDict, total=False):
+    """The fields that every step may have."""
+
+    needs: Sequence[Need]
+    when: str
+    outputs: Literal["none", "stdout_json"]
+    inputs: Sequence[str | Mapping[str, str]]
+    timeout: Duration
+    retry: Retry | int | Mapping[str, Any]
+    on_failure: Literal["stop", "continue"]
+    on_lost: Literal["rerun", "hold"]
+
+
+class SubprocessFields(StepFields, total=False):
+    """The fields of a subprocess step beside its command."""
+
+    env: Mapping[str, str]
+    cwd: str
+    stdin: str
+    ok_exit_codes: Sequence[int]
+    shell: bool
+
+
+class LlmFields(StepFields, total=False):
+    """The fields of an llm step beside model and prompt."""
+
+    system: str
+    max_tokens: int
+    temperature: float
+    seed: int
+    output_schema: Mapping[str, Any]
+    keep_content: bool
+
+
+class Plan:
+    """A plan being built. ``files`` are globs in ``folder``, which is the current directory unless it is given.
+
+    Nothing is judged before ``check`` or a submit: those raise PlanRejected with every fault.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        files: Sequence[str] = (),
+        folder: str | Path = ".",
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        secrets: Sequence[str] = (),
+        project: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.folder = Path(folder).absolute()
+        head = {"files": files, "vars": vars, "secrets": secrets, "project": project, "defaults": defaults}
+        self._head = {key: _plain(value) for key, value in head.items() if value}
+        self._steps: list[dict[str, Any]] = []
+
+    @staticmethod
+    def load(path: str | Path) -> LoadedPlan:
+        """Read a YAML or JSON plan with the files beside it. Raises PlanRejected, NotFound and UsageError."""
+        return load_plan(path, available_actions=known_actions())
+
+    def subprocess(self, key: str, /, command: Sequence[str] | str, **fields: Unpack[SubprocessFields]) -> StepHandle:
+        """Add a step that runs a command; a text instead of a list needs ``shell=True``."""
+        return self._add(key, "subprocess", {"command": command}, SubprocessFields, fields)
+
+    def llm(self, key: str, /, *, model: str, prompt: str, **fields: Unpack[LlmFields]) -> StepHandle:
+        """Add a step that calls a model, named ``provider:model``."""
+        return self._add(key, "llm", {"model": model, "prompt": prompt}, LlmFields, fields)
+
+    def noop(self, key: str, /, **fields: Unpack[StepFields]) -> StepHandle:
+        """Add a step that does nothing, such as a join."""
+        return self._add(key, "noop", {}, StepFields, fields)
+
+    def _add(
+        self,
+        key: str,
+        action: str,
+        required: dict[str, Any],
+        form: Any,
+        written: Mapping[str, Any],
+    ) -> StepHandle:
+        # What belongs to no action stands on the step, where the reading reports it if nobody knows it.
+        own = form.__optional_keys__ - StepFields.__optional_keys__
+        inside = _plain(required | {name: value for name, value in written.items() if name in own})
+        beside = {name: _plain(value) for name, value in written.items() if name not in own}
+        self._steps.append({"id": key, action: inside, **beside})
+        return StepHandle(key)
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the document that this plan would be in a file."""
+        return {"agentflow": 1, "name": self.name, **self._head, "steps": [dict(step) for step in self._steps]}
+
+    def check(self) -> LoadedPlan:
+        """Return the finished plan with its files and content. Raises PlanRejected with every fault."""
+        return load_data(self.as_document(), self.folder, source=self.name, available_actions=known_actions())
+
+
+def _plain(value: Any) -> Any:
+    """Return ``value`` as plain data of a document."""
+    match value:
+        case StepHandle():
+            return value.id
+        case Retry():
+            return value.as_document()
+        case timedelta():
+            return format_duration(value.total_seconds()) if value >= timedelta() else f"{value.total_seconds()}s"
+        case Path():
+            return str(value)
+        case Mapping():
+            return {key: _plain(entry) for key, entry in value.items()}
+        case list() | tuple():
+            return [_plain(entry) for entry in value]
+        case _:
+            return value

@@ -1,0 +1,190 @@
+"""The handle on one run: what is known of it, waiting for it, and the verbs that act on it.
+
+Owns the snapshot that the properties show. Everything is read through the flow that made the handle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
+from uuid import UUID
+
+from agentflow.client.feed import EventFeed
+from agentflow.client.pace import Pace
+from agentflow.content.store import Address
+from agentflow.domain.error import NotFound, RunFailed, UsageError, WaitTimeout
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.reason import sentence_of
+from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
+from agentflow.engine.cancel import CancelAsked
+from agentflow.engine.gather import artifact_name
+from agentflow.engine.retry import Retried
+from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
+
+if TYPE_CHECKING:
+    from agentflow.client.flow import AgentFlow
+
+
+class Run:
+    """A run. Its properties show a snapshot, taken at first use and anew after ``refresh``, ``wait`` and the verbs.
+
+    ``existing`` tells that a submit found the run under its idempotency key; ``is_sent`` is False when Redis did not
+    take its first messages, which a dispatcher then sends.
+    """
+
+    def __init__(
+        self,
+        flow: AgentFlow,
+        run_id: RunId,
+        *,
+        existing: bool = False,
+        is_sent: bool = True,
+        summary: RunSummary | None = None,
+    ) -> None:
+        self._flow = flow
+        self._run_id = run_id
+        self._summary = summary
+        self._view: RunView | None = None
+        self.existing = existing
+        self.is_sent = is_sent
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return str(self._run_id)
+
+    @property
+    def uuid(self) -> UUID:
+        """The run's id as a UUID."""
+        return self._run_id
+
+    @property
+    def summary(self) -> RunSummary:
+        """The run without its steps: times, plan, project."""
+        if self._summary is None:
+            self._summary = self._flow.read_summary(self._run_id)
+        return self._summary
+
+    @property
+    def view(self) -> RunView:
+        """The whole run, steps and all."""
+        if self._view is None:
+            self._view = self._flow.read_run(self._run_id)
+            self._summary = self._view.summary
+        return self._view
+
+    @property
+    def state(self) -> ShownRunState:
+        """What the run is shown as: running, waiting, completed, ... It compares equal to its name."""
+        return self.summary.state
+
+    @property
+    def reason(self) -> Mapping[str, Any] | None:
+        """Why the run is as it is, ``{code, detail}``, where there is more to say than its state."""
+        return self.summary.reason
+
+    @property
+    def steps(self) -> Mapping[StepKey, StepView]:
+        """The steps by id, in the order of the plan."""
+        return self.view.steps
+
+    @property
+    def usage(self) -> Usage:
+        """What the run used so far."""
+        return self.view.usage
+
+    @property
+    def artifacts(self) -> tuple[ArtifactView, ...]:
+        """The files that the last attempts registered, without their stdout and stderr."""
+        return tuple(found for step in self.steps.values() for found in step.artifacts if found.kind == "file")
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether the run has ended, or rests until someone acts."""
+        return is_final(self.state) or self.state in RESTING_RUN_STATES
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as ``agentflow show --json`` prints it."""
+        return self.view.as_json()
+
+    def refresh(self) -> Run:
+        """Forget the snapshot, so that what is asked next is read anew."""
+        self._summary = self._view = None
+        return self
+
+    def wait(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> Run:
+        """Wait until the run has ended or rests, for at most ``timeout`` seconds.
+
+        Raises WaitTimeout (a TimeoutError) when the time is over and, if asked to, RunFailed unless the run completed.
+        """
+        pace = Pace(timeout)
+        while not self.refresh().is_at_rest:
+            if not pace.pause():
+                raise WaitTimeout(
+                    f"Run {self.id} is still {self.state} after {timeout:g} s.", run_id=self.id, state=self.state.value
+                )
+        if raise_on_failure and self.state is not ShownRunState.COMPLETED:
+            why = f": {sentence_of(self.reason)}" if self.reason else ""
+            raise RunFailed(
+                f"Run {self.id} is {self.state}{why}.", run_id=self.id, state=self.state.value, reason=self.reason
+            )
+        return self
+
+    def events(self, *, follow: bool = False) -> Iterator[EventView]:
+        """Yield the run's audit events in the order of writing; with ``follow`` until the run has ended or rests."""
+        feed = EventFeed(lambda after_id: self._flow.read_events(self._run_id, after_id))
+        pace = Pace()
+        while follow and not self.refresh().is_at_rest:
+            yield from feed.take()
+            pace.pause()
+        yield from feed.take(is_last=True)
+
+    def cancel(self) -> CancelAsked:
+        """End the run: what waits ends now, what runs is told to stop. InvalidTransition when it has ended."""
+        asked = self._flow.cancel(self)
+        self.refresh()
+        return asked
+
+    def retry(self, step: str | None = None) -> Retried:
+        """Take up what failed, was cancelled or is held, or one such step. InvalidTransition when there is nothing."""
+        retried = self._flow.retry(self, step)
+        self.refresh()
+        return retried
+
+    def find_artifact(self, name: str, step: str | None = None, attempt: int | None = None) -> ArtifactView:
+        """Return the file ``name`` (also ``stdout``, ``stderr``) that a step left; its last one unless told otherwise.
+
+        NotFound when there is none, UsageError when several steps left one of that name and ``step`` is not given.
+        """
+        if step is not None:
+            self._check_step(step)
+        left = self._flow.read_artifacts(self._run_id, step)
+        found = [one for one in left if one.name == name and attempt in (None, one.attempt)]
+        owners = sorted({one.step for one in found})
+        if not found:
+            raise NotFound(self._nothing_named(name, left), run_id=self.id, artifact=name)
+        if len(owners) > 1:
+            raise UsageError(f"Several steps left {name!r}: {', '.join(owners)}. Name one.", steps=owners)
+        return max(found, key=lambda one: one.attempt)
+
+    def _check_step(self, step: str) -> None:
+        if step not in self.steps:
+            known = ", ".join(list(self.steps)[:12])
+            raise NotFound(f"Run {self.id} has no step {step!r}. Its steps: {known}.", run_id=self.id, step=step)
+
+    def _nothing_named(self, name: str, left: list[ArtifactView]) -> str:
+        names = sorted({one.name for one in left})
+        return f"Run {self.id} left no {name!r}. It left: {', '.join(names[:12]) or 'nothing yet'}."
+
+    def open_artifact(self, artifact: ArtifactView) -> BinaryIO:
+        """Open what ``find_artifact``, ``artifacts`` or a step named, for reading. ContentError when it is gone."""
+        name = artifact.name if artifact.kind in ("stdout", "stderr") else artifact_name(artifact.name)
+        return self._flow.context.store.open(Address(self.id, name, artifact.step, artifact.attempt))
+
+    def read_artifact(self, name: str, step: str | None = None) -> bytes:
+        """Read a whole file that a step left. Raises as ``find_artifact`` and ``open_artifact`` do."""
+        with self.open_artifact(self.find_artifact(name, step)) as file:
+            return file.read()

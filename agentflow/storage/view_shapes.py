@@ -1,0 +1,203 @@
+"""The public shapes of runs, steps, attempts, artifacts and events, as surfaces show them.
+
+Owns the fields and their JSON, which is the public contract's: it may grow, it does not change meaning. Reading the
+rows behind them is views.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.state import AttemptState, ShownRunState, StepState
+
+RUN_SCHEMA, EVENT_SCHEMA = "agentflow.run/1", "agentflow.event/1"
+
+
+def moment(at: datetime | None) -> str | None:
+    """Write a time as ISO 8601 in UTC."""
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactView:
+    """A file that an attempt left; ``kind`` is stdout, stderr or file, sizes are bytes (``bytes_seen``: uncut)."""
+
+    step: StepKey
+    attempt: int
+    name: str
+    kind: str
+    bytes: int
+    bytes_seen: int
+    sha256: str
+    media_type: str
+    is_cut: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The artifact as it stands under its step."""
+        return {name: getattr(self, name) for name in self.__slots__ if name not in ("step", "attempt")}
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    """One try of a step. ``retry_at`` is when the next one is due, after a failure that is tried again."""
+
+    number: int
+    state: AttemptState
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None
+    exit_code: int | None
+    signal: int | None
+    reason: Mapping[str, Any] | None
+    retry_at: datetime | None
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """How long the attempt took; None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The attempt as the contract writes it."""
+        return {
+            "number": self.number,
+            "state": self.state.value,
+            "worker": self.worker,
+            "started_at": moment(self.started_at),
+            "ended_at": moment(self.ended_at),
+            "duration_seconds": self.duration_seconds,
+            "exit_code": self.exit_code,
+            "signal": self.signal,
+            "reason": self.reason,
+            "retry_at": moment(self.retry_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A step with its attempts and the artifacts of the last one; ``result`` is its declared JSON output."""
+
+    id: StepKey
+    action: str
+    needs: tuple[StepKey, ...]
+    state: StepState
+    reason: Mapping[str, Any] | None
+    result: Any
+    attempts: tuple[AttemptView, ...]
+    artifacts: tuple[ArtifactView, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The step as the contract writes it."""
+        return {
+            "id": self.id,
+            "action": self.action,
+            "needs": list(self.needs),
+            "state": self.state.value,
+            "reason": self.reason,
+            "result": self.result,
+            "artifacts": [artifact.as_json() for artifact in self.artifacts],
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """A run without its steps. ``read_at`` is the database's clock at the reading."""
+
+    id: RunId
+    state: ShownRunState
+    project: str
+    plan_name: str
+    plan_fingerprint: str
+    actor: str
+    reason: Mapping[str, Any] | None
+    round: int
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    read_at: datetime
+
+    def head_json(self) -> dict[str, Any]:
+        """What a submission answers with."""
+        return {
+            "schema": RUN_SCHEMA,
+            "id": str(self.id),
+            "state": self.state.value,
+            "project": self.project,
+            "plan": {"name": self.plan_name, "fingerprint": self.plan_fingerprint},
+        }
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as a list shows it."""
+        return self.head_json() | {
+            "reason": self.reason,
+            "actor": self.actor,
+            "created_at": moment(self.created_at),
+            "started_at": moment(self.started_at),
+            "ended_at": moment(self.ended_at),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run used: attempts of all steps, the seconds in which it was going, and those that attempts ran."""
+
+    attempts: int
+    active_seconds: float
+    attempt_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The usage as the contract writes it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run with everything of it that surfaces show; the steps stand in the order of the plan."""
+
+    summary: RunSummary
+    usage: Usage
+    steps: Mapping[StepKey, StepView]
+
+    def as_json(self) -> dict[str, Any]:
+        """The run as ``show --json`` prints it."""
+        steps = [step.as_json() for step in self.steps.values()]
+        return self.summary.as_json() | {"usage": self.usage.as_json(), "steps": steps}
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """An audit event as it is read; ``step`` is None in the run's own chain."""
+
+    id: int
+    run_id: RunId
+    step: StepKey | None
+    sequence: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    moved: Mapping[str, Sequence[str | None]]
+    reason: Mapping[str, Any] | None
+    verdict: str | None
+    facts: Mapping[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The event as a line of ``run --events``."""
+        return {
+            "schema": EVENT_SCHEMA,
+            "run": str(self.run_id),
+            "step": self.step,
+            "sequence": self.sequence,
+            "at": moment(self.at),
+            "actor": self.actor,
+            "action": self.action,
+            "subject": self.subject,
+            "moved": self.moved,
+            "reason": self.reason,
+            "verdict": self.verdict,
+            "facts": self.facts,
+        }

@@ -1,0 +1,202 @@
+"""Plain reads for surfaces: runs as they are shown, their steps, attempts, artifacts and events; and finding a run.
+
+Owns the number of statements: a fixed few, whatever the number of steps. Locks and moves nothing. The shapes that come
+out, and their JSON, are view_shapes'; the shown state is derived by domain/state.py.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from agentflow.domain.error import AmbiguousId, NotFound, UsageError
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
+from agentflow.storage.database import statement
+from agentflow.storage.view_shapes import (
+    ArtifactView,
+    AttemptView,
+    EventView,
+    RunSummary,
+    RunView,
+    StepView,
+    Usage,
+)
+
+LAST = "@last"
+_HEX = re.compile(r"[0-9a-f]{4,32}")
+_CANDIDATES = 8
+_ANY_RUN: Mapping[str, Any] = dict.fromkeys(
+    ("run_id", "project", "name", "states", "is_waiting", "before_at", "before_id")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; None means any. ``before`` is the place after which a page begins."""
+
+    project: str | None = None
+    name: str | None = None
+    state: ShownRunState | None = None
+    before: tuple[datetime, UUID] | None = None
+
+
+def find_run(tx: Connection, reference: str, project: str | None = None) -> RunId:
+    """Return the run that a person names: by its id, a prefix of at least 4 hex digits, or ``@last``.
+
+    UsageError when that is none of the three, NotFound when there is no such run (in ``project``), AmbiguousId when the
+    prefix fits several.
+    """
+    if reference == LAST:
+        last = tx.execute(statement("view_last_run"), {"project": project}).scalar_one_or_none()
+        if last is None:
+            raise NotFound(f"There is no run yet{_within(project)}.", reference=reference)
+        return RunId(last)
+    digits = reference.strip().lower().replace("-", "")
+    if not _HEX.fullmatch(digits):
+        raise UsageError(f"{reference!r} names no run: give its id, at least 4 digits of it, or {LAST}.")
+    low, high = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    parameters = {"low": low, "high": high, "project": project, "limit": _CANDIDATES + 1}
+    found = [RunId(row) for row in tx.execute(statement("view_run_ids"), parameters).scalars()]
+    if not found:
+        raise NotFound(f"There is no run {reference}{_within(project)}.", reference=reference)
+    if len(found) > 1:
+        raise _ambiguous(reference, found)
+    return found[0]
+
+
+def _within(project: str | None) -> str:
+    return f" in project {project}" if project else ""
+
+
+def _ambiguous(reference: str, found: Sequence[RunId]) -> AmbiguousId:
+    named = [str(run_id) for run_id in found[:_CANDIDATES]]
+    more = " and others" if len(found) > _CANDIDATES else ""
+    message = f"{reference} fits several runs: {', '.join(named)}{more}. Give more digits."
+    return AmbiguousId(message, reference=reference, candidates=named)
+
+
+def read_summary(tx: Connection, run_id: RunId) -> RunSummary:
+    """Read a run without its steps. NotFound when there is none."""
+    row = tx.execute(statement("view_runs"), {**_ANY_RUN, "run_id": run_id, "limit": 1}).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+    return _summary(row)
+
+
+def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]:
+    """Read up to ``limit`` runs, the newest first."""
+    states, is_waiting = _stored(wanted.state)
+    before_at, before_id = wanted.before or (None, None)
+    parameters = {
+        **_ANY_RUN,
+        "project": wanted.project,
+        "name": wanted.name,
+        "states": states,
+        "is_waiting": is_waiting,
+        "before_at": before_at,
+        "before_id": before_id,
+        "limit": limit,
+    }
+    return [_summary(row) for row in tx.execute(statement("view_runs"), parameters)]
+
+
+def _stored(state: ShownRunState | None) -> tuple[list[str] | None, bool | None]:
+    """Which stored states a shown state may come from, and whether such a run waits."""
+    match state:
+        case None:
+            return None, None
+        case ShownRunState.WAITING:
+            return [RunState.RUNNING], True
+        case ShownRunState.RUNNING:
+            return [RunState.RUNNING], False
+        case _:
+            return [state.value], None
+
+
+def _summary(row: Row[Any]) -> RunSummary:
+    facts = RunFacts(RunState(row.state), moving_steps=int(row.is_moving), held_steps=int(row.is_holding))
+    state = shown_state(facts)
+    return RunSummary(
+        id=RunId(row.id),
+        state=state,
+        project=row.project,
+        plan_name=row.plan_name,
+        plan_fingerprint=row.plan_fingerprint,
+        actor=row.actor,
+        reason=row.held_reason if state is ShownRunState.WAITING else row.reason,
+        round=row.round,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        read_at=row.read_at,
+    )
+
+
+def read_run(tx: Connection, run_id: RunId) -> RunView:
+    """Read a run with its steps, attempts, artifacts and usage, in five statements. NotFound when there is none."""
+    summary = read_summary(tx, run_id)
+    attempts: dict[str, list[AttemptView]] = defaultdict(list)
+    for row in tx.execute(statement("view_attempts"), {"run_id": run_id}):
+        attempts[row.key].append(_attempt(row))
+    artifacts: dict[str, list[ArtifactView]] = defaultdict(list)
+    for artifact in read_artifacts(tx, run_id):
+        artifacts[artifact.step].append(artifact)
+    rows = tx.execute(statement("view_steps"), {"run_id": run_id})
+    steps = {StepKey(row.key): _step(row, attempts[row.key], artifacts[row.key]) for row in rows}
+    return RunView(summary, _usage(tx, run_id, attempts.values()), steps)
+
+
+def _attempt(row: Row[Any]) -> AttemptView:
+    return AttemptView(
+        number=row.number,
+        state=AttemptState(row.state),
+        worker=row.worker,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        exit_code=row.exit_code,
+        signal=row.signal,
+        reason=row.reason,
+        retry_at=row.retry_at,
+    )
+
+
+def _step(row: Row[Any], attempts: Sequence[AttemptView], artifacts: Sequence[ArtifactView]) -> StepView:
+    return StepView(
+        id=StepKey(row.key),
+        action=row.action,
+        needs=tuple(row.needs or ()),
+        state=StepState(row.state),
+        reason=row.reason,
+        result=row.result,
+        attempts=tuple(attempts),
+        artifacts=tuple(artifact for artifact in artifacts if artifact.attempt == row.attempts),
+    )
+
+
+def _usage(tx: Connection, run_id: RunId, attempts: Iterable[Sequence[AttemptView]]) -> Usage:
+    active = tx.execute(statement("view_active_seconds"), {"run_id": run_id}).scalar_one()
+    ended = [attempt.duration_seconds or 0.0 for of_step in attempts for attempt in of_step]
+    return Usage(len(ended), round(float(active), 6), round(sum(ended), 6))
+
+
+def read_artifacts(tx: Connection, run_id: RunId, step: str | None = None) -> list[ArtifactView]:
+    """Read what all attempts of a run (or of one step) left, in the order of the plan and of the attempts."""
+    rows = tx.execute(statement("view_artifacts"), {"run_id": run_id, "step": step})
+    return [ArtifactView(*row) for row in rows]
+
+
+def events_after(tx: Connection, run_id: RunId, after_id: int = 0) -> list[EventView]:
+    """Read a run's events with an id above ``after_id``, in the order in which they were written.
+
+    Ids are given before the commit, so one may appear after a higher one was read: who follows a run must look back.
+    """
+    rows = tx.execute(statement("view_events"), {"run_id": run_id, "after_id": after_id})
+    return [EventView(*row) for row in rows]
