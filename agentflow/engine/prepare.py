@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -146,10 +147,21 @@ def _lay_inputs(context: EngineContext, claimed: Claimed, inputs: Iterable[StepI
         facts = steps.read_facts(tx, claimed.run_id, {wish.step for wish in wanted})
     for wish in wanted:
         of_step = facts[wish.step]
-        if wish.artifact not in of_step.artifacts:
-            raise ContentError(f"step {wish.step!r} left no artifact {wish.artifact!r}")
-        address = Address(str(claimed.run_id), artifact_name(wish.artifact), wish.step, of_step.attempt)
-        _copy(context.store.local_path(address), work / wish.path, mode=0o600)
+        for name, target in _matches(wish, of_step.artifacts).items():
+            address = Address(str(claimed.run_id), artifact_name(name), wish.step, of_step.attempt)
+            _copy(context.store.local_path(address), work / target, mode=0o600)
+
+
+def _matches(wish: StepInput, names: Iterable[str]) -> dict[str, str]:
+    """Which of a step's artifacts an input asks for, and where each goes: a glob's into its folder."""
+    is_glob = any(character in wish.artifact for character in "*?[")
+    if is_glob:
+        found = {name: f"{wish.path}/{name}" for name in names if fnmatchcase(name, wish.artifact)}
+    else:
+        found = {name: wish.path for name in names if name == wish.artifact}
+    if not found:
+        raise ContentError(f"step {wish.step!r} left no artifact {wish.artifact!r}")
+    return found
 
 
 def _copy(source: Path, target: Path, *, mode: int) -> None:

@@ -170,6 +170,29 @@ def test_artifacts_and_streams_are_recorded_with_size_and_hash(
     assert rows[1].sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
+def test_inputs_by_glob_are_laid_into_their_folder(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
+    run_id = _submit(
+        house,
+        tmp_path,
+        [
+            shell_step(
+                "make", 'cd "$AGENTFLOW_ARTIFACTS" && mkdir d && echo 1 > d/a.csv && echo 2 > b.csv && echo 3 > c.md'
+            ),
+            shell_step(
+                "use",
+                "find in -type f | sort",
+                needs=["make"],
+                inputs=[{"step": "make", "artifact": "*.csv", "as": "in"}],
+            ),
+            shell_step("want", "true", needs=["make"], inputs=["make/absent.txt"], on_failure="continue"),
+        ],
+    )
+
+    assert wait_for_end(house.context, run_id) is RunState.PARTIAL
+    assert _stdout(house, run_id, "use") == "in/b.csv\nin/d/a.csv\n"
+    assert _failure(house, run_id, "want")["code"] == "content"
+
+
 def test_100_mb_of_output_is_cut_at_the_bound_and_says_so(house: Runtime, start_worker: Any, tmp_path: Path) -> None:
     worker = start_worker(AGENTFLOW_OUTPUT_LIMIT_BYTES="1048576")
     warm = _submit(house, tmp_path, [shell_step("warm", "true"), shell_step("too", "true", needs=["warm"])])
