@@ -8,7 +8,6 @@ empty ones, whose ``__init__`` (and all that it imports) never runs.
 
 from __future__ import annotations
 
-import os
 import socket
 import sys
 import types
@@ -22,22 +21,13 @@ def _stand_in_for_packages() -> None:
         sys.modules[name] = package
 
 
-def _take_control() -> socket.socket:
-    """Take the socket away from file 0, where a command could find it, and leave an empty file there."""
-    control = socket.socket(fileno=os.dup(0))
-    nothing = os.open(os.devnull, os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    return control
-
-
 def main() -> None:
     """Serve the owner whose pid is the first argument."""
     _stand_in_for_packages()
     from agentflow.executors.supervisor_loop import SupervisorLoop, reset_signals
 
     reset_signals()
-    SupervisorLoop(_take_control(), int(sys.argv[1])).serve()
+    SupervisorLoop(socket.socket(fileno=0), int(sys.argv[1])).serve()
 
 
 if __name__ == "__main__":

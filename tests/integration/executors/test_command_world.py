@@ -152,6 +152,20 @@ def test_a_secret_is_masked_wherever_the_pieces_of_the_stream_part_it(
     assert result.stdout.sha256 == hashlib.sha256((tmp_path / "stdout").read_bytes()).hexdigest()
 
 
+def test_what_stands_in_a_large_pipe_at_the_end_is_kept(
+    pool: SupervisorPool, command: MakeCommand, tmp_path: Path
+) -> None:
+    script = """
+import fcntl, os
+fcntl.fcntl(1, fcntl.F_SETPIPE_SZ, 1 << 20)
+os.write(1, b"x" * (1 << 20))
+"""
+
+    pool.run(command(sys.executable, "-c", script, output_limit_bytes=1 << 21), Lifeline(20))
+
+    assert (tmp_path / "stdout").stat().st_size == 1 << 20
+
+
 def test_a_daemon_that_holds_stdout_open_does_not_hold_up_the_end(
     pool: SupervisorPool, command: MakeCommand, marked: Marked, tmp_path: Path
 ) -> None:

@@ -141,6 +141,8 @@ def test_a_stop_that_comes_too_late_spares_the_next_command(pool: SupervisorPool
 
     lifeline.stop(StopReason.CANCELLED)
     lifeline.renew(0.1)
+    (link,) = pool._links
+    assert link.tell({"do": "stop", "serial": 1})  # as one that was on its way when the first command ended
 
     assert running.result().ended is Ended.EXITED
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +15,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agentflow.executors.base import Lifeline
-from agentflow.executors.command import Command, Ended
+from agentflow.executors import supervisor
+from agentflow.executors.base import Lifeline, StopReason
+from agentflow.executors.command import Command, CommandResult, Ended
 from agentflow.executors.supervisor_pool import SupervisorPool
 
 if TYPE_CHECKING:
@@ -140,13 +144,14 @@ def test_what_a_killed_worker_and_its_killed_supervisor_left_is_ended_by_the_nex
         each.ask("run", directory=str(tmp_path), script="true")
         each.hear()
         each.ask("supervisors")
-    (supervisor,), (living,) = owner.hear()["pids"], other.hear()["pids"]
+    (dying,), (living,) = owner.hear()["pids"], other.hear()["pids"]
     owner.ask("run", directory=str(tmp_path), script=stubborn.script)
     other.ask("run", directory=str(tmp_path), script="exec sleep 306")
     wait_for(lambda: len(marked.pids()) == 4 + stubborn.processes + 1, "the start of both trees")
 
     owner.signal(signal.SIGSTOP)  # it must not end its orphans itself
-    os.kill(supervisor, signal.SIGKILL)
+    os.kill(dying, signal.SIGKILL)
+    wait_for(lambda: len(marked.pids()) == 3 + stubborn.processes, "the end of the main process, by the kernel")
     owner.end()
     pool = SupervisorPool()
     try:
@@ -160,6 +165,39 @@ def test_what_a_killed_worker_and_its_killed_supervisor_left_is_ended_by_the_nex
 
     assert len(left) == 1
     assert Path(f"/proc/{left.pop()}/cmdline").read_bytes() == b"sleep\x00306\x00"
+
+
+def test_a_frozen_supervisor_never_blocks_the_heartbeat(
+    pool: SupervisorPool, command: Callable[..., Command], marked: Marked, stubborn: Tree, wait_for: WaitFor
+) -> None:
+    (frozen,) = supervisors_after(pool, command("true"))
+    (link,), lifeline, results = pool._links, Lifeline(20), list[CommandResult]()
+    run = threading.Thread(target=lambda: results.append(pool.run(command(stubborn.script), lifeline)))
+    run.start()
+    wait_for(lambda: len(marked.pids()) == stubborn.processes, "the start of the whole tree")
+    os.kill(frozen, signal.SIGSTOP)
+    while link.tell({"do": "renew", "serial": 0, "ttl_seconds": 20}):
+        pass  # until the socket is full
+
+    lifeline.renew(20)
+    lifeline.stop(StopReason.CANCELLED)
+
+    run.join(10)
+    assert results[0].ended is Ended.SUPERVISOR_LOST
+    assert marked.pids() == set()
+
+
+def test_a_supervisor_whose_parent_is_not_its_owner_leaves_at_once() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        finished = subprocess.run(
+            [sys.executable, "-I", "-S", supervisor.__file__, str(os.getppid())],
+            stdin=theirs.fileno(),
+            timeout=10,
+            check=False,
+        )
+
+    assert finished.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
