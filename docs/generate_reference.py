@@ -1,0 +1,127 @@
+"""Write docs/reference from the code: the Python client from its docstrings, the settings from their fields, the CLI.
+
+python docs/generate_reference.py          writes the pages
+python docs/generate_reference.py --check  fails when a page is not what the code says
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import typer
+
+import agentflow
+from agentflow.settings import Settings
+
+FOLDER = Path(__file__).parent / "reference"
+MADE_BY = "<!-- Written by docs/generate_reference.py; change the code instead. -->\n"
+
+
+def python_page() -> str:
+    """The public Python names with their docstrings."""
+    parts = [MADE_BY, "# Python\n"]
+    for name in agentflow.__all__:
+        value = getattr(agentflow, name)
+        if inspect.isclass(value):
+            parts += [f"## {name}\n", f"```python\n{name}{_signature(value)}\n```\n", f"{inspect.getdoc(value)}\n"]
+            parts += [part for member in _members(value) for part in member]
+    errors = agentflow.errors
+    parts += ["## errors\n", "```text", (inspect.getdoc(errors) or "").strip(), "```\n"]
+    return "\n".join(parts)
+
+
+def _members(owner: type) -> list[list[str]]:
+    found = []
+    for name, member in vars(owner).items():
+        if name.startswith("_"):
+            continue
+        function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+        if not inspect.isfunction(function):
+            continue
+        title = name if isinstance(member, property) else f"{name}{_signature(function)}"
+        found.append([f"### {owner.__name__}.{name}\n", f"```python\n{title}\n```\n", f"{inspect.getdoc(function)}\n"])
+    return found
+
+
+def _signature(function: Callable[..., object]) -> str:
+    signature = inspect.signature(function)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != "self"]
+    return str(signature.replace(parameters=kept)).replace("'", "")  # annotations are kept as text
+
+
+def settings_page() -> str:
+    """Every setting: its variable, default and purpose."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        variable = str(field.validation_alias or f"AGENTFLOW_{name.upper()}")
+        default = "" if field.default_factory or field.default is None else f"`{field.default}`"
+        rows.append(f"| `{variable}` | {default} | {field.description} |")
+    return "\n".join(
+        [
+            MADE_BY,
+            "# Settings\n",
+            "Read from the environment. Durations are seconds, sizes bytes. `AGENTFLOW_DATABASE_URL`,",
+            "`AGENTFLOW_REDIS_URL` and `AGENTFLOW_AUDIT_KEY` may also be given as `..._FILE`, a path to a file.\n",
+            "A plan's secret `X` is read by the worker from `AGENTFLOW_SECRET_X`, `X`, or their `_FILE` forms.\n",
+            "| variable | default | purpose |",
+            "|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+def cli_page() -> str:
+    """Every command with its help."""
+    from agentflow.cli.main import app
+
+    command = typer.main.get_command(app)
+    context = click.Context(command, info_name="agentflow")
+    parts = [MADE_BY, "# Commands\n", f"{command.help or ''}\n"]
+    parts += _commands(command, context)
+    return "\n".join(parts)
+
+
+def _commands(command: click.Command, context: click.Context) -> list[str]:
+    if not isinstance(command, click.Group):
+        usage = " ".join(command.collect_usage_pieces(context))
+        options = [record for parameter in command.params if (record := parameter.get_help_record(context))]
+        rows = [f"| `{names}` | {' '.join((text or '').split())} |" for names, text in options]
+        table = ["| option | |", "|---|---|", *rows, ""] if rows else []
+        return [
+            f"## {context.command_path}\n",
+            f"```text\n{context.command_path} {usage}\n```\n",
+            f"{inspect.cleandoc(command.help or '')}\n",
+            *table,
+        ]
+    parts: list[str] = []
+    for name in command.list_commands(context):
+        child = command.get_command(context, name)
+        if child is not None and not child.hidden:
+            parts += _commands(child, click.Context(child, parent=context, info_name=name))
+    return parts
+
+
+PAGES = {"python.md": python_page, "settings.md": settings_page, "cli.md": cli_page}
+
+
+def main() -> int:
+    """Write the pages, or check them; returns the exit code."""
+    stale = []
+    for name, write in PAGES.items():
+        path, page = FOLDER / name, write()
+        if "--check" not in sys.argv:
+            path.write_text(page, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != page:
+            stale.append(name)
+    if stale:
+        sys.stderr.write(f"not what the code says: {', '.join(stale)}; run python docs/generate_reference.py\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
