@@ -50,16 +50,18 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The claim was given back: it counts against no retry and no max_lost."""
+    """The claim was given back: it counts against no retry and no max_lost. ``was_started``: its work had begun."""
 
     reason: Reason
+    was_started: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The lease lapsed: nobody knows how far the work came."""
+    """Nobody knows how far the work came. ``ending_seconds``: how long processes of it may still be ending."""
 
     reason: Reason
+    ending_seconds: float = 0.0
 
 
 AttemptOutcome = Succeeded | Failed | TimedOut | Cancelled | Released | Lost
@@ -84,3 +86,4 @@ class ClaimRefusal(StrEnum):
     STEP_FINAL = "step_final"
     STEP_CANCELLED = "step_cancelled"
     NOT_DUE = "not_due"
+    SERVERS_AWAY = "servers_away"

@@ -60,7 +60,7 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.NEED_SKIPPED: "needs a step that was skipped",
     ReasonCode.WHEN_FALSE: "its condition does not hold",
     ReasonCode.WHEN_ERROR: "its condition cannot be evaluated: {problem}",
-    ReasonCode.AWAITS_PERSON: "waits for a person: its worker was lost and on_lost is hold",
+    ReasonCode.AWAITS_PERSON: "waits for a person: on_lost is hold, and it was broken off ({after})",
 }
 
 

@@ -7,7 +7,7 @@ starts once its needs are met, and how a run ends. SQL guards may evaluate it un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Lost, Released, Succeeded, TimedOut
@@ -35,7 +35,7 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunState], frozenset[str]] = {
 
 STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
     (S.PENDING, S.READY): frozenset({"settle", "rescue", "retry", "cancel_step"}),
-    (S.PENDING, S.SKIPPED): frozenset({"settle", "rescue", "cancel_step"}),
+    (S.PENDING, S.SKIPPED): frozenset({"settle", "rescue", "cancel_step", "retry"}),
     (S.READY, S.RUNNING): frozenset({"claim"}),
     # A retrying step whose time has come is ready in all but name: the claim takes it without a write in between.
     (S.RETRYING, S.RUNNING): frozenset({"claim"}),
@@ -49,15 +49,18 @@ STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
     (S.READY, S.SKIPPED): frozenset({"settle", "rescue"}),
     (S.RETRYING, S.SKIPPED): frozenset({"settle", "rescue"}),
     (S.HELD, S.SKIPPED): frozenset({"settle", "rescue"}),
-    (S.PENDING, S.CANCELLED): frozenset({"cancel"}),
+    (S.PENDING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.READY, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.RETRYING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.HELD, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.HELD, S.READY): frozenset({"retry"}),
+    # A retry takes every step up as pending first, and lets go within the same transaction what waits for nothing.
+    (S.HELD, S.PENDING): frozenset({"retry"}),
     (S.FAILED, S.READY): frozenset({"retry"}),
     (S.FAILED, S.PENDING): frozenset({"retry"}),
     (S.CANCELLED, S.READY): frozenset({"retry"}),
     (S.CANCELLED, S.PENDING): frozenset({"retry"}),
+    (S.CANCELLED, S.SKIPPED): frozenset({"retry"}),
     (S.SKIPPED, S.READY): frozenset({"retry"}),
     (S.SKIPPED, S.PENDING): frozenset({"retry"}),
 }
@@ -83,6 +86,7 @@ class StepTerms:
     holds_when_lost: bool = False
     failures: int = 0
     losses: int = 0
+    is_stop_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,15 @@ def after_attempt(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState
     """Decide what a step does after an attempt.
 
     ``fraction`` in [0, 1) places the retry delay inside its jitter. A run that is failing or being cancelled takes
-    no step back: what would have been tried again ends with the run.
+    no step back: what would have been tried again ends with the run. The same holds for a step that was asked to stop.
     """
+    then = _after(outcome, terms, run_state, fraction)
+    if terms.is_stop_requested and then.state in (S.READY, S.RETRYING, S.HELD):
+        return replace(then, state=S.CANCELLED, reason=Reason(ReasonCode.CANCELLED, {"actor": "request"}))
+    return then
+
+
+def _after(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
     match outcome:
         case Succeeded():
             return NextStep(S.SUCCEEDED)
@@ -109,10 +120,10 @@ def after_attempt(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState
             return NextStep(S.CANCELLED, reason)
         case Failed() | TimedOut():
             return _after_failure(outcome, terms, run_state, fraction)
-        case Released(reason=reason):
-            return _given_back(reason, run_state) or NextStep(S.READY, reason)
-        case Lost(reason=reason):
-            return _after_loss(reason, terms, run_state)
+        case Released():
+            return _after_release(outcome, terms, run_state)
+        case Lost():
+            return _after_loss(outcome, terms, run_state)
     assert_never(outcome)
 
 
@@ -132,26 +143,32 @@ def _is_retryable(outcome: Failed | TimedOut, policy: RetryPolicy) -> bool:
     return policy.is_retryable(exit_code=outcome.exit_code, is_timeout=False, message=outcome.message)
 
 
-def _after_loss(reason: Reason, terms: StepTerms, run_state: RunState) -> NextStep:
+def _after_release(released: Released, terms: StepTerms, run_state: RunState) -> NextStep:
+    if run_state is R.CANCELLING:
+        return NextStep(S.CANCELLED, released.reason)
+    if run_state is R.FAILING:
+        return NextStep(S.SKIPPED, released.reason)
+    if terms.holds_when_lost and released.was_started:
+        return NextStep(S.HELD, _awaits_person(released.reason))
+    return NextStep(S.READY, released.reason)
+
+
+def _after_loss(lost: Lost, terms: StepTerms, run_state: RunState) -> NextStep:
     losses = terms.losses + 1
     if run_state is R.CANCELLING:
-        return NextStep(S.CANCELLED, reason, counts_as_loss=True)
+        return NextStep(S.CANCELLED, lost.reason, counts_as_loss=True)
     if losses >= MAX_LOST:
         poisoned = Reason(ReasonCode.POISONED, {"lost": losses})
         return NextStep(S.FAILED, poisoned, counts_as_loss=True)
     if run_state is R.FAILING:
-        return NextStep(S.SKIPPED, reason, counts_as_loss=True)
+        return NextStep(S.SKIPPED, lost.reason, counts_as_loss=True)
     if terms.holds_when_lost:
-        return NextStep(S.HELD, Reason(ReasonCode.AWAITS_PERSON, dict(reason.detail)), counts_as_loss=True)
-    return NextStep(S.READY, reason, counts_as_loss=True)
+        return NextStep(S.HELD, _awaits_person(lost.reason), counts_as_loss=True)
+    return NextStep(S.READY, lost.reason, lost.ending_seconds, counts_as_loss=True)
 
 
-def _given_back(reason: Reason, run_state: RunState) -> NextStep | None:
-    if run_state is R.CANCELLING:
-        return NextStep(S.CANCELLED, reason)
-    if run_state is R.FAILING:
-        return NextStep(S.SKIPPED, reason)
-    return None
+def _awaits_person(reason: Reason) -> Reason:
+    return Reason(ReasonCode.AWAITS_PERSON, {"after": reason.code.value, **reason.detail})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +199,11 @@ def after_needs(when: str, needs: NeedsMet) -> NextStep | None:
 
 @dataclass(frozen=True, slots=True)
 class StepTally:
-    """How the steps of a run ended."""
+    """How the steps of a run ended; ``stopping`` are those of the failed ones with on_failure stop."""
 
     succeeded: int = 0
     failed: int = 0
+    stopping: int = 0
     skipped: int = 0
     cancelled: int = 0
     broken_conditions: int = 0
@@ -195,7 +213,7 @@ def run_end(state: RunState, tally: StepTally) -> RunState:
     """Decide how a run ends whose steps are all final."""
     if state is R.CANCELLING:
         return R.CANCELLED
-    if state is R.FAILING:
+    if state is R.FAILING or tally.stopping:
         return R.FAILED
     if not (tally.failed or tally.broken_conditions or tally.cancelled):
         return R.COMPLETED
