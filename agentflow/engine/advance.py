@@ -45,22 +45,32 @@ def advance(
 
     Skipping goes down the graph out of id order, so it is done only while the run is held alone: RunNeeded otherwise.
     """
+    return let_go(context, tx, plan, run_id, steps.advance(tx, final, state), holds_run=holds_run, moves=moves)
+
+
+def let_go(
+    context: EngineContext,
+    tx: Connection,
+    plan: PlanView,
+    run_id: RunId,
+    told: Sequence[steps.Successor],
+    *,
+    holds_run: bool,
+    moves: Moves,
+) -> Advance:
+    """Make ready or skip those of ``told`` that wait for nothing any more, and so on down the graph."""
     followed = Advance()
-    while final:
-        told = [
-            successor
-            for successor in steps.advance(tx, final, state)
-            if successor.state is StepState.PENDING and not successor.needs_open
-        ]
-        decided = [(successor, _decide(context, tx, plan, run_id, successor)) for successor in told]
-        skipped = [(successor, then) for successor, then in decided if then.state is StepState.SKIPPED]
+    while told:
+        free = [step for step in told if step.state is StepState.PENDING and not step.needs_open]
+        decided = [(step, _decide(context, tx, plan, run_id, step)) for step in free]
+        skipped = [(step, then) for step, then in decided if then.state is StepState.SKIPPED]
         if skipped and not holds_run:
             raise RunNeeded
-        ready = [successor for successor, then in decided if then.state is StepState.READY]
-        _move_ready(tx, ready, moves)
+        ready = [step for step, then in decided if then.state is StepState.READY]
+        make_ready(tx, ready, moves)
         followed.ready += ready
         followed.closed_sinks += _skip(tx, skipped, moves)
-        final, state = [successor.id for successor, _ in skipped], StepState.SKIPPED
+        told = steps.advance(tx, [step.id for step, _ in skipped], StepState.SKIPPED) if skipped else ()
     return followed
 
 
@@ -71,7 +81,8 @@ def _decide(
     return then or evaluate_when(context, tx, plan, run_id, successor.key)
 
 
-def _move_ready(tx: Connection, ready: Sequence[steps.Successor], moves: Moves) -> None:
+def make_ready(tx: Connection, ready: Sequence[steps.Successor], moves: Moves) -> None:
+    """Let pending steps start."""
     if ready:
         steps.move(tx, [successor.id for successor in ready], [StepState.PENDING], StepState.READY)
         moves.add_steps([successor.key for successor in ready], StepState.PENDING, StepState.READY)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import Connection
+
 from agentflow.domain.event import seal_of
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
@@ -23,6 +25,7 @@ def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | No
         tally = StepTally(
             succeeded=counts.get(StepState.SUCCEEDED, 0),
             failed=counts.get(StepState.FAILED, 0),
+            stopping=_count_stopping(context, tx, run_id) if counts.get(StepState.FAILED) else 0,
             skipped=counts.get(StepState.SKIPPED, 0),
             cancelled=counts.get(StepState.CANCELLED, 0),
             broken_conditions=broken_conditions,
@@ -45,3 +48,10 @@ def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | No
             facts={"seal": seal_of(heads), "sealed_chains": len(heads), "round": run.round},
         )
     return end
+
+
+def _count_stopping(context: EngineContext, tx: Connection, run_id: RunId) -> int:
+    """Count the failed steps that say that their failure is the run's."""
+    plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id)).plan
+    standing = steps.read_states(tx, run_id)
+    return sum(step.state is StepState.FAILED and plan.step(key).on_failure == "stop" for key, step in standing.items())

@@ -37,10 +37,11 @@ class Moves:
         self.by_subject["run"] = [old, new]
 
     def add_step(self, key: StepKey, old: str | None, new: str) -> None:
-        """Note that a step moved; of several moves within one verb the ends are kept."""
+        """Note that a step moved; of several moves within one verb the ends are kept, unless they are the same."""
         name = f"step:{key}"
-        first = self.by_subject.get(name, [old])[0]
-        self.by_subject[name] = [first, new]
+        first = self.by_subject.pop(name, [old])[0]
+        if first != new:
+            self.by_subject[name] = [first, new]
 
     def add_steps(self, keys: Iterable[StepKey], old: str | None, new: str) -> None:
         """Note that steps moved together."""

@@ -1,11 +1,12 @@
 """Retry: take the failed, cancelled or held steps of a run up again, and with them what waited for them.
 
-A finished run gets a new round. What succeeded stays; a step whose needs all succeeded is ready again, the others
-wait for theirs as they did before.
+A finished run gets a new round. What succeeded stays; what failed or was held starts over; what was skipped or
+cancelled on their account waits for its needs, or is decided by its condition, as it was the first time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -13,10 +14,18 @@ from sqlalchemy import Connection
 from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
-from agentflow.engine.context import EngineContext
+from agentflow.engine.advance import let_go, make_ready
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import runs, steps
+
+STARTS_OVER = frozenset({StepState.FAILED, StepState.HELD})
+"""A step in one of these had started: its needs and its condition are not asked again."""
+STOPPED = frozenset({ReasonCode.STEP_FAILED, ReasonCode.DRAINED, ReasonCode.SERVERS_AWAY, ReasonCode.WORKER_LOST})
+"""Why a step is skipped that only the failing of its run kept from running."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,67 +46,69 @@ def retry(context: EngineContext, run_id: RunId, actor: str, *, only: StepKey | 
         if run is None:
             raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id))
-        states = steps.read_states(tx, run_id)
-        reopened = _reopened(run, plan.graph, states, only)
+        standing = steps.read_states(tx, run_id)
+        reopened = _reopened(run, plan.graph, standing, only)
         moves = Moves()
-        retried = _write(tx, run_id, plan.graph, states, reopened, moves)
-        open_sinks = sum(1 for sink in plan.graph.sinks if sink in reopened or states[sink] not in FINAL_STEP_STATES)
+        _take_up(context, tx, plan, run_id, standing, reopened, moves)
+        now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
         if run.state in FINAL_RUN_STATES:
             moves.add_run(run.state, RunState.RUNNING)
-        runs.reopen(tx, run, open_sinks)
+        runs.reopen(tx, run, sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks))
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="retry", subject="run", moves=moves)
     context.side_channel.wake()
-    return retried
+    finalize(context, run_id, actor)  # nothing may be left to do: every condition was false again
+    return Retried(
+        ready=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.READY),
+        pending=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.PENDING),
+    )
 
 
 def _reopened(
-    run: runs.LockedRun, graph: Graph, states: dict[StepKey, StepState], only: StepKey | None
+    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], only: StepKey | None
 ) -> frozenset[StepKey]:
-    if only is not None and only not in states:
+    if only is not None and only not in standing:
         raise NotFound(f"Run {run.run_id} has no step {only!r}", step=only)
     if run.state in (RunState.FAILING, RunState.CANCELLING):
         raise InvalidTransition(f"Run {run.run_id} is still {run.state}; retry it once it has ended", state=run.state)
     wanted = {StepState.HELD}
     if run.state in FINAL_RUN_STATES:
         wanted |= {StepState.FAILED, StepState.CANCELLED}
-    chosen = {key for key, state in states.items() if state in wanted and only in (None, key)}
+    chosen = {key for key, step in standing.items() if step.state in wanted and only in (None, key)}
     if not chosen:
-        what = f"step {only!r} ({states[only]})" if only else "no step of it failed, was cancelled or is held"
+        what = f"step {only!r} ({standing[only].state})" if only else "no step of it failed, was cancelled or is held"
         raise InvalidTransition(f"Run {run.run_id} ({run.state}) cannot be retried: {what}", state=run.state)
     if run.state not in FINAL_RUN_STATES:
         return frozenset(chosen)
-    return frozenset(chosen | _skipped_behind(graph, states, chosen))
+    return frozenset(_with_skipped(run, graph, standing, chosen))
 
 
-def _skipped_behind(graph: Graph, states: dict[StepKey, StepState], chosen: set[StepKey]) -> set[StepKey]:
-    """The skipped steps that may run after all; in a run that failed also those that nothing had kept from running."""
+def _with_skipped(
+    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], chosen: set[StepKey]
+) -> set[StepKey]:
+    """The chosen steps, the skipped ones behind them, and those that were stopped when a chosen one failed the run."""
+    lifts_stop = run.reason is None or run.reason.detail.get("step") in chosen
     again = set(chosen)
     for key in graph.order:
-        needs = graph.needs[key]
-        waits_for_chosen = any(need in again for need in needs)
-        was_stopped = all(states[need] is StepState.SUCCEEDED or need in again for need in needs)
-        if states[key] is StepState.SKIPPED and (waits_for_chosen or was_stopped):
+        step = standing[key]
+        was_stopped = lifts_stop and step.reason_code in STOPPED
+        if step.state is StepState.SKIPPED and (was_stopped or any(need in again for need in graph.needs[key])):
             again.add(key)
-    return again - chosen
+    return again
 
 
-def _write(
+def _take_up(
+    context: EngineContext,
     tx: Connection,
+    plan: PlanView,
     run_id: RunId,
-    graph: Graph,
-    states: dict[StepKey, StepState],
+    standing: Mapping[StepKey, steps.StandingStep],
     reopened: frozenset[StepKey],
     moves: Moves,
-) -> Retried:
-    ready: list[StepKey] = []
-    pending: list[StepKey] = []
-    for key in graph.order:
-        if key not in reopened:
-            continue
-        is_open = any(need in reopened or states[need] not in FINAL_STEP_STATES for need in graph.needs[key])
-        (pending if is_open else ready).append(key)
-        moves.add_step(key, states[key], StepState.PENDING if is_open else StepState.READY)
-    steps.reopen(tx, [step_id(run_id, key) for key in pending], StepState.PENDING)
-    steps.reopen(tx, [step_id(run_id, key) for key in ready], StepState.READY)
-    return Retried(tuple(ready), tuple(pending))
+) -> None:
+    taken = steps.reopen(tx, [step_id(run_id, key) for key in reopened])
+    for step in taken:
+        moves.add_step(step.key, standing[step.key].state, StepState.PENDING)
+    over = {step.id for step in taken if standing[step.key].state in STARTS_OVER and not step.needs_open}
+    make_ready(tx, [step for step in taken if step.id in over], moves)
+    let_go(context, tx, plan, run_id, [step for step in taken if step.id not in over], holds_run=True, moves=moves)

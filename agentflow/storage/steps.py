@@ -51,7 +51,7 @@ class ClaimedStep:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """A successor after it was told of a final need."""
+    """A step as it stands once its needs were counted."""
 
     id: StepId
     key: StepKey
@@ -292,16 +292,24 @@ def find_run_of(tx: Connection, step_id: StepId) -> RunId | None:
     return RunId(run_id) if run_id else None
 
 
-def read_states(tx: Connection, run_id: RunId) -> dict[StepKey, StepState]:
-    """Read the states of all steps of a run."""
+@dataclass(frozen=True, slots=True)
+class StandingStep:
+    """How a step stands, and why."""
+
+    state: StepState
+    reason_code: str | None
+
+
+def read_states(tx: Connection, run_id: RunId) -> dict[StepKey, StandingStep]:
+    """Read how all steps of a run stand."""
     rows = tx.execute(statement("read_step_states"), {"run_id": run_id})
-    return {StepKey(row.key): StepState(row.state) for row in rows}
+    return {StepKey(row.key): StandingStep(StepState(row.state), row.reason_code) for row in rows}
 
 
-def reopen(tx: Connection, step_ids: Sequence[StepId], state: StepState) -> None:
-    """Take final or held steps up again, with their needs counted anew; pending ones first, then ready ones."""
-    if step_ids:
-        tx.execute(statement("reopen_steps"), {"step_ids": list(step_ids), "new_state": state})
+def reopen(tx: Connection, step_ids: Sequence[StepId]) -> list[Successor]:
+    """Take final or held steps up again as pending, with their needs counted anew; returns them by position."""
+    rows = tx.execute(statement("reopen_steps"), {"step_ids": list(step_ids)}).all()
+    return sorted((_successor(row) for row in rows), key=lambda step: step.position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,3 +1,3 @@
--- The states of a run's steps.
+-- How a run's steps stand, and why.
 -- Parameters: run_id
-SELECT key, state FROM step WHERE run_id = :run_id
+SELECT key, state, reason ->> 'code' AS reason_code FROM step WHERE run_id = :run_id

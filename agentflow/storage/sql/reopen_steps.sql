@@ -1,5 +1,5 @@
--- Take steps up again in a new round. The caller holds the run alone, and reopens pending steps before ready ones.
--- Parameters: step_ids, new_state (pending or ready)
+-- Take steps up again in a new round, all as pending; the caller holds the run alone and lets go what waits for nothing.
+-- Parameters: step_ids
 -- Keeps true: the counters of needs say what the needs' states say; a step that starts over has spent no retry.
 WITH counted AS (
     SELECT again.id,
@@ -15,9 +15,10 @@ WITH counted AS (
     GROUP BY again.id
 )
 UPDATE step
-SET state = :new_state, reason = NULL, exit_code = NULL, result = NULL, failures = 0, losses = 0, sent_at = NULL,
-    not_before = CASE WHEN :new_state = 'ready' THEN now() END,
-    needs_open = counted.open, needs_failed = counted.failed, needs_skipped = counted.skipped,
+SET state = 'pending', reason = NULL, exit_code = NULL, result = NULL, failures = 0, losses = 0, sent_at = NULL,
+    not_before = NULL, needs_open = counted.open, needs_failed = counted.failed, needs_skipped = counted.skipped,
     needs_cancelled = counted.cancelled
 FROM counted
 WHERE step.id = counted.id AND step.state IN ('failed', 'skipped', 'cancelled', 'held')
+RETURNING step.id, step.key, step.position, step.state, step.when_rule, step.is_sink,
+          step.needs_open, step.needs_failed, step.needs_skipped, step.needs_cancelled
