@@ -70,7 +70,7 @@ class Runtime:
     @cached_property
     def lease_keeper(self) -> LeaseKeeper:
         """The process's lease keeper."""
-        return LeaseKeeper(self.context)
+        return LeaseKeeper(self.context, Database(self.servers.database_url, pool_size=1))
 
     def close(self) -> None:
         """Let go of every connection."""

@@ -11,13 +11,26 @@ from typing import Any
 
 import redis
 import structlog
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from agentflow.broker.keys import Keys
 
 log = structlog.stdlib.get_logger(__name__)
 
 MAX_REPORTS = 10_000
+#: Blocking reads wait up to a second; anything longer is a Redis that is away, and everything here can do without it.
+SOCKET_SECONDS = 2.5
+CONNECT_SECONDS = 2.0
+
+
+def _client(redis_url: str) -> redis.Redis:
+    # One more try, for a connection that the server had closed; the library's own patience would be half a minute.
+    retry = Retry(NoBackoff(), 1)
+    return redis.Redis.from_url(
+        redis_url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=CONNECT_SECONDS, retry=retry
+    )
 
 
 class SideChannel:
@@ -26,8 +39,7 @@ class SideChannel:
     def __init__(self, redis_url: str, prefix: str = "") -> None:
         self.keys = Keys(prefix)
         self._url = redis_url
-        # Blocking reads wait up to a second or the caller's timeout; anything longer is a Redis that is away.
-        self._client = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
+        self._client = _client(redis_url)
 
     def wake(self) -> None:
         """Wake the dispatcher; at most one wake-up waits."""
@@ -85,7 +97,7 @@ class StopListener:
     """A subscription to the stops; for one thread."""
 
     def __init__(self, redis_url: str, keys: Keys) -> None:
-        client: Any = redis.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=2)
+        client: Any = _client(redis_url)
         self._client = client
         self._subscription = client.pubsub(ignore_subscribe_messages=True)
         self._subscription.subscribe(keys.stops)

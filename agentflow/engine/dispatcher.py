@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -96,8 +99,9 @@ class Dispatcher:
         now = time.monotonic()
         if self._clock.term is not None and now - self._clock.elected_at < TERM_SECONDS / 3:
             return
-        with self._context.database.transaction() as tx:
-            term = leaders.elect(tx, SERVICE, self._holder, TERM_SECONDS)
+        # One statement and no transaction: a leader that freezes here must not keep the row locked from the others.
+        with self._context.database.autocommit() as connection:
+            term = leaders.elect(connection, SERVICE, self._holder, TERM_SECONDS)
         if term != self._clock.term:
             log.info("leader_changed", is_leading=term is not None, term=term)
         self._clock.term, self._clock.elected_at = term, now
@@ -126,11 +130,29 @@ class Dispatcher:
         except RedisError:
             return
         for report in reports:
+            try:
+                self._act_on(report)
+            except ServersUnreachable:
+                self._context.side_channel.report(report)
+                raise
+
+    def _act_on(self, report: dict[str, Any]) -> None:
+        with self._surviving("report_not_acted_on", report=report):
             step_id = StepId(UUID(report["task_id"]))
             if report["kind"] == "revoked":
                 cancel_step(self._context, step_id, report["actor"])
             elif report["kind"] == "child_lost":
                 self._rescue_known_lost(step_id, report["worker"])
+
+    @contextmanager
+    def _surviving(self, event: str, **about: object) -> Iterator[None]:
+        """Keep one bad row or report from stopping the work on all others; an outage ends the pass as ever."""
+        try:
+            yield
+        except ServersUnreachable:
+            raise
+        except Exception:  # whatever it is, the next pass tries again and the log says so
+            log.exception(event, **about)
 
     def _rescue_known_lost(self, step_id: StepId, worker: str) -> None:
         with self._context.database.transaction() as tx:
@@ -146,13 +168,15 @@ class Dispatcher:
         with self._context.database.transaction() as tx:
             lapsed = attempts.find_lapsed(tx, BATCH) if self._is_fenced(tx) else []
         for attempt in lapsed:
-            rescue(self._context, attempt, self._actor)
+            with self._surviving("attempt_not_rescued", attempt_id=str(attempt.attempt_id)):
+                rescue(self._context, attempt, self._actor)
 
     def _end_runs(self) -> None:
         with self._context.database.transaction() as tx:
             over = runs.find_over(tx, BATCH)
         for run_id in over:
-            finalize(self._context, run_id, self._actor)
+            with self._surviving("run_not_ended", run_id=str(run_id)):
+                finalize(self._context, run_id, self._actor)
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agentflow.content.store import Address
@@ -61,7 +61,11 @@ def execute(context: EngineContext, keeper: LeaseKeeper, doorbell: Doorbell, wor
     """Answer one doorbell."""
     with bound(run_id=doorbell.run_id, step_id=doorbell.key):
         asked_at = time.monotonic()
-        claimed = claim(context, doorbell.run_id, doorbell.key, worker)
+        try:
+            claimed = claim(context, doorbell.run_id, doorbell.key, worker)
+        except ServersUnreachable as error:  # if the claim was committed all the same, its lease ends it
+            log.warning("claim_not_made", error=str(error))
+            return Refused(ClaimRefusal.SERVERS_AWAY)
         if isinstance(claimed, ClaimRefusal):
             log.info("claim_refused", refusal=claimed.value)
             return Refused(claimed)
@@ -150,7 +154,8 @@ def _settle(
 ) -> Settled | ClaimLost:
     """Settle, again and again while Postgres is away and the lease may still hold.
 
-    The fence makes a repetition safe: if the commit that seemed to fail took place, the next try is refused.
+    The fence makes a repetition safe: if the commit that seemed to fail took place, the next try is refused. What
+    cannot be written fails the step: left unsettled, its lease would lapse and the same would happen again.
     """
     while True:
         try:
@@ -160,3 +165,9 @@ def _settle(
                 return ClaimLost()
             log.warning("settle_delayed", error=str(error))
             threading.Event().wait(1.0)  # nothing signals that Postgres is back
+        except Exception as error:  # whatever the database or its driver refuses of an outcome
+            if isinstance(settlement.outcome, Failed) and settlement.outcome.is_permanent:
+                raise
+            log.exception("outcome_refused")
+            reason = Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__})
+            settlement = replace(settlement, outcome=Failed(reason, is_permanent=True), artifacts=())

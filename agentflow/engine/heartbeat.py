@@ -1,14 +1,16 @@
-"""The lease keeper: one thread a process that extends the leases of all its attempts and hears when to stop them.
+"""The lease keeper of a process: one thread extends the leases of all its attempts, another hears when to stop them.
 
-A stop comes through Redis within milliseconds, or with the next heartbeat from the rows. An attempt whose lease could
-not be extended in time is ended here, since somebody else may have it by then. Owns no rows: it extends and reads.
+A stop comes through Redis within milliseconds, or with the next heartbeat from the rows. The threads are two, and the
+heartbeat has a connection to Postgres of its own, so that neither a Redis that hangs nor a busy pool costs a lease. An
+attempt whose lease could not be extended in time is ended here, since somebody else may have it by then.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,9 +22,14 @@ from agentflow.domain.ids import AttemptId, ClaimToken
 from agentflow.engine.context import EngineContext
 from agentflow.executors.base import Lifeline, StopReason
 from agentflow.storage import attempts
+from agentflow.storage.database import Database
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
+
+LISTEN_SECONDS = 1.0
+REMEMBERED_STOPS = 1024
+"""A stop may be heard before the attempt's claim has come back: so many are kept for those that are still to begin."""
 
 
 @dataclass(slots=True)
@@ -33,14 +40,17 @@ class _Lease:
 
 
 class LeaseKeeper:
-    """Keeps the leases of one process; its thread starts with the first lease and ends with the process."""
+    """Keeps the leases of one process; its threads start with the first lease and end with the process."""
 
-    def __init__(self, context: EngineContext) -> None:
+    def __init__(self, context: EngineContext, database: Database) -> None:
+        """``database`` is used for heartbeats only; one connection is enough."""
         self._context = context
+        self._database = database
         self._lock = threading.Lock()
         self._leases: dict[AttemptId, _Lease] = {}
+        self._stopped: deque[str] = deque(maxlen=REMEMBERED_STOPS)
         self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._is_draining = False
         self._listener: StopListener | None = None
 
@@ -51,10 +61,11 @@ class LeaseKeeper:
         lease = _Lease(claim_token, lifeline, claimed_at + self._context.settings.lease_seconds)
         with self._lock:
             self._leases[attempt_id] = lease
-            is_draining = self._is_draining
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
-                self._thread.start()
+            is_stopped, is_draining = str(attempt_id) in self._stopped, self._is_draining
+            if not self._threads:
+                self._start()
+        if is_stopped:
+            lifeline.stop(StopReason.CANCELLED)
         if is_draining:
             lifeline.stop(StopReason.DRAINED)
         try:
@@ -72,49 +83,59 @@ class LeaseKeeper:
             lease.lifeline.stop(StopReason.DRAINED)
 
     def close(self) -> None:
-        """End the thread, once its current wait is over."""
+        """End the threads, once their current waits are over."""
         self._closing.set()
+        self._database.close()
 
-    def _run(self) -> None:
-        next_beat = time.monotonic() + self._context.settings.heartbeat_seconds
+    def _start(self) -> None:
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
+            for name, work in (("lease-keeper", self._beat_in_time), ("stop-listener", self._hear_stops))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _repeat(self, work: Callable[[], None]) -> None:
         while not self._closing.is_set():
-            self._hear_stops(max(0.0, next_beat - time.monotonic()))
-            if time.monotonic() >= next_beat:
-                next_beat = time.monotonic() + self._context.settings.heartbeat_seconds
-                self._beat()
-        if self._listener is not None:
-            self._listener.close()
+            try:
+                work()
+            except Exception:  # without these threads every later attempt of the process would be lost
+                log.exception("lease_keeper_stumbled", work=work.__name__)
+                self._closing.wait(LISTEN_SECONDS)
 
-    def _hear_stops(self, timeout_seconds: float) -> None:
+    def _hear_stops(self) -> None:
         try:
             if self._listener is None:
                 self._listener = self._context.side_channel.listen_for_stops()
-            stops = self._listener.next_stops(min(timeout_seconds, 1.0))
+            stops = self._listener.next_stops(LISTEN_SECONDS)
         except RedisError as error:
             log.debug("stops_not_heard", error=str(error))
             self._listener = None
-            self._closing.wait(min(timeout_seconds, 1.0))  # the rows tell with the next heartbeat
+            self._closing.wait(LISTEN_SECONDS)  # the rows tell with the next heartbeat
             return
-        asked = set(stops)
         with self._lock:
-            lifelines = [lease.lifeline for attempt_id, lease in self._leases.items() if str(attempt_id) in asked]
-        for lifeline in lifelines:
+            self._stopped.extend(stops)
+            asked = [lease.lifeline for attempt_id, lease in self._leases.items() if str(attempt_id) in stops]
+        for lifeline in asked:
             lifeline.stop(StopReason.CANCELLED)
 
-    def _beat(self) -> None:
+    def _beat_in_time(self) -> None:
+        self._closing.wait(self._context.settings.heartbeat_seconds)
         with self._lock:
             leases = dict(self._leases)
-        if not leases:
+        if not leases or self._closing.is_set():
             return
-        asked_at = time.monotonic()
         try:
-            with self._context.database.transaction() as tx:
-                tokens = {attempt_id: lease.claim_token for attempt_id, lease in leases.items()}
-                standing = attempts.extend_leases(tx, tokens, self._context.settings.lease_seconds)
+            self._beat(leases)
         except ServersUnreachable as error:
             log.warning("leases_not_extended", leases=len(leases), error=str(error))
-            self._end_lapsed(leases)
-            return
+        self._end_lapsed(leases)
+
+    def _beat(self, leases: dict[AttemptId, _Lease]) -> None:
+        asked_at = time.monotonic()
+        tokens = {attempt_id: lease.claim_token for attempt_id, lease in leases.items()}
+        with self._database.transaction() as tx:
+            standing = attempts.extend_leases(tx, tokens, self._context.settings.lease_seconds)
         for attempt_id, lease in leases.items():
             self._apply(attempt_id, lease, standing.get(lease.claim_token), asked_at)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from agentflow.domain.action import SubprocessAction
@@ -14,13 +15,14 @@ from agentflow.executors.command import Ended, StreamRecord
 
 RESULT_LIMIT_BYTES = 64 * 1024
 _MESSAGE_BYTES = 16 * 1024
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 def judge(step: Step, performance: Performance, stop_reason: StopReason | None) -> AttemptOutcome:
     """Decide how an attempt ended."""
     match performance.ended:
         case Ended.STOPPED:
-            return _stopped(stop_reason)
+            return _stopped(performance, stop_reason)
         case Ended.TIMED_OUT:
             return TimedOut(Reason(ReasonCode.TIMED_OUT, {"timeout_seconds": step.timeout_seconds}))
         case Ended.NOT_STARTED:
@@ -32,10 +34,11 @@ def judge(step: Step, performance: Performance, stop_reason: StopReason | None) 
             return _exited(step, performance)
 
 
-def _stopped(stop_reason: StopReason | None) -> AttemptOutcome:
+def _stopped(performance: Performance, stop_reason: StopReason | None) -> AttemptOutcome:
     if stop_reason is StopReason.CANCELLED:
         return Cancelled(Reason(ReasonCode.CANCELLED, {"actor": "request"}))
-    return Released(Reason(ReasonCode.DRAINED))
+    code = ReasonCode.SERVERS_AWAY if stop_reason is StopReason.LEASE_LOST else ReasonCode.DRAINED
+    return Released(Reason(code), was_started=performance.duration_seconds > 0)
 
 
 def _exited(step: Step, performance: Performance) -> AttemptOutcome:
@@ -60,7 +63,8 @@ def _with_result(step: Step, performance: Performance) -> AttemptOutcome:
         return Failed(reason, exit_code=performance.exit_code, is_permanent=True)
     try:
         result: Any = json.loads(raw, parse_constant=_refuse_constant)
-    except (ValueError, UnicodeDecodeError) as error:
+        _check_storable(result)
+    except (ValueError, RecursionError) as error:
         problem = type(error).__name__ if not isinstance(error, json.JSONDecodeError) else error.msg
         return Failed(Reason(ReasonCode.OUTPUT_INVALID, {"problem": problem}), exit_code=performance.exit_code)
     return Succeeded(performance.exit_code, result=result, has_result=True)
@@ -68,6 +72,14 @@ def _with_result(step: Step, performance: Performance) -> AttemptOutcome:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
+
+
+def _check_storable(result: Any) -> None:
+    """Raise ValueError for what JSON can say and Postgres cannot keep: NUL, half a surrogate pair, 1e999."""
+    text = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    text.encode()
+    if _NUL.search(text):
+        raise ValueError("a text in it holds NUL")
 
 
 def _head(stream: StreamRecord | None) -> bytes:

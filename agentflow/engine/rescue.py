@@ -18,8 +18,10 @@ def rescue(
 ) -> Settled | ClaimLost:
     """End a lapsed attempt as lost; ClaimLost when its worker was back in time.
 
-    ``is_known_lost``: the worker process is known to be gone, so that the lease need not run out first.
+    ``is_known_lost``: the worker process is known to be gone, so that the lease need not run out first. Its command may
+    still be within its kill grace, and the step is not tried again before that is over.
     """
+    ending_seconds = context.settings.kill_grace_seconds if is_known_lost else 0.0
     with context.database.transaction() as tx:
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, lapsed.run_id))
         worker = attempts.read_worker(tx, lapsed.attempt_id)
@@ -27,7 +29,7 @@ def rescue(
         run_id=RunId(lapsed.run_id),
         step_id=lapsed.step_id,
         plan=plan,
-        outcome=Lost(Reason(ReasonCode.WORKER_LOST, {"worker": worker})),
+        outcome=Lost(Reason(ReasonCode.WORKER_LOST, {"worker": worker}), ending_seconds),
         actor=actor,
         verb="rescue",
     )

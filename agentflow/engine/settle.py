@@ -12,6 +12,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection
 
+from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome
 from agentflow.domain.reason import Reason, ReasonCode
@@ -23,6 +24,9 @@ from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
 
 Fence = Callable[[Connection], attempts.HeldAttempt | None]
 
@@ -71,7 +75,10 @@ def end_attempt(context: EngineContext, settlement: Settlement, fence: Fence) ->
     except RunNeeded:
         settled = _in_transaction(context, settlement, fence, holds_run=True)
     if isinstance(settled, Settled):
-        _after_commit(context, settlement, settled)
+        try:
+            _after_commit(context, settlement, settled)
+        except ServersUnreachable as error:  # it is settled all the same; the dispatcher does the rest
+            log.warning("settle_left_to_dispatcher", error=str(error))
     return settled
 
 
@@ -84,7 +91,7 @@ def _in_transaction(
         if run is None or held is None:
             return ClaimLost()
         step = settlement.plan.plan.step(held.key)
-        terms = StepTerms(step.retry, step.on_lost == "hold", held.failures, held.losses)
+        terms = StepTerms(step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested)
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
         if not holds_run and _must_hold_run(held, then, stops=step.on_failure == "stop"):
             raise RunNeeded

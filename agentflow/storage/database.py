@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, TextClause, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agentflow.domain.error import ServersUnreachable
 
@@ -43,23 +44,40 @@ class Database:
         Raises ServersUnreachable when Postgres does not answer or the connection breaks; whether a commit that was
         under way took place is then unknown.
         """
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except (OperationalError, InterfaceError) as error:
-            if is_disconnect(error):
-                raise ServersUnreachable(f"Postgres does not answer: {_first_line(error)}") from error
-            raise
+        with _naming_outages(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """Open a connection on which a statement stands for itself, without a transaction. Raises as transaction does."""
+        with _naming_outages(), self._engine.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
 
 
+@contextmanager
+def _naming_outages() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        if is_disconnect(error):
+            raise ServersUnreachable(f"Postgres does not answer: {_first_line(error)}") from error
+        raise
+    except PoolTimeout as error:
+        raise ServersUnreachable(f"No connection to Postgres came free: {error}") from error
+
+
 def is_disconnect(error: DBAPIError) -> bool:
     """Whether the error means that the server is away rather than that it refused the statement."""
     sqlstate = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated or sqlstate is None or sqlstate[:2] in ("08", "57", "53")
+    if error.connection_invalidated:
+        return True
+    if sqlstate is None:  # raised by the driver, not by the server
+        return isinstance(error, (OperationalError, InterfaceError))
+    return sqlstate[:2] in ("08", "57", "53")
 
 
 def _first_line(error: DBAPIError) -> str:
