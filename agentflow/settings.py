@@ -18,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agentflow.domain.error import ConfigurationError
 
-_FILE_FORMS = ("database_url", "redis_url", "audit_key")
+_FILE_FORMS = ("database_url", "redis_url", "audit_key", "flower_basic_auth")
 SECRET_PREFIX = "AGENTFLOW_SECRET_"  # noqa: S105 - a prefix of names
 
 
@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     )
     worker_events: bool = Field(
         default=False, description="Whether workers send Celery's events, for Flower; it costs throughput."
+    )
+    flower_basic_auth: SecretStr | None = Field(
+        default=None, description="Who may use Flower, as user:password[,user:password]; needed on any other address."
+    )
+    flower_config: Path | None = Field(
+        default=None, description="Flower's configuration file, in place of config/flowerconfig.py."
     )
 
     @model_validator(mode="before")

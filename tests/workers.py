@@ -38,7 +38,7 @@ class WorkerProcess:
         self.process = subprocess.Popen(
             [*command, "--without-mingle", *options],
             cwd=cwd,
-            env={**_environment(settings, cwd), **environment},
+            env={**environment_of(settings, cwd), **environment},
             stdout=self.log.open("wb"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -89,7 +89,8 @@ class WorkerProcess:
         self.process.wait(10)
 
 
-def _environment(settings: Settings, cwd: Path) -> dict[str, str]:
+def environment_of(settings: Settings, cwd: Path) -> dict[str, str]:
+    """The environment of a process that belongs to a test's installation and sees nothing else of this machine."""
     assert settings.database_url is not None
     assert settings.redis_url is not None
     assert settings.audit_key is not None

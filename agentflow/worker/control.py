@@ -1,7 +1,8 @@
 """Remote control: a revoke or terminate, from Flower or ``celery control``, cancels the step it names.
 
 Celery's own revoke would live in the workers' memory only, and would swallow the same task id when the step is
-retried. The worker's main process only leaves a report; the dispatcher cancels, audited.
+retried. The worker's main process only leaves a report; the dispatcher cancels, audited. Owns also what a worker tells
+monitors of a message beyond Celery's own events.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery.utils.functional import maybe_list
 from celery.worker.control import Panel
 from celery.worker.request import Request
 
 from agentflow import runtime
+from agentflow.tasks import ToldAs
 
 ACTOR = "celery-control"
 
@@ -47,11 +50,20 @@ def _is_uuid(text: object) -> bool:
 
 
 class StepRequest(Request):
-    """A message being handled, which tells the dispatcher at once when its pool child died."""
+    """A message being handled: tells monitors what the task said, and the dispatcher when its pool child died."""
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Report a lost child; then what Celery does."""
-        if isinstance(exc_info.exception, WorkerLostError):
+        """Tell of what was refused or cancelled, and of a lost child; then what Celery does."""
+        error = exc_info.exception
+        if isinstance(error, ExceptionWithTraceback):
+            error = error.exc
+        if isinstance(error, ToldAs):
+            event, fields = error.args
+            self.send_event(event, **fields)
+        elif isinstance(error, WorkerLostError):
+            # Not failed: its dispatcher decides, and announces it if the step is over.
+            self.send_event("task-retried", exception="StepFailed('lost its worker')")
+            send_failed_event = False
             worker = f"{self.hostname}:{self.worker_pid}"
             runtime.current().context.side_channel.report({"kind": "child_lost", "task_id": self.id, "worker": worker})
         return super().on_failure(exc_info, send_failed_event, return_ok)

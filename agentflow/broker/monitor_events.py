@@ -1,0 +1,52 @@
+"""Celery's task events as agentflow sends them itself: for what became of a step without a message of its own.
+
+A worker tells monitors of the messages it handles. A cancel of a step that waits for its retry, a rescue, a `retry`
+happen elsewhere, and a monitor that is not told of them shows an old state for ever. Events are droppable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent:
+    """One event: ``type`` such as task-revoked, the task's id, the worker it is shown under, and Celery's fields."""
+
+    type: str
+    task_id: str
+    hostname: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def publish(app: Celery, events: Iterable[TaskEvent]) -> None:
+    """Publish events; when Redis does not take one the rest is dropped and logged."""
+    to_send = list(events)
+    if not to_send:
+        return
+    try:
+        with app.producer_pool.acquire(block=True, timeout=10) as producer:
+            # Left to itself kombu tries for six seconds, in which the dispatcher would do nothing else.
+            producer.connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+            for hostname, group in groupby(to_send, key=lambda event: event.hostname):
+                dispatcher = app.events.Dispatcher(producer.connection, hostname, True, producer.channel, False)
+                for event in group:
+                    dispatcher.send(
+                        event.type,
+                        uuid=event.task_id,
+                        retry=True,  # a pooled connection may have gone stale
+                        retry_policy=app.conf.task_publish_retry_policy,
+                        **event.fields,
+                    )
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("monitors_not_told", error=str(error))

@@ -1,0 +1,107 @@
+"""Running Flower in this process: package defaults first, then what the operator says, and no open door.
+
+The broker's address goes from the settings straight into the app, so that no password stands in argv or in another
+process's environment. Owns the order of the configuration; Flower owns what each option does.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from agentflow import runtime, telemetry
+from agentflow.broker.app import make_celery
+from agentflow.domain.error import ConfigurationError, UsageError
+from agentflow.settings import Settings
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+CONFIG_FILE = Path("config", "flowerconfig.py")
+
+
+def run_flower(arguments: Sequence[str], settings: Settings) -> int:
+    """Run Flower with its own ``arguments`` until it is stopped; returns the exit code.
+
+    ConfigurationError: it would be open to other machines without a password, or its configuration file is missing.
+    UsageError: an argument is none of its options. ServersUnreachable: there is no broker to look at.
+    """
+    telemetry.configure(log_format=settings.log_format, level=settings.log_level, is_redacting=settings.is_redacting)
+    servers = runtime.servers_of(runtime.with_stack(settings))
+    arguments = [*_config_argument(arguments, settings), *arguments]
+    options = _configure(arguments, settings)
+    refuse_open_door(options)
+    if not options.enable_events:
+        log.info(
+            "flower_waits_for_events",
+            shows="workers with AGENTFLOW_WORKER_EVENTS=true or -E; --enable-events turns them on at all workers, "
+            "which costs each about half of its throughput",
+        )
+    app = make_celery(servers.redis_url, prefix=settings.redis_prefix)
+    return int(app.start(["flower", *arguments]) or 0)
+
+
+def refuse_open_door(options: Any) -> None:
+    """Raise ConfigurationError when anybody on the network could end steps: another address, and no authentication."""
+    if options.unix_socket or options.basic_auth or options.auth or _is_loopback(options.address):
+        return
+    raise ConfigurationError(
+        f"Flower would listen on {options.address or 'every address'} without a password, and whoever reaches it can "
+        "end steps and stop workers. Set AGENTFLOW_FLOWER_BASIC_AUTH=user:password (or _FILE, or Flower's --auth), "
+        "or leave the address at 127.0.0.1."
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # every address, or a name that may mean any
+        return False
+
+
+def _config_argument(arguments: Sequence[str], settings: Settings) -> list[str]:
+    """The --conf that the operator did not write: the file of the settings, or the one below the working directory."""
+    if any(_option_name(argument) == "conf" for argument in arguments):
+        return []
+    if settings.flower_config is not None:
+        if not settings.flower_config.is_file():
+            raise ConfigurationError(f"AGENTFLOW_FLOWER_CONFIG names {settings.flower_config}, which is no file")
+        return [f"--conf={settings.flower_config}"]
+    return [f"--conf={CONFIG_FILE}"] if CONFIG_FILE.is_file() else []
+
+
+def _configure(arguments: Sequence[str], settings: Settings) -> Any:
+    """Fill Flower's options as its own start will once more: defaults, environment, file, arguments."""
+    from flower import command  # Flower takes half a second to load: only where it runs
+    from flower.options import options
+
+    _refuse_unknown(arguments, options)
+    with resources.as_file(resources.files("agentflow.monitor") / "flowerconfig.py") as defaults:
+        options.parse_config_file(str(defaults), final=False)
+    if settings.flower_basic_auth is not None:
+        options.basic_auth = settings.flower_basic_auth.get_secret_value().split(",")
+    command.apply_env_options()
+    try:
+        command.apply_options(sys.argv[0], list(arguments))
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"Flower's configuration file {error.filename} is not there") from error
+    return options
+
+
+def _refuse_unknown(arguments: Sequence[str], options: Any) -> None:
+    """Flower itself passes over what it does not know, and a misspelt --address with it."""
+    unknown = [
+        argument for argument in arguments if not argument.startswith("--") or _option_name(argument) not in options
+    ]
+    if unknown:
+        raise UsageError(f"Flower has no option {', '.join(unknown)}; they are written --name=value")
+
+
+def _option_name(argument: str) -> str:
+    return argument.lstrip("-").partition("=")[0].replace("-", "_")
