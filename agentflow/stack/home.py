@@ -1,0 +1,53 @@
+"""What the stack keeps in its home beside the servers: the audit key and the logs of its own processes.
+
+The layout of the servers' part is embedded/'s: ``HOME/postgres``, ``HOME/valkey``, ``HOME/stack.json``.
+"""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+
+from agentflow import runtime
+from agentflow.domain.error import ConfigurationError
+from agentflow.embedded.paths import write_private
+from agentflow.settings import Settings
+
+
+def log_directory(home: Path) -> Path:
+    """``HOME/log``, made at first use; ConfigurationError when it cannot be."""
+    path = home / "log"
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be made: {error.strerror}. Choose another AGENTFLOW_HOME.", path=str(path)
+        ) from error
+    return path
+
+
+def last_lines(path: Path, count: int = 12) -> str:
+    """The end of a log; says so when there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        return f"(cannot be read: {error.strerror})"
+    return "\n".join(lines[-count:]) or "(empty)"
+
+
+def keep_audit_key(settings: Settings) -> Path:
+    """The file with the stack's audit key: the one given in the settings, else one made at first use.
+
+    ConfigurationError: the key given is not the one that this home's events are chained with.
+    """
+    path = settings.home.absolute() / "audit.key"
+    given = settings.audit_key.get_secret_value().strip() if settings.audit_key is not None else None
+    if given is not None and not path.exists():
+        write_private(path, f"{given}\n")
+    kept = runtime.audit_key_of(settings.model_copy(update={"home": path.parent, "audit_key": None}))
+    if given is not None and not hmac.compare_digest(given.encode(), kept):
+        raise ConfigurationError(
+            f"AGENTFLOW_AUDIT_KEY is set and differs from {path}, which the stack of this home was installed with. "
+            "Unset it: commands read the key of a running stack by themselves."
+        )
+    return path

@@ -1,0 +1,203 @@
+"""The stack in the process that keeps it: servers, worker and Flower from the first start to the last end.
+
+Owns the order of starting (servers, database shape, state file, worker), what happens when one of them ends, and the
+order of stopping (the worker drains while the servers still serve it). It must run in the main thread: signals arrive
+there, and on Linux the servers live as long as the thread that started them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from agentflow import __version__
+from agentflow.domain.error import ConfigurationError, ServersUnreachable
+from agentflow.embedded import EmbeddedServers, StackState, clear_state, process_started, write_state
+from agentflow.settings import Settings
+from agentflow.stack.companion import Companion, flower_companion, worker_companion
+from agentflow.stack.home import keep_audit_key, last_lines
+from agentflow.stack.wishes import Wishes
+
+LOOK_SECONDS = 2.0
+READY_SECONDS = 60.0
+
+NewsKind = Literal["servers", "ready", "ended", "back", "stopping"]
+Tell = Callable[[NewsKind, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StackOptions:
+    """What of a stack can be chosen. ``concurrency`` is how many steps the worker performs at once."""
+
+    concurrency: int
+    has_flower: bool = False
+
+
+class Owner(Protocol):
+    """Who may be gone before the stack is: a launcher at the other end of ``socket``, None once it has let go."""
+
+    socket: socket.socket | None
+
+    def hear(self) -> bool:
+        """Take what there is to read; whether the owner is gone and the stack must go too."""
+
+
+class Stack:
+    """The stack of ``settings.home``; ``run`` is its whole life. ``tell`` hears what a person should know."""
+
+    def __init__(self, settings: Settings, options: StackOptions, tell: Tell, owner: Owner | None = None) -> None:
+        self._settings = settings
+        self._home = settings.home.absolute()
+        self._options = options
+        self._tell = tell
+        self._owner = owner
+        self._servers = EmbeddedServers(self._home)
+        self._companions: list[Companion] = []
+        self._has_state = False
+        self._has_been_ready = False
+
+    def run(self, wishes: Wishes) -> None:
+        """Start everything, look after it until a stop is asked for, and end everything.
+
+        AlreadyRunning: another process keeps this home's stack. ConfigurationError, ServersUnreachable: something did
+        not start, or a server died; by then nothing runs any more.
+        """
+        is_serving = False
+        try:
+            self._start(wishes)
+            self._look_after(wishes)
+            is_serving = True
+        finally:
+            wishes.interrupts = False
+            self._stop(wishes, is_serving=is_serving)
+
+    def _start(self, wishes: Wishes) -> None:
+        urls = self._servers.start()
+        self._tell("servers", "PostgreSQL and Valkey are up")
+        key_file = keep_audit_key(self._settings)
+        content = self._settings.content_root().absolute()
+        _install(urls.database_url, content, key_file)
+        state = StackState(
+            pid=os.getpid(),
+            pid_started=process_started(os.getpid()) or 0.0,
+            database_url=urls.database_url,
+            redis_url=urls.redis_url,
+            content_dir=content,
+            audit_key_file=key_file,
+            version=__version__,
+        )
+        write_state(self._home, state)
+        self._has_state = True
+        wishes.interrupts = False
+        has_flower = self._options.has_flower
+        self._companions = [
+            worker_companion(self._home, content, self._options.concurrency, has_events=has_flower),
+            *([flower_companion(self._home, content)] if has_flower else []),
+        ]
+        for companion in self._companions:
+            companion.start()
+
+    def _look_after(self, wishes: Wishes) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not wishes.stops:
+            self._listen(wishes)
+            for companion in self._companions:
+                self._attend(companion)
+            if not self._has_been_ready and time.monotonic() > deadline:
+                raise _not_ready(self._companions[0], f"was not ready within {READY_SECONDS:.0f} s")
+            self._check_servers()
+
+    def _listen(self, wishes: Wishes) -> None:
+        lines = {each.line: each for each in self._companions if each.line is not None}
+        owner = self._owner
+        owners = [owner.socket] if owner is not None and owner.socket is not None else []
+        for line in wishes.wait(self._pause_seconds(), [*lines, *owners]):
+            if line in lines:
+                self._hear(lines[line])
+            elif owner is not None and owner.hear():
+                wishes.ask_to_stop()
+
+    def _pause_seconds(self) -> float:
+        due = [seconds for each in self._companions if (seconds := each.seconds_to_restart()) is not None]
+        return min([LOOK_SECONDS, *due])
+
+    def _hear(self, companion: Companion) -> None:
+        if not companion.hear():
+            return
+        if self._has_been_ready:
+            self._tell("back", f"the {companion.name} is ready again")
+        elif all(each.is_ready for each in self._companions):
+            self._has_been_ready = True
+            self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once")
+
+    def _attend(self, companion: Companion) -> None:
+        companion.log.trim()
+        how = companion.take_end()
+        if how is not None:
+            if not self._has_been_ready:
+                raise _not_ready(companion, how)
+            seconds = companion.seconds_to_restart() or 0.0
+            self._tell("ended", f"the {companion.name} {how}; it is started again in {seconds:.1f} s")
+        elif companion.seconds_to_restart() == 0.0:
+            companion.start()
+
+    def _check_servers(self) -> None:
+        dead = self._servers.poll()
+        if dead is not None:
+            log = self._home / dead / f"{dead}.log"
+            raise ServersUnreachable(
+                f"The embedded {dead} ended, so the stack ends too. The last lines of {log}:\n{last_lines(log)}",
+                log=str(log),
+            )
+
+    def _stop(self, wishes: Wishes, *, is_serving: bool) -> None:
+        try:
+            if is_serving:
+                self._tell("stopping", "the worker finishes its running steps")
+            self._end_companions(wishes, patience_seconds=drain_patience(self._settings) if is_serving else 0.0)
+        finally:
+            if self._has_state:
+                clear_state(self._home)
+            self._servers.stop()
+
+    def _end_companions(self, wishes: Wishes, patience_seconds: float) -> None:
+        """Let them drain; a second wish to stop, or the end of the patience, kills them."""
+        stops, deadline = wishes.stops, time.monotonic() + patience_seconds
+        for companion in self._companions:
+            companion.ask_to_stop()
+        while not all(each.has_ended() for each in self._companions):
+            left = deadline - time.monotonic()
+            if left <= 0 or wishes.stops > stops:
+                break
+            wishes.wait(min(left, LOOK_SECONDS))
+        for companion in self._companions:
+            companion.kill(self._settings.kill_grace_seconds + 5)
+
+
+def drain_patience(settings: Settings) -> float:
+    """Seconds that a worker may take to stop: its grace time, the end of what it kills, and some for the rest."""
+    return settings.drain_seconds + settings.kill_grace_seconds + 10
+
+
+def _install(database_url: str, content: Path, key_file: Path) -> None:
+    from agentflow.content.shared_directory import SharedDirectory  # late: Alembic and SQLAlchemy, a second to import
+    from agentflow.engine import installation
+    from agentflow.storage.database import Database
+
+    database = Database(database_url)
+    try:
+        installation.install(database, SharedDirectory(content), key_file.read_bytes().strip())
+    finally:
+        database.close()
+
+
+def _not_ready(companion: Companion, how: str) -> ConfigurationError:
+    log = companion.log.path
+    return ConfigurationError(
+        f"The {companion.name} {how} before it was ready. The last lines of {log}:\n{last_lines(log)}", log=str(log)
+    )
