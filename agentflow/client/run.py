@@ -16,6 +16,7 @@ from agentflow.domain.error import NotFound, RunFailed, UsageError, WaitTimeout
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.reason import sentence_of
 from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
+from agentflow.domain.wording import did_you_mean
 from agentflow.engine.cancel import CancelAsked
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.retry import Retried
@@ -154,14 +155,26 @@ class Run:
         self.refresh()
         return retried
 
+    def step(self, key: str) -> StepView:
+        """Return one step. NotFound names the steps that there are."""
+        found = self.steps.get(StepKey(key))
+        if found is None:
+            known = did_you_mean(key, self.steps)
+            raise NotFound(f"Run {self.id} has no step {key!r}: {known}", run_id=self.id, step=key)
+        return found
+
+    def kept(self, step: str | None = None) -> list[ArtifactView]:
+        """Read which files all attempts left, stdout and stderr among them, in the order of plan and attempts."""
+        return self._flow.read_artifacts(self._run_id, step)
+
     def find_artifact(self, name: str, step: str | None = None, attempt: int | None = None) -> ArtifactView:
         """Return the file ``name`` (also ``stdout``, ``stderr``) that a step left; its last one unless told otherwise.
 
         NotFound when there is none, UsageError when several steps left one of that name and ``step`` is not given.
         """
         if step is not None:
-            self._check_step(step)
-        left = self._flow.read_artifacts(self._run_id, step)
+            self.step(step)
+        left = self.kept(step)
         found = [one for one in left if one.name == name and attempt in (None, one.attempt)]
         owners = sorted({one.step for one in found})
         if not found:
@@ -169,11 +182,6 @@ class Run:
         if len(owners) > 1:
             raise UsageError(f"Several steps left {name!r}: {', '.join(owners)}. Name one.", steps=owners)
         return max(found, key=lambda one: one.attempt)
-
-    def _check_step(self, step: str) -> None:
-        if step not in self.steps:
-            known = ", ".join(list(self.steps)[:12])
-            raise NotFound(f"Run {self.id} has no step {step!r}. Its steps: {known}.", run_id=self.id, step=step)
 
     def _nothing_named(self, name: str, left: list[ArtifactView]) -> str:
         names = sorted({one.name for one in left})

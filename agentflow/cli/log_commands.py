@@ -1,0 +1,114 @@
+"""The verb ``logs``: what the commands of a run wrote, from the files that were kept of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from agentflow.cli import options, printing
+from agentflow.cli.opening import opened_run
+
+if TYPE_CHECKING:
+    from agentflow.client import ArtifactView, Run
+
+Step = Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step; all of them without it.")]
+Stderr = Annotated[bool, typer.Option("--stderr", help="Print stderr instead of both.")]
+Attempt = Annotated[int | None, typer.Option("--attempt", min=1, help="Which attempt; the last one without it.")]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended or rests.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command(rich_help_panel=options.FILES)(logs)
+
+
+def logs(
+    run_reference: options.RunReference,
+    step: Step = None,
+    stderr: Stderr = False,
+    attempt: Attempt = None,
+    follow: Follow = False,
+    as_json: options.AsJson = False,
+    project: options.Project = None,
+) -> None:
+    """Print what commands wrote: their stdout on stdout, their stderr on stderr.
+
+    With -f also what ends later is printed, attempt by attempt; the output of a running step is kept when it ends.
+    """
+    from agentflow.domain.error import UsageError
+
+    if follow and as_json:
+        raise UsageError("--json goes without --follow: there is one answer.")
+    with opened_run(run_reference, project) as found:
+        if step is not None:
+            found.step(step)
+        streams = ("stderr",) if stderr else ("stdout", "stderr")
+        if follow:
+            _follow(found, step, streams)
+            return
+        kept = _chosen(found.kept(step), streams, attempt)
+        if as_json:
+            logged = [_as_json(found, one) for one in kept]
+            printing.print_json({"schema": "agentflow.logs/1", "run": found.id, "logs": logged})
+            return
+        if not kept:
+            printing.note(f"Nothing is kept of {f'step {step}' if step else f'run {found.id[:8]}'}.")
+        _print(found, kept, has_headers=step is None, to_stdout=stderr)
+
+
+def _chosen(kept: Iterable[ArtifactView], streams: tuple[str, ...], attempt: int | None) -> list[ArtifactView]:
+    """Keep the wanted streams, of the wanted attempt or of each step's last one that left something."""
+    of_streams = [one for one in kept if one.kind in streams]
+    last = {one.step: one.attempt for one in of_streams}  # attempts come in their order
+    return [one for one in of_streams if one.attempt == (attempt or last[one.step])]
+
+
+def _print(found: Run, kept: Iterable[ArtifactView], *, has_headers: bool, to_stdout: bool) -> None:
+    shown = None
+    for one in kept:
+        if has_headers and one.bytes and shown != (one.step, one.attempt):
+            shown = (one.step, one.attempt)
+            print(f"==> {one.step} (attempt {one.attempt}) <==", flush=True)
+        _copy(found, one, is_error=one.kind == "stderr" and not to_stdout)
+
+
+def _copy(found: Run, one: ArtifactView, *, is_error: bool) -> None:
+    stream = sys.stderr if is_error else sys.stdout
+    with found.open_artifact(one) as file:
+        stream.flush()
+        shutil.copyfileobj(file, stream.buffer)
+        stream.buffer.flush()
+    if one.is_cut:
+        from agentflow.cli.words import size
+
+        printing.note(f"[cut: {one.kind} of {one.step} was {size(one.bytes_seen)}, {size(one.bytes)} were kept]")
+
+
+def _follow(found: Run, step: str | None, streams: tuple[str, ...]) -> None:
+    """Print what attempts left as they end. The files are recorded with the end, so each is whole when it is seen."""
+    from agentflow.client.pace import Pace
+
+    printed: set[tuple[str, int, str]] = set()
+    pace = Pace()
+    while True:
+        is_last = found.refresh().is_at_rest
+        fresh = [
+            one for one in found.kept(step) if one.kind in streams and (one.step, one.attempt, one.kind) not in printed
+        ]
+        printed |= {(one.step, one.attempt, one.kind) for one in fresh}
+        _print(found, fresh, has_headers=step is None, to_stdout=streams == ("stderr",))
+        if is_last:
+            return
+        pace.pause()
+
+
+def _as_json(found: Run, one: ArtifactView) -> dict[str, Any]:
+    with found.open_artifact(one) as file:
+        text = file.read().decode("utf-8", errors="replace")
+    stream = {"step": one.step, "attempt": one.attempt, "stream": one.kind}
+    size = {"bytes": one.bytes, "bytes_seen": one.bytes_seen, "is_cut": one.is_cut, "sha256": one.sha256}
+    return stream | size | {"text": text}

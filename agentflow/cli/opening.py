@@ -1,0 +1,54 @@
+"""Opening the client for a verb, with logs on stderr; and the way back from typed words to values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentflow.client import AgentFlow, Run
+
+
+@contextmanager
+def opened() -> Iterator[AgentFlow]:
+    """Open the client of the environment's installation, or of the stack that is up."""
+    from agentflow import telemetry
+    from agentflow.client import AgentFlow
+
+    telemetry.configure(level="warning")
+    with AgentFlow() as flow:
+        yield flow
+
+
+@contextmanager
+def opened_run(reference: str, project: str | None) -> Iterator[Run]:
+    """Open the run that a person names."""
+    with opened() as flow:
+        yield flow.get(reference, project=project)
+
+
+def read_vars(written: Sequence[str] | None) -> dict[str, str]:
+    """Read ``NAME=VALUE`` options; of a name given twice the last one counts. UsageError for anything else."""
+    from agentflow.domain.error import UsageError
+
+    values = {}
+    for each in written or ():
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--var takes NAME=VALUE, not {each!r}.")
+        values[name] = value
+    return values
+
+
+def read_seconds(written: str | None) -> float | None:
+    """Read a duration with its unit into seconds. UsageError for anything else."""
+    from agentflow.domain.duration import parse_duration
+    from agentflow.domain.error import UsageError
+
+    if written is None:
+        return None
+    try:
+        return parse_duration(written)
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from None

@@ -1,0 +1,23 @@
+"""The options and arguments that several verbs share, written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUNS, PLANS, FILES, STACK = "Runs", "Plans", "Output and audit", "Servers and workers"
+"""The panels of the help, in its order."""
+
+RunReference = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run: its id, a unique prefix of it (4 digits or more), or @last.")
+]
+PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML or JSON).")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error too.")]
+Project = Annotated[str | None, typer.Option("--project", help="Only of this project.")]
+RunProject = Annotated[
+    str | None, typer.Option("--project", help="The run's project; else the plan's, else AGENTFLOW_PROJECT.")
+]
+Vars = Annotated[list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A var of the plan; repeatable.")]
+StepOption = Annotated[str | None, typer.Option("--step", metavar="ID", help="One step of the run.")]

@@ -1,0 +1,68 @@
+"""The verbs about plans: ``plan check``, ``plan show``, ``plan graph``, ``plan schema``. They need no servers."""
+
+from __future__ import annotations
+
+import typer
+
+from agentflow.cli import exit_codes, options, printing
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    plans = typer.Typer(no_args_is_help=True, help="Check, show and draw plans.")
+    for verb in (check, show, graph, schema):
+        plans.command()(verb)
+    app.add_typer(plans, name="plan", rich_help_panel=options.PLANS)
+
+
+def check(plan: options.PlanPath, as_json: options.AsJson = False) -> None:
+    """Find every fault of a plan at once; exit code 2 when there is one."""
+    from agentflow.cli.plan_page import print_faults
+    from agentflow.cli.words import count
+    from agentflow.engine.load_plan import examine_plan
+    from agentflow.executors.base import known_actions
+
+    loaded, faults = examine_plan(plan, available_actions=known_actions())
+    print_faults(faults, as_json=as_json)
+    if faults:
+        if not as_json:
+            printing.note(f"{plan}: {count(len(faults), 'fault')}")
+        raise typer.Exit(exit_codes.USAGE)
+    if loaded is not None and not as_json:
+        print(f"{plan}: {loaded.plan.name} is sound, {count(len(loaded.plan.steps), 'step')}")
+
+
+def show(plan: options.PlanPath, as_json: options.AsJson = False) -> None:
+    """Show a plan as it would be stored: needs resolved, content replaced by its hash."""
+    from agentflow.cli.plan_page import print_plan
+    from agentflow.client import Plan
+
+    loaded = Plan.load(plan)
+    if as_json:
+        stored = loaded.plan.model_dump(mode="json", exclude_none=True)
+        printing.print_json({"schema": "agentflow.plan/1", "fingerprint": loaded.plan.fingerprint, "plan": stored})
+    else:
+        print_plan(loaded)
+
+
+def graph(plan: options.PlanPath, as_json: options.AsJson = False) -> None:
+    """Draw a plan as a Mermaid flowchart."""
+    from agentflow.client import Plan
+    from agentflow.domain.graph import Graph
+    from agentflow.domain.plan_picture import plan_to_mermaid
+
+    loaded = Plan.load(plan)
+    if not as_json:
+        print(plan_to_mermaid(loaded.plan), end="")
+        return
+    levels = [list(level) for level in Graph(loaded.plan).levels]
+    needs = {step.id: list(step.needs) for step in loaded.plan.steps}
+    picture = plan_to_mermaid(loaded.plan)
+    printing.print_json({"schema": "agentflow.graph/1", "needs": needs, "levels": levels, "mermaid": picture})
+
+
+def schema(as_json: options.AsJson = False) -> None:
+    """Print the JSON Schema of plans, for editors."""
+    from agentflow.domain.plan_schema import plan_schema
+
+    printing.print_json(plan_schema())

@@ -1,0 +1,151 @@
+"""The pages that show one run and a list of runs to a person.
+
+Owns what stands on them and what they say to type next. The table of steps is steps_table's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from agentflow.cli import words
+from agentflow.cli.steps_table import steps_table, tally
+from agentflow.client import ArtifactView, Run, RunPage
+from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
+from agentflow.storage.view_shapes import RunSummary, RunView
+
+ROOM = 200
+"""How many steps and files a page lists; ``--json`` has all of them."""
+
+
+def run_page(view: RunView) -> Group:
+    """Return the page of one run."""
+    now = view.summary.read_at
+    parts: list[RenderableType] = [headline(view), _facts(view), Text(), steps_table(view, now, ROOM)]
+    files = [file for step in view.steps.values() for file in step.artifacts if file.kind == "file"]
+    if files:
+        parts += [Text(), Text("artifacts", "dim"), Padding(_files_table(files[:ROOM]), (0, 0, 0, 2), expand=False)]
+        if len(files) > ROOM:
+            parts.append(Text(f"  and {len(files) - ROOM} more", "dim"))
+    suggestions = list(next_things(view))
+    if suggestions:
+        parts += [Text(), Text("next", "dim"), Padding(_commands(suggestions), (0, 0, 0, 2), expand=False)]
+    return Group(*parts)
+
+
+def headline(view: RunView) -> Text:
+    """Return the first line: which run, how it stands, why."""
+    summary = view.summary
+    line = Text.assemble(
+        (summary.plan_name, "bold"), "  ", (words.short_id(summary.id), "cyan"), "  ",
+        (summary.state.value, words.STATE_STYLES[summary.state]),
+    )  # fmt: skip
+    if summary.reason:
+        line.append(f": {words.reason(summary.reason)}")
+    return line
+
+
+def closing_line(view: RunView) -> Text:
+    """Return how a run ended, in one line."""
+    line = headline(view)
+    if view.summary.ended_at:
+        line.append(f"  in {words.duration(view.usage.active_seconds)}")
+    return line.append(f"  ({tally(Counter(step.state.value for step in view.steps.values()))})", "dim")
+
+
+def _facts(view: RunView) -> Table:
+    summary, usage = view.summary, view.usage
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim")
+    took = f"{words.duration(usage.active_seconds)} in {words.count(usage.attempts, 'attempt')}"
+    again = f", round {summary.round}" if summary.round > 1 else ""
+    for name, value in (
+        ("run", str(summary.id)),
+        ("plan", f"{summary.plan_name} {summary.plan_fingerprint[:12]}, project {summary.project}"),
+        ("submitted", f"{words.moment(summary.created_at)} UTC by {summary.actor}"),
+        ("ended", f"{words.moment(summary.ended_at)} UTC" if summary.ended_at else ""),
+        ("took", took + again),
+        ("steps", tally(Counter(step.state.value for step in view.steps.values()))),
+    ):
+        if value:
+            table.add_row(name, Text(value))
+    return table
+
+
+def _files_table(files: list[ArtifactView]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(justify="right", no_wrap=True)
+    for file in files:
+        table.add_row(Text(file.name), Text(file.step), words.size(file.bytes))
+    return table
+
+
+def next_things(view: RunView) -> Iterator[tuple[str, str]]:
+    """Yield what to type next, with the words for it."""
+    short, state = words.short_id(view.summary.id), view.summary.state
+    for step in view.steps.values():
+        if step.state == "failed" and step.attempts:
+            yield f"agentflow logs {short} {step.id}", f"what {step.id} wrote"
+            break
+    held = [step.id for step in view.steps.values() if step.state == "held"]
+    if held:
+        yield f"agentflow retry {short} --step {held[0]}", "run it again: your word that this is safe"
+    elif state in (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED):
+        yield f"agentflow retry {short}", "take up what did not succeed"
+    if state.value not in {final.value for final in FINAL_RUN_STATES}:
+        yield f"agentflow watch {short}", "follow it"
+        yield f"agentflow cancel {short}", "end it"
+    files = [file for step in view.steps.values() for file in step.artifacts if file.kind == "file"]
+    if files:
+        owners = {file.step for file in files if file.name == files[-1].name}
+        which = f" --step {files[-1].step}" if len(owners) > 1 else ""
+        yield f"agentflow artifact get {short} {files[-1].name}{which}", "print it"
+
+
+def _commands(suggestions: list[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, overflow="fold")
+    for command, what in suggestions:
+        table.add_row(Text(command), Text(what, "dim"))
+    return table
+
+
+def runs_page(page: RunPage) -> RenderableType:
+    """Return the list of runs."""
+    if not len(page):
+        return Text("No runs.")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("run", "plan", "state", "submitted", "took", "project"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("", overflow="ellipsis", no_wrap=True)
+    for run in page:
+        table.add_row(*_run_row(run))
+    if page.next_cursor is None:
+        return table
+    return Group(table, Text(f"more: --cursor {page.next_cursor}", "dim"))
+
+
+def _run_row(run: Run) -> list[Text]:
+    summary = run.summary
+    return [
+        Text(words.short_id(summary.id), "cyan"),
+        Text(summary.plan_name),
+        Text(summary.state.value, words.STATE_STYLES[summary.state]),
+        Text(words.ago(summary.created_at, summary.read_at)),
+        Text(_took(summary)),
+        Text(summary.project, "dim"),
+        Text(words.reason(summary.reason)),
+    ]
+
+
+def _took(summary: RunSummary) -> str:
+    if summary.started_at is None or summary.round > 1:  # between its rounds a run was not going
+        return ""
+    return words.duration(((summary.ended_at or summary.read_at) - summary.started_at).total_seconds())

@@ -1,0 +1,126 @@
+"""How a person reads values: durations, sizes, times, short ids, states and reasons.
+
+Owns the wording and the colours of states. JSON has the full values; nothing here is parsed by anyone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from agentflow.storage.view_shapes import AttemptView, StepView
+
+STATE_STYLES: Mapping[str, str] = {
+    "pending": "dim",
+    "ready": "cyan",
+    "running": "bold cyan",
+    "retrying": "yellow",
+    "held": "bold magenta",
+    "succeeded": "green",
+    "failed": "bold red",
+    "skipped": "dim",
+    "cancelled": "yellow",
+    "failing": "red",
+    "cancelling": "yellow",
+    "paused": "magenta",
+    "exhausted": "magenta",
+    "waiting": "bold magenta",
+    "completed": "bold green",
+    "partial": "bold yellow",
+    "timed_out": "bold red",
+    "lost": "red",
+    "released": "yellow",
+}
+SIGNS: Mapping[str, str] = {
+    "pending": "·",
+    "ready": "○",
+    "running": "●",
+    "retrying": "↻",
+    "held": "‖",
+    "succeeded": "✓",
+    "failed": "✗",
+    "skipped": "↷",
+    "cancelled": "⊘",
+}
+_SHORT_DIGITS = 8
+_SECONDS_SHOWN_TENTHS = 10
+
+
+def short_id(run_id: UUID | str) -> str:
+    """Return the digits of an id that people read and type."""
+    return str(run_id)[:_SHORT_DIGITS]
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration for a person: ``9 ms``, ``1.4 s``, ``12 s``, ``3 m 04 s``, ``2 h 05 m``, ``3 d 04 h``."""
+    if seconds is None:
+        return ""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _SECONDS_SHOWN_TENTHS:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours:02} h"
+    if hours:
+        return f"{hours} h {minutes:02} m"
+    return f"{minutes} m {rest:02} s" if minutes else f"{rest} s"
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for a person: ``0 B``, ``812 B``, ``1.2 kB``, ``104.9 MB``."""
+    amount, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time in UTC to the second; nothing for None."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Return how long ago something was."""
+    return f"{duration(max(0.0, (now - at).total_seconds()))} ago"
+
+
+def reason(stored: Mapping[str, Any] | None) -> str:
+    """Return a reason in words; its code where this version knows no words for it."""
+    from agentflow.domain.reason import sentence_of
+
+    if not stored:
+        return ""
+    try:
+        return sentence_of(stored)
+    except ValueError:
+        return str(stored.get("code", ""))
+
+
+def step_reason(step: StepView, now: datetime) -> str:
+    """Return why a step is as it is, and when it is tried again."""
+    words = reason(step.reason)
+    last = step.attempts[-1] if step.attempts else None
+    if step.state == "retrying" and last and last.retry_at:
+        left = (last.retry_at - now).total_seconds()
+        due = f"next try in {duration(left)}" if left > 0 else "next try is due"
+        return f"{words}; {due}" if words else due
+    return words
+
+
+def attempt_seconds(attempt: AttemptView, now: datetime) -> float:
+    """Return how long an attempt took, or runs by now."""
+    seconds = attempt.duration_seconds
+    return max(0.0, (now - attempt.started_at).total_seconds()) if seconds is None else seconds
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``1 step``, ``2 steps``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
