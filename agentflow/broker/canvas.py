@@ -15,13 +15,14 @@ from agentflow.domain.ids import RunId, StepId, StepKey
 
 @dataclass(frozen=True, slots=True)
 class Bell:
-    """One step as a message names it."""
+    """One step as a message names it; ``retries`` is only shown by monitors."""
 
     run_id: RunId
     step_id: StepId
     key: StepKey
     action: str
     queue: str
+    retries: int = 0
 
 
 def signature(app: Celery, bell: Bell) -> Signature:
@@ -31,7 +32,7 @@ def signature(app: Celery, bell: Bell) -> Signature:
         task_name(bell.action),
         kwargs=kwargs,
         immutable=True,
-        options={"queue": bell.queue, "task_id": str(bell.step_id)},
+        options={"queue": bell.queue, "task_id": str(bell.step_id), "retries": bell.retries},
     )
     return built
 

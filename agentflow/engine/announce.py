@@ -13,9 +13,10 @@ from agentflow.broker import monitor_events
 from agentflow.broker.monitor_events import TaskEvent
 from agentflow.broker.queues import task_name
 from agentflow.domain.error import ServersUnreachable
-from agentflow.domain.ids import RunId, StepKey, step_id
-from agentflow.domain.state import StepState
+from agentflow.domain.ids import RunId, StepId, StepKey, step_id
+from agentflow.domain.state import FINAL_STEP_STATES, StepState
 from agentflow.engine.context import EngineContext
+from agentflow.engine.record import Moves
 from agentflow.storage import standings
 from agentflow.telemetry import get_logger
 
@@ -32,10 +33,20 @@ EVENT_TYPES = {
     StepState.HELD: "task-retried",
 }
 """A running step is told of by the worker that runs it."""
+WORTH_TELLING = FINAL_STEP_STATES | {StepState.RUNNING}
+"""A move from or to one of these changes what monitors show."""
 
 
-def announce(context: EngineContext, run_id: RunId, keys: Iterable[StepKey]) -> None:
-    """Tell monitors how these steps of a run stand now; never fails for it. Those never attempted they do not know."""
+def announce(context: EngineContext, run_id: RunId, moves: Moves, *, told: StepId | None = None) -> None:
+    """Tell monitors how the steps stand that a verb ended, rescued or took up again; never fails for it.
+
+    ``told``: a step whose own message tells of it. Of a step that was never attempted they do not know.
+    """
+    keys = [
+        key
+        for key, old, new in moves.of_steps()
+        if not WORTH_TELLING.isdisjoint((old, new)) and step_id(run_id, key) != told
+    ]
     try:
         events = events_of(context, run_id, keys)
     except ServersUnreachable as error:

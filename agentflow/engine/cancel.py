@@ -6,7 +6,7 @@ has settled, which a command's attempt does once no process of it is left.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -16,6 +16,7 @@ from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
 from agentflow.engine.advance import advance
+from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
@@ -50,7 +51,7 @@ def cancel(context: EngineContext, run_id: RunId, actor: str) -> CancelAsked:
         stopping = attempts.request_stop(tx, run_id)
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="cancel", subject="run", moves=moves, reason=reason)
-    _after_commit(context, run_id, stopping, actor)
+    _after_commit(context, run_id, stopping, actor, moves)
     return CancelAsked(is_new=True, stopping=len(stopping))
 
 
@@ -64,10 +65,12 @@ def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAs
         if run is None or step is None or step.state in FINAL_STEP_STATES or run.state in FINAL_RUN_STATES:
             return CancelAsked(is_new=False, stopping=0)
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id))
-        moves, stopping = Moves(), list[AttemptId]()
+        moves, stopping = Moves(), dict[AttemptId, bool]()
         ready: tuple[StepKey, ...] = ()
         if step.state is StepState.RUNNING:
             stopping = attempts.request_stop(tx, run.run_id, step_id)
+            if not any(stopping.values()):  # asked before: every worker of the house hears a revoke and reports it
+                return CancelAsked(is_new=False, stopping=len(stopping))
         else:
             steps.move(tx, [step_id], [step.state], StepState.CANCELLED, reason)
             moves.add_step(step.key, step.state, StepState.CANCELLED)
@@ -90,7 +93,7 @@ def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAs
         )
     if ready:
         send_steps(context, run.run_id, plan, ready)
-    _after_commit(context, run.run_id, stopping, actor)
+    _after_commit(context, run.run_id, stopping, actor, moves)
     return CancelAsked(is_new=True, stopping=len(stopping))
 
 
@@ -101,7 +104,10 @@ def _lock(tx: Connection, run_id: RunId) -> runs.LockedRun:
     return run
 
 
-def _after_commit(context: EngineContext, run_id: RunId, stopping: Sequence[AttemptId], actor: str) -> None:
+def _after_commit(
+    context: EngineContext, run_id: RunId, stopping: Iterable[AttemptId], actor: str, moves: Moves
+) -> None:
     if stopping:
         context.side_channel.stop_attempts(stopping)
+    announce(context, run_id, moves)
     finalize(context, run_id, actor)

@@ -41,10 +41,17 @@ class PlanView:
         """The queue that a step's action is served by."""
         return executor_for(self.plan.step(key).action.type).queue
 
-    def bells(self, run_id: RunId, key: StepKey, limit: int) -> list[Bell]:
-        """The straight stretch from ``key`` as one message carries it."""
+    def bells(self, run_id: RunId, key: StepKey, limit: int, retries: int = 0) -> list[Bell]:
+        """The straight stretch from ``key`` as one message carries it; what follows the first was not tried yet."""
         return [
-            Bell(run_id, step_id(run_id, each), each, self.plan.step(each).action.type, self.queue_of(each))
+            Bell(
+                run_id,
+                step_id(run_id, each),
+                each,
+                self.plan.step(each).action.type,
+                self.queue_of(each),
+                retries if each == key else 0,
+            )
             for each in self.graph.stretch_from(key, self.queue_of, limit)
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from agentflow.broker import dispatch as broker
 from agentflow.domain.error import ServersUnreachable
@@ -17,14 +17,20 @@ SENDS_PER_SETTLE = 16
 """How many doorbells a submit or a settle sends itself; the dispatcher sends the rest."""
 
 
-def send_steps(context: EngineContext, run_id: RunId, plan: PlanView, keys: Sequence[StepKey]) -> bool:
+def send_steps(
+    context: EngineContext,
+    run_id: RunId,
+    plan: PlanView,
+    keys: Sequence[StepKey],
+    retries: Mapping[StepKey, int] | None = None,
+) -> bool:
     """Send one chain for each of the steps, noted as sent before; False when Redis does not take them.
 
     Their notes are then taken back, so that the dispatcher sends them once Redis is there again.
     """
-    limit = context.settings.chain_limit
+    limit, tried = context.settings.chain_limit, retries or {}
     try:
-        broker.send(context.celery, [plan.bells(run_id, key, limit) for key in keys])
+        broker.send(context.celery, [plan.bells(run_id, key, limit, tried.get(key, 0)) for key in keys])
     except ServersUnreachable as error:
         log.warning("doorbells_not_sent", run_id=str(run_id), steps=len(keys), error=str(error))
         with context.database.transaction() as tx:

@@ -211,16 +211,18 @@ class Dispatcher:
             plans = {
                 step.run_id: self._context.plans.get(tx, runs.read_plan_fingerprint(tx, step.run_id)) for step in due
             }
-        sent = [send_steps(self._context, run_id, plans[run_id], keys) for run_id, keys in _by_run(due)]
+        sent = [
+            send_steps(self._context, run_id, plans[run_id], list(retries), retries) for run_id, retries in _by_run(due)
+        ]
         return 0.0 if due and all(sent) else POLL_SECONDS
 
 
-def _by_run(due: list[steps.DueStep]) -> list[tuple[RunId, list[StepKey]]]:
-    """Group neighbours of one run; the fair order between runs stays."""
-    groups: list[tuple[RunId, list[StepKey]]] = []
+def _by_run(due: list[steps.DueStep]) -> list[tuple[RunId, dict[StepKey, int]]]:
+    """Group neighbours of one run, each step with its retries; the fair order between runs stays."""
+    groups: list[tuple[RunId, dict[StepKey, int]]] = []
     for step in due:
         if groups and groups[-1][0] == step.run_id:
-            groups[-1][1].append(step.key)
+            groups[-1][1][step.key] = step.retries
         else:
-            groups.append((step.run_id, [step.key]))
+            groups.append((step.run_id, {step.key: step.retries}))
     return groups

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -42,6 +42,13 @@ class Moves:
         first = self.by_subject.pop(name, [old])[0]
         if first != new:
             self.by_subject[name] = [first, new]
+
+    def of_steps(self) -> Iterator[tuple[StepKey, str | None, str | None]]:
+        """The steps that moved, each with its old and its new state."""
+        for subject, (old, new) in self.by_subject.items():
+            kind, _, key = subject.partition(":")
+            if kind == "step":
+                yield StepKey(key), old, new
 
     def add_steps(self, keys: Iterable[StepKey], old: str | None, new: str) -> None:
         """Note that steps moved together."""

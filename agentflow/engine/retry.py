@@ -17,6 +17,7 @@ from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
 from agentflow.engine.advance import let_go, make_ready
+from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
@@ -56,6 +57,7 @@ def retry(context: EngineContext, run_id: RunId, actor: str, *, only: StepKey | 
         runs.reopen(tx, run, sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks))
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="retry", subject="run", moves=moves)
+    announce(context, run_id, moves)
     context.side_channel.wake()
     finalize(context, run_id, actor)  # nothing may be left to do: every condition was false again
     return Retried(

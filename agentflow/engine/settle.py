@@ -19,6 +19,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import NextStep, StepTerms, after_attempt
 from agentflow.engine.advance import Advance, RunNeeded, advance
+from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
 from agentflow.engine.finalize import finalize
@@ -40,6 +41,7 @@ class Settled:
     is_carried: bool
     ready: tuple[StepKey, ...]
     is_run_over: bool
+    moves: Moves
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def _write(
         facts={"attempt": held.number, "exit_code": getattr(settlement.outcome, "exit_code", None)},
     )
     is_over = not open_sinks or run_state in (RunState.FAILING, RunState.CANCELLING)
-    return Settled(then, retry_at, is_carried, now_sent, is_over)
+    return Settled(then, retry_at, is_carried, now_sent, is_over, moves)
 
 
 def _fail_run(
@@ -174,6 +176,8 @@ def _stamp(tx: Connection, followed: Advance, chain_next: StepId | None) -> tupl
 
 
 def _after_commit(context: EngineContext, settlement: Settlement, settled: Settled) -> None:
+    told = settlement.step_id if settlement.verb == "settle" else None  # by what the message at hand ends as
+    announce(context, settlement.run_id, settled.moves, told=told)
     if settled.ready:
         send_steps(context, settlement.run_id, settlement.plan, settled.ready)
     if settled.is_run_over:

@@ -120,10 +120,10 @@ def extend_leases(
     return {ClaimToken(row.claim_token): row.is_stop_requested for row in rows}
 
 
-def request_stop(tx: Connection, run_id: RunId, step_id: StepId | None = None) -> list[AttemptId]:
-    """Ask the running attempts of a run, or of one step, to stop; returns which were asked."""
-    rows = tx.execute(statement("request_stop"), {"run_id": run_id, "step_id": step_id}).scalars()
-    return [AttemptId(row) for row in rows]
+def request_stop(tx: Connection, run_id: RunId, step_id: StepId | None = None) -> dict[AttemptId, bool]:
+    """Ask the running attempts of a run, or of one step, to stop; returns whether each is newly asked."""
+    rows = tx.execute(statement("request_stop"), {"run_id": run_id, "step_id": step_id})
+    return {AttemptId(row.id): row.is_new for row in rows}
 
 
 def find_lapsed(tx: Connection, limit: int) -> list[LapsedAttempt]:

@@ -75,11 +75,12 @@ class MovedStep:
 
 @dataclass(frozen=True, slots=True)
 class DueStep:
-    """A step that was noted as sent and whose doorbell must now be sent."""
+    """A step that was noted as sent and whose doorbell must now be sent; ``retries`` is what monitors show of it."""
 
     id: StepId
     run_id: RunId
     key: StepKey
+    retries: int
 
 
 def insert_graph(
@@ -194,7 +195,7 @@ def stamp_due(tx: Connection, queue: str, room: int) -> list[DueStep]:
     """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order."""
     rows = tx.execute(statement("stamp_due"), {"queue": queue, "room": room}).all()
     ordered = sorted(rows, key=lambda row: (row.turn, row.not_before))
-    return [DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key)) for row in ordered]
+    return [DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key), row.retries) for row in ordered]
 
 
 def stamp_sent(tx: Connection, step_ids: Sequence[StepId]) -> set[StepId]:

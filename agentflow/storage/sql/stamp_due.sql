@@ -14,4 +14,4 @@ WITH due AS (
     FOR NO KEY UPDATE OF step SKIP LOCKED
 )
 UPDATE step SET sent_at = now() FROM picked WHERE step.id = picked.id
-RETURNING step.id, step.run_id, step.key, picked.turn, step.not_before
+RETURNING step.id, step.run_id, step.key, step.failures + step.losses AS retries, picked.turn, step.not_before
