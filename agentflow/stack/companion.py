@@ -26,6 +26,7 @@ FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 #: A process that lived so long is not the one that keeps failing: its end is taken for a first one.
 SETTLED_SECONDS = 60.0
+WORKER_APP = "agentflow.worker.supervised"
 _PR_SET_PDEATHSIG = 1
 _TOLD_BY_THE_STATE_FILE = ("AGENTFLOW_AUDIT_KEY", "AGENTFLOW_AUDIT_KEY_FILE")
 
@@ -137,7 +138,7 @@ class Companion:
 
 def worker_companion(home: Path, content: Path, concurrency: int, *, has_events: bool) -> Companion:
     """A complete worker for the stack of ``home``; it finds the servers by the home, so no password is handed on."""
-    command = [sys.executable, "-m", "celery", "-A", "agentflow.worker.supervised", "worker"]
+    command = [sys.executable, "-m", "celery", "-A", WORKER_APP, "worker"]
     # Alone on a Valkey of its own it has nobody to mingle or gossip with, and asking costs a second.
     command += ["--concurrency", str(concurrency), "--without-mingle", "--without-gossip"]
     environment = _environment(home, content)
