@@ -48,6 +48,7 @@ class ProcessTree:
         self._main_pid = main_pid
         self._is_exact = is_exact
         self._has_children = True
+        self._asked: set[int] = set()
         self.main_status: int | None = None
         """The wait status of the main process, once it has ended."""
 
@@ -76,16 +77,23 @@ class ProcessTree:
         return False
 
     def terminate(self) -> None:
-        """Ask every process of the tree to end; stopped ones are woken, or they could not hear it."""
-        self._signal(signal.SIGTERM, signal.SIGCONT)
+        """Ask every process group of the tree that was not asked before to end; call again, new ones may appear.
+
+        Stopped processes are woken, or they could not hear it. Who was asked is left alone: it may be cleaning up.
+        """
+        new = self._groups() - self._asked
+        self._signal(new, signal.SIGTERM, signal.SIGCONT)
+        self._asked |= new
 
     def kill(self) -> None:
         """Kill every process of the tree that can be seen now; call again until ``is_gone``."""
-        self._signal(signal.SIGKILL)
+        self._signal(self._groups(), signal.SIGKILL)
 
-    def _signal(self, *signals: signal.Signals) -> None:
+    def _groups(self) -> set[int]:
+        return _groups_below(os.getpid()) if self._is_exact else {self._main_pid}
+
+    def _signal(self, groups: set[int], *signals: signal.Signals) -> None:
         # By group: the kernel signals a group in one step, so its members cannot fork out of the way.
-        groups = _groups_below(os.getpid()) if self._is_exact else {self._main_pid}
         for group in groups:
             for number in signals:
                 # Gone since we looked, or another account's (a setuid program).

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 EXIT_CODE_TIMED_OUT = 124
 _CHUNK_BYTES = 64 * 1024
 _LAST_CHUNKS = 64
-_RETRY_SECONDS = (0.01, 1.0)
-_RETRY_SHARE = 10
+_FIRST_PAUSE_SECONDS = 0.01
+_LAST_PAUSE_SECONDS = 1.0
+_PAUSE_SHARE = 10
 
 # Why a command was ended by its supervisor.
 TIMEOUT = "timeout"
@@ -51,7 +52,9 @@ class RunningCommand:
         self._secrets = [mask.encode("utf-8", "surrogateescape") for mask in order["masks"]]
         self._ending: str | None = None
         self._ending_at = 0.0
-        self._kill_again_at = 0.0
+        self._signal_again_at = 0.0
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._is_killing = False
         self._started_at = time.monotonic()
         self._timeout_at = self._started_at + order["timeout_seconds"]
         try:
@@ -90,7 +93,7 @@ class RunningCommand:
         if self._ending is None:
             self._ending = why
             self._ending_at = time.monotonic()
-            self._tree.terminate()
+            self._signal(self._ending_at)
 
     def advance(self) -> bool:
         """Do what is due now; True once no process of the command is left."""
@@ -100,13 +103,13 @@ class RunningCommand:
         now = time.monotonic()
         if self._ending is None:
             self._end_if_due(now)
-        elif now >= self._next_kill_at():
-            self._kill(now)
+        elif now >= self._next_signal_at():
+            self._signal(now)
         return False
 
     def seconds_until_due(self) -> float:
         """How long ``advance`` has nothing to do if nothing happens."""
-        due = min(self._timeout_at, self._lapse_at) if self._ending is None else self._next_kill_at()
+        due = min(self._timeout_at, self._lapse_at) if self._ending is None else self._next_signal_at()
         return max(0.0, due - time.monotonic())
 
     def report(self) -> dict[str, Any]:
@@ -163,16 +166,23 @@ class RunningCommand:
         elif now >= self._lapse_at:
             self.end(LAPSE)
 
-    def _kill(self, now: float) -> None:
-        # Some fork out of the way, some the kernel holds: try again soon, but spend a tenth of the time on it at most.
-        self._tree.kill()
-        spent = time.monotonic() - now
-        shortest, longest = _RETRY_SECONDS
-        self._kill_again_at = now + min(max(_RETRY_SHARE * spent, shortest), longest)
+    def _signal(self, now: float) -> None:
+        # Again and again, for while one looks some fork, change their session or lose their parent.
+        if self._is_killing or now >= self._graceful_until():
+            self._is_killing = True
+            self._tree.kill()
+            spent = time.monotonic() - now
+            self._pause_seconds = min(max(_PAUSE_SHARE * spent, _FIRST_PAUSE_SECONDS), _LAST_PAUSE_SECONDS)
+        else:
+            self._tree.terminate()
+            self._pause_seconds *= 2
+        self._signal_again_at = now + self._pause_seconds
 
-    def _next_kill_at(self) -> float:
-        graceful_until = min(self._ending_at + self._grace_seconds, self._lease_ends_at)
-        return max(graceful_until, self._kill_again_at)
+    def _next_signal_at(self) -> float:
+        return self._signal_again_at if self._is_killing else min(self._signal_again_at, self._graceful_until())
+
+    def _graceful_until(self) -> float:
+        return min(self._ending_at + self._grace_seconds, self._lease_ends_at)
 
     def _drain(self) -> None:
         # Everyone who wrote is dead; whoever else was handed a pipe's end may hold it open, and is not waited for.

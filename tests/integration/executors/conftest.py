@@ -139,7 +139,7 @@ class Owner:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **marked.environment, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, **marked.environment, "PYTHONPATH": os.pathsep.join([str(_ROOT), *sys.path])},
         )
         self.pid = self._process.pid
         self.hear()

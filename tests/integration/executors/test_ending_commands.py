@@ -124,6 +124,16 @@ def test_what_outlives_the_main_process_is_ended_and_the_exit_code_stands(
     assert result.message == "it left processes behind, which were ended"
 
 
+def test_a_leftover_that_opens_a_session_just_then_still_hears_sigterm(
+    pool: SupervisorPool, command: MakeCommand
+) -> None:
+    moves_away = command("(setsid sleep 300 &)", kill_grace_seconds=10)
+
+    durations = [pool.run(moves_away, Lifeline(20)).duration_seconds for _ in range(150)]
+
+    assert max(durations) < 5
+
+
 def test_a_stop_before_the_start_starts_nothing(pool: SupervisorPool, command: MakeCommand, tmp_path: Path) -> None:
     lifeline = Lifeline(20)
     lifeline.stop(StopReason.CANCELLED)
