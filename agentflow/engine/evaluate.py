@@ -11,16 +11,17 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.domain.transition import NextStep
 from agentflow.engine.context import EngineContext, PlanView
-from agentflow.engine.gather import gather
-from agentflow.storage import runs
+from agentflow.engine.gather import gather, steps_in
+from agentflow.storage import runs, steps
 
 
 def evaluate_when(context: EngineContext, tx: Connection, plan: PlanView, run_id: RunId, key: StepKey) -> NextStep:
     """Evaluate the ``when`` expression of ``key``: ready, or skipped because it is false or cannot be evaluated."""
     source = expression.bare_expression(plan.plan.step(key).when)
     try:
-        inspection = expression.inspect_expression(source)
-        values = gather(context, tx, run_id, inspection.references, variables=runs.read_vars(tx, run_id))
+        references = expression.inspect_expression(source).references
+        facts = steps.read_facts(tx, run_id, steps_in(references))
+        values = gather(context, run_id, references, facts, variables=runs.read_vars(tx, run_id))
         if expression.holds(source, values):
             return NextStep(StepState.READY)
     except (TemplateError, ContentError) as error:

@@ -7,10 +7,12 @@ to tell Celery; nothing here knows Celery's exceptions.
 from __future__ import annotations
 
 import mimetypes
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.engine.judge import judge
-from agentflow.engine.prepare import Unprepared, prepare
+from agentflow.engine.prepare import Unprepared, has_work_directory, prepare
 from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
 from agentflow.executors.base import Lifeline, Performance, StopReason, executor_for
 from agentflow.storage.attempts import Artifact
@@ -72,9 +74,18 @@ def execute(context: EngineContext, keeper: LeaseKeeper, doorbell: Doorbell, wor
         with (
             bound(attempt=claimed.number),
             keeper.keeping(claimed.attempt_id, claimed.claim_token, asked_at) as lifeline,
-            tempfile.TemporaryDirectory(prefix="agentflow-", ignore_cleanup_errors=True) as scratch,
+            _scratch(claimed) as scratch,
         ):
-            return _attempt(context, claimed, doorbell, lifeline, Path(scratch), worker)
+            return _attempt(context, claimed, doorbell, lifeline, scratch, worker)
+
+
+@contextmanager
+def _scratch(claimed: Claimed) -> Iterator[Path]:
+    if not has_work_directory(claimed.plan.plan.step(claimed.key).action):
+        yield Path(os.devnull)
+        return
+    with tempfile.TemporaryDirectory(prefix="agentflow-", ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
 
 
 def _attempt(

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection
-
 from agentflow.content.store import Address
 from agentflow.domain.error import TemplateError
 from agentflow.domain.ids import RunId, StepKey
@@ -24,20 +22,26 @@ MAX_TEXT_BYTES = 8 * 1024 * 1024
 STDOUT, STDERR = "stdout", "stderr"
 
 
+def steps_in(references: Iterable[Reference]) -> set[StepKey]:
+    """The steps whose facts ``gather`` needs for ``references``."""
+    return {reference.step for reference in references if reference.step is not None}
+
+
 def gather(
     context: EngineContext,
-    tx: Connection,
     run_id: RunId,
     references: Iterable[Reference],
+    facts: Mapping[StepKey, steps.StepFacts],
     *,
     variables: Mapping[str, Any],
     secrets: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Return the evaluator's context for ``references``; TemplateError when something referred to is not there."""
-    wanted = [reference for reference in references if reference.step is not None]
-    facts = steps.read_facts(tx, run_id, {reference.step for reference in wanted if reference.step})
+    """Return the evaluator's context for ``references``.
+
+    Raises TemplateError or ContentError when something referred to is not there.
+    """
     values: dict[StepKey, dict[str, Any]] = {}
-    for reference in wanted:
+    for reference in references:
         if reference.step is None or reference.attribute is None or reference.step not in facts:
             continue
         of_step = values.setdefault(reference.step, {})

@@ -16,13 +16,13 @@ from agentflow.content.store import Address
 from agentflow.domain import expression
 from agentflow.domain.action import Action, LlmAction, NoopAction, SubprocessAction
 from agentflow.domain.error import ContentError, TemplateError
-from agentflow.domain.ids import RunId
-from agentflow.domain.plan import Plan, Step, StepInput
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.plan import Plan, StepInput
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.reference import Reference
 from agentflow.engine.claim import Claimed
 from agentflow.engine.context import EngineContext
-from agentflow.engine.gather import artifact_name, gather
+from agentflow.engine.gather import artifact_name, gather, steps_in
 from agentflow.engine.submit import input_address
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
@@ -38,17 +38,22 @@ class Unprepared(Exception):
         self.reason = reason
 
 
+def has_work_directory(action: Action) -> bool:
+    """Whether an action is performed in a directory of its own."""
+    return not isinstance(action, NoopAction)
+
+
 def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignment:
-    """Build the assignment for a claimed step inside ``scratch``; raises Unprepared."""
+    """Build the assignment for a claimed step, inside ``scratch`` if it wants a directory; raises Unprepared."""
     step = claimed.plan.plan.step(claimed.key)
     try:
         secrets = _secrets(claimed.plan.plan)
         stdin = _stdin_template(context, claimed.run_id, step.action)
-        values = _values(context, claimed, step, stdin, secrets)
-        work = scratch / "work"
-        work.mkdir(mode=0o700)
-        _lay_files(context, claimed, work)
-        _lay_inputs(context, claimed, step.inputs, work)
+        references = _references(step.action, stdin)
+        facts = _facts(context, claimed.run_id, steps_in(references) | {wish.step for wish in step.inputs})
+        values = gather(context, claimed.run_id, references, facts, variables=claimed.vars, secrets=secrets)
+        if has_work_directory(step.action):
+            _lay_out(context, claimed, step.inputs, facts, scratch / "work")
         action = _rendered(step.action, values)
         stdin_path = _write_stdin(scratch, stdin, values)
     except TemplateError as error:
@@ -87,14 +92,15 @@ def _stdin_template(context: EngineContext, run_id: RunId, action: Action) -> st
         return file.read().decode("utf-8")
 
 
-def _values(
-    context: EngineContext, claimed: Claimed, step: Step, stdin: str | None, secrets: Mapping[str, str]
-) -> dict[str, Any]:
-    references: set[Reference] = set()
-    for text in _texts(step.action, stdin):
-        references |= expression.references(text)
+def _references(action: Action, stdin: str | None) -> frozenset[Reference]:
+    return frozenset().union(*(expression.references(text) for text in _texts(action, stdin)))
+
+
+def _facts(context: EngineContext, run_id: RunId, keys: set[StepKey]) -> dict[StepKey, steps.StepFacts]:
+    if not keys:
+        return {}
     with context.database.transaction() as tx:
-        return gather(context, tx, claimed.run_id, references, variables=claimed.vars, secrets=secrets)
+        return steps.read_facts(tx, run_id, keys)
 
 
 def _texts(action: Action, stdin: str | None) -> Iterable[str]:
@@ -135,17 +141,18 @@ def _write_stdin(scratch: Path, stdin: str | None, values: Mapping[str, Any]) ->
     return path
 
 
-def _lay_files(context: EngineContext, claimed: Claimed, work: Path) -> None:
+def _lay_out(
+    context: EngineContext,
+    claimed: Claimed,
+    inputs: Iterable[StepInput],
+    facts: Mapping[StepKey, steps.StepFacts],
+    work: Path,
+) -> None:
+    work.mkdir(mode=0o700)
     for file in claimed.plan.plan.files:
         source = context.store.local_path(input_address(claimed.run_id, file.sha256))
         _copy(source, work / file.path, mode=0o700 if file.executable else 0o600)
-
-
-def _lay_inputs(context: EngineContext, claimed: Claimed, inputs: Iterable[StepInput], work: Path) -> None:
-    wanted = list(inputs)
-    with context.database.transaction() as tx:
-        facts = steps.read_facts(tx, claimed.run_id, {wish.step for wish in wanted})
-    for wish in wanted:
+    for wish in inputs:
         of_step = facts[wish.step]
         for name, target in _matches(wish, of_step.artifacts).items():
             address = Address(str(claimed.run_id), artifact_name(name), wish.step, of_step.attempt)

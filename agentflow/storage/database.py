@@ -7,15 +7,17 @@ transaction, a storage module names the statement.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from sqlalchemy import Connection, Engine, TextClause, create_engine, text
+import psycopg
+from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agentflow.domain.error import ServersUnreachable
@@ -24,6 +26,8 @@ CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 60
 #: A client that freezes inside a transaction keeps its row locks no longer than this.
 IDLE_IN_TRANSACTION_SECONDS = 5
+#: A pooled connection that rested longer is asked whether it still lives before it is used.
+PING_AFTER_REST_SECONDS = 1.0
 
 
 class Database:
@@ -49,7 +53,7 @@ class Database:
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
-        """Open a connection on which a statement stands for itself, without a transaction. Raises as transaction does."""
+        """Open a connection on which each statement stands for itself. Raises as transaction does."""
         with _naming_outages(), self._engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
@@ -92,12 +96,11 @@ def _make_engine(url: str, pool_size: int) -> Engine:
         f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s -c timezone=UTC"
     )
-    return create_engine(
+    engine = create_engine(
         parsed,
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
-        pool_pre_ping=True,
         json_serializer=to_json,
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
@@ -110,6 +113,32 @@ def _make_engine(url: str, pool_size: int) -> Engine:
             "tcp_user_timeout": 10_000,
         },
     )
+    _ping_after_rest(engine)
+    return engine
+
+
+def _ping_after_rest(engine: Engine) -> None:
+    """Ask a connection for a sign of life before it is used again after a rest.
+
+    Not each time, as the pool's own pre-ping does: that is one round trip more for every transaction of a busy worker.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def _note_rest(_connection: Any, record: Any) -> None:
+        record.info["rests_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _ping(connection: Any, record: Any, _proxy: Any) -> None:
+        rested = time.monotonic() - record.info.get("rests_since", time.monotonic())
+        if rested > PING_AFTER_REST_SECONDS and not _answers(engine, connection):
+            raise DisconnectionError("the connection broke while it rested")
+
+
+def _answers(engine: Engine, connection: Any) -> bool:
+    try:
+        return engine.dialect.do_ping(connection)
+    except psycopg.OperationalError:
+        return False
 
 
 def to_json(value: Any) -> str:
