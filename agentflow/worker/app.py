@@ -19,6 +19,7 @@ from agentflow.executors.base import known_actions
 from agentflow.settings import load_settings
 from agentflow.worker import control, drain
 from agentflow.worker.beside import DispatcherBeside
+from agentflow.worker.children import ChildWatch
 
 UNUSABLE_POOLS = {
     "gevent": "its monkey patching breaks the pipes to command supervisors and the database driver's locks",
@@ -54,6 +55,7 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
     control.install()
     drain.install(app, settings.drain_seconds)
     app.steps["worker"].add(DispatcherBeside)
+    app.steps["worker"].add(ChildWatch)
     return app
 
 
