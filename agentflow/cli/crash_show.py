@@ -39,8 +39,8 @@ class CrashShow:
             return f"{CRASHED_STEP} was over before its worker could be killed, so there was nothing to recover."
         seconds = (lost[0].ended_at - self._killed_at).total_seconds()
         return (
-            f"\nThe killed attempt is recorded as lost {seconds:.0f} s after the kill; nothing was settled in its name. "
-            f"A worker\nthat the stack had started again took {CRASHED_STEP} up, and the run is {run.state}."
+            f"\nThe killed attempt is recorded as lost {seconds:.0f} s after the kill; nothing was settled in its name."
+            f"\nA worker that the stack had started took {CRASHED_STEP} up, and the run is {run.state}."
         )
 
     def _kill_when_running(self) -> None:

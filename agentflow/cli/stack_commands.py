@@ -1,4 +1,4 @@
-"""The verbs of servers and workers: up, down, demo, init, doctor, migrate, worker.
+"""The verbs of servers and workers: demo, init, up, down, doctor, migrate, worker.
 
 Parses, calls stack/ and prints. What the demo shows is demo.py's, what doctor says stands in doctor_page.py.
 """
@@ -30,11 +30,8 @@ WithFlower = Annotated[bool, typer.Option("--flower", help="Run Flower too, and 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     panel: dict[str, Any] = {"rich_help_panel": STACK}
-    app.command("up", **panel)(up)
-    app.command("down", **panel)(down)
-    app.command("demo", **panel)(demo)
-    app.command("init", **panel)(init)
-    app.command("migrate", **panel)(migrate)
+    for verb in (demo, init, up, down, doctor, migrate):
+        app.command(**panel)(verb)
     app.command("worker", context_settings=_PASSING_ON, **panel)(worker)
 
 
@@ -166,6 +163,19 @@ def down(as_json: AsJson = False) -> None:
     else:
         how = "It did not end in time and was killed. " if ended.is_forced else ""
         print(f"{how}Ended the stack (process {ended.pid}): {len(ended.processes)} processes, none is left.")
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Examine settings, servers, content store, workers and dispatcher, and say what to do about each problem.
+
+    The exit code is 0 without problems, 6 when servers cannot be reached, else 1.
+    """
+    from agentflow import telemetry
+    from agentflow.cli import doctor_page
+    from agentflow.stack.doctor import Doctor
+
+    telemetry.configure(level="error")  # what is found is told below; a log line would say it twice
+    raise typer.Exit(doctor_page.show(Doctor().checks(), as_json=as_json))
 
 
 def migrate(as_json: AsJson = False) -> None:

