@@ -11,10 +11,11 @@ from datetime import datetime, timedelta
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.text import Text
 
 from agentflow.cli import printing, words
-from agentflow.cli.run_page import closing_line, headline, next_things
+from agentflow.cli.run_page import closing_line, commands_table, headline, next_things
 from agentflow.cli.steps_table import steps_table
 from agentflow.client import AttemptView, Run, RunView, StepView
 from agentflow.client.pace import Pace
@@ -37,7 +38,7 @@ def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False) -> None
         run.wait()
     elif console.is_terminal:
         _follow_live(run, console)
-        console.print(_ending(run.view))
+        console.print(_ending(run.view, is_named=False))
     else:
         _follow_in_lines(run)
         printing.page(_ending(run.view))
@@ -96,11 +97,10 @@ def is_untaken(view: RunView, now: datetime) -> bool:
     return is_old and summary.ended_at is None and not view.usage.attempts
 
 
-def _ending(view: RunView) -> RenderableType:
-    lines: list[RenderableType] = [closing_line(view)]
-    lines += [Text.assemble(f"  {command}", (f"   {what}", "dim")) for command, what in next_things(view)]
-    short = words.short_id(view.summary.id)
-    return Group(*lines, Text.assemble(f"  agentflow show {short}", ("   everything about it", "dim")))
+def _ending(view: RunView, *, is_named: bool = True) -> RenderableType:
+    show = (f"agentflow show {words.short_id(view.summary.id)}", "everything about it")
+    suggestions = commands_table([*next_things(view), show])
+    return Group(closing_line(view, is_named=is_named), Padding(suggestions, (0, 0, 0, 2), expand=False))
 
 
 def _follow_in_lines(run: Run) -> None:

@@ -6,7 +6,7 @@ Owns what stands on them and what they say to type next. The table of steps is s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -34,7 +34,7 @@ def run_page(view: RunView) -> Group:
             parts.append(Text(f"  and {len(files) - ROOM} more", "dim"))
     suggestions = list(next_things(view))
     if suggestions:
-        parts += [Text(), Text("next", "dim"), Padding(_commands(suggestions), (0, 0, 0, 2), expand=False)]
+        parts += [Text(), Text("next", "dim"), Padding(commands_table(suggestions), (0, 0, 0, 2), expand=False)]
     return Group(*parts)
 
 
@@ -50,9 +50,9 @@ def headline(view: RunView) -> Text:
     return line
 
 
-def closing_line(view: RunView) -> Text:
-    """Return how a run ended, in one line."""
-    line = headline(view)
+def closing_line(view: RunView, *, is_named: bool = True) -> Text:
+    """Return how a run ended, in one line, under its name or not."""
+    line = headline(view) if is_named else Text(view.summary.state.value, words.STATE_STYLES[view.summary.state])
     if view.summary.ended_at:
         line.append(f"  in {words.duration(view.usage.active_seconds)}")
     return line.append(f"  ({tally(Counter(step.state.value for step in view.steps.values()))})", "dim")
@@ -109,7 +109,8 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         yield f"agentflow artifact get {short} {files[-1].name}{which}", "print it"
 
 
-def _commands(suggestions: list[tuple[str, str]]) -> Table:
+def commands_table(suggestions: Iterable[tuple[str, str]]) -> Table:
+    """Return what can be typed, each with the words for it."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True, overflow="fold")
     for command, what in suggestions:

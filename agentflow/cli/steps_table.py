@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -20,8 +21,8 @@ _URGENT_FIRST = (
 )  # fmt: skip
 
 
-def steps_table(view: RunView, now: datetime, room: int, *, is_wrapping: bool = True) -> Table:
-    """Return the table of at most ``room`` rows; what is left out is counted in the last one."""
+def steps_table(view: RunView, now: datetime, room: int, *, is_wrapping: bool = True) -> RenderableType:
+    """Return the table of at most ``room`` lines; what is left out is counted in the last one."""
     steps = list(view.steps.values())
     shown = chosen(steps, room)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
@@ -35,7 +36,7 @@ def steps_table(view: RunView, now: datetime, room: int, *, is_wrapping: bool = 
     if len(shown) < len(steps):
         left_out = Counter(step.state.value for step in steps)
         left_out.subtract(step.state.value for step in shown)
-        table.add_row(Text(f"and {len(steps) - len(shown)} more", "dim"), Text(tally(left_out), "dim"))
+        return Group(table, Text(f"and {len(steps) - len(shown)} more: {tally(left_out)}", "dim"))
     return table
 
 

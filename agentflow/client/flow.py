@@ -28,7 +28,6 @@ from agentflow.domain.plan import NAME_PATTERN
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.state import ShownRunState
 from agentflow.domain.variable import resolve_vars
-from agentflow.engine import installation
 from agentflow.engine.cancel import CancelAsked, cancel
 from agentflow.engine.context import EngineContext
 from agentflow.engine.load_plan import LoadedPlan
@@ -212,6 +211,8 @@ class AgentFlow:
 
     def _checked_context(self) -> EngineContext:
         """The context, after the check (once) that this process sees the runs' database, store and audit key."""
+        from agentflow.engine import installation  # it loads Alembic, which reads do without
+
         context = self.context
         if not self._is_checked:
             installation.check(context.database, context.store, context.audit_key)

@@ -141,7 +141,7 @@ def _summary(row: Row[Any]) -> RunSummary:
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts and usage, in five statements. NotFound when there is none."""
+    """Read a run with its steps, attempts, artifacts and usage, in six statements. NotFound when there is none."""
     summary = read_summary(tx, run_id)
     attempts: dict[str, list[AttemptView]] = defaultdict(list)
     for row in tx.execute(statement("view_attempts"), {"run_id": run_id}):
@@ -149,9 +149,19 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     artifacts: dict[str, list[ArtifactView]] = defaultdict(list)
     for artifact in read_artifacts(tx, run_id):
         artifacts[artifact.step].append(artifact)
-    rows = tx.execute(statement("view_steps"), {"run_id": run_id})
-    steps = {StepKey(row.key): _step(row, attempts[row.key], artifacts[row.key]) for row in rows}
+    rows = tx.execute(statement("view_steps"), {"run_id": run_id}).all()
+    needs = _needs(tx, run_id, rows)
+    steps = {StepKey(row.key): _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     return RunView(summary, _usage(tx, run_id, attempts.values()), steps)
+
+
+def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:
+    """The needs of each step, in the order of the plan."""
+    positions = {row.id: position for position, row in enumerate(rows)}
+    wanted: dict[UUID, list[int]] = defaultdict(list)
+    for edge in tx.execute(statement("view_needs"), {"run_id": run_id}):
+        wanted[edge.to_step].append(positions[edge.from_step])
+    return {row.id: [StepKey(rows[position].key) for position in sorted(wanted[row.id])] for row in rows}
 
 
 def _attempt(row: Row[Any]) -> AttemptView:
@@ -168,11 +178,13 @@ def _attempt(row: Row[Any]) -> AttemptView:
     )
 
 
-def _step(row: Row[Any], attempts: Sequence[AttemptView], artifacts: Sequence[ArtifactView]) -> StepView:
+def _step(
+    row: Row[Any], needs: Sequence[StepKey], attempts: Sequence[AttemptView], artifacts: Sequence[ArtifactView]
+) -> StepView:
     return StepView(
         id=StepKey(row.key),
         action=row.action,
-        needs=tuple(row.needs or ()),
+        needs=tuple(needs),
         state=StepState(row.state),
         reason=row.reason,
         result=row.result,

@@ -6,4 +6,4 @@ FROM attempt
 JOIN step ON step.id = attempt.step_id
 JOIN artifact ON artifact.attempt_id = attempt.id
 WHERE attempt.run_id = :run_id AND (CAST(:step AS text) IS NULL OR step.key = CAST(:step AS text))
-ORDER BY step.position, attempt.number, artifact.kind = 'file', artifact.name
+ORDER BY step.position, attempt.number, array_position(ARRAY['stdout', 'stderr'], artifact.kind), artifact.name
