@@ -23,6 +23,7 @@ from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded.state import read_state
 from agentflow.engine.context import EngineContext
 from agentflow.engine.heartbeat import LeaseKeeper
+from agentflow.executors.base import close_executors
 from agentflow.settings import Settings, load_settings
 from agentflow.storage.database import Database
 
@@ -73,9 +74,10 @@ class Runtime:
         return LeaseKeeper(self.context, Database(self.servers.database_url, pool_size=1))
 
     def close(self) -> None:
-        """Let go of every connection."""
+        """Let go of every connection, and of the executors if this process performed work."""
         if "lease_keeper" in self.__dict__:
             self.lease_keeper.close()
+            close_executors()
         if "context" in self.__dict__:
             self.context.database.close()
             self.context.side_channel.close()

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from agentflow import tasks
 from agentflow.embedded import EmbeddedServers, ServerUrls
 from agentflow.engine import installation
-from agentflow.executors.base import close_executors, known_actions
+from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from agentflow.storage import migrations
@@ -71,7 +71,6 @@ def house(settings: Settings) -> Iterator[Runtime]:
     installation.install(context.database, context.store, context.audit_key)
     tasks.register(runtime.celery, known_actions())
     yield runtime
-    close_executors()
     runtime.close()
 
 
