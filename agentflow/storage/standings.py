@@ -15,7 +15,7 @@ from agentflow.storage.database import statement
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A step; ``retries`` counts this round's failures and losses, ``worker`` had its last attempt."""
+    """A step; ``worker`` had its last attempt, which had ``retries`` behind it in this round."""
 
     id: StepId
     run_id: RunId

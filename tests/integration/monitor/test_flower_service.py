@@ -1,0 +1,133 @@
+"""`agentflow flower`: where its configuration comes from, that it is closed by default, what it costs the workers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from agentflow.domain.ids import StepKey, step_id
+from agentflow.runtime import Runtime
+from tests.factories import noop_step, submitted, wait_for, wait_for_end
+from tests.integration.monitor.flower import FlowerProcess
+from tests.workers import REPOSITORY, WorkerProcess, environment_of
+
+LISTS_OPTIONS = """
+import json, sys
+from flower.app import Flower
+Flower.start_http_server = lambda self: print(json.dumps({name: repr(self.options[name]) for name in self.options}))
+Flower.start = lambda self: None
+from agentflow.cli.main import main
+sys.exit(main(["flower", *sys.argv[1:]]))
+"""
+
+
+def _flower(house: Runtime, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Start Flower up to the point where it would listen; its options as it then has them are on stdout."""
+    return subprocess.run(
+        [sys.executable, "-c", LISTS_OPTIONS, *arguments],
+        cwd=folder,
+        env={**environment_of(house.settings, folder), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _options(house: Runtime, folder: Path, *arguments: str, **environment: str) -> dict[str, str]:
+    started = _flower(house, folder, *arguments, **environment)
+    assert started.returncode == 0, started.stderr
+    options: dict[str, str] = json.loads(started.stdout.splitlines()[0])
+    return options
+
+
+@contextmanager
+def _started(house: Runtime, folder: Path, *arguments: str, **environment: str) -> Iterator[FlowerProcess]:
+    process = FlowerProcess(house.settings, folder, *arguments, environment=environment)
+    try:
+        process.wait_until_ready()
+        yield process
+    finally:
+        process.kill()
+
+
+def test_the_defaults_keep_it_on_this_machine_and_the_workers_at_full_speed(house: Runtime, tmp_path: Path) -> None:
+    options = _options(house, tmp_path)
+    assert (options["address"], options["enable_events"]) == ("'127.0.0.1'", "False")
+    assert (options["natural_time"], options["max_tasks"]) == ("False", "20000")
+    assert int(options["purge_offline_workers"]) > 0
+    assert {"kwargs", "retries"} <= set(options["tasks_columns"].strip("'").split(","))
+
+
+def test_the_command_line_wins_over_the_file_the_file_over_the_environment_and_that_over_the_defaults(
+    house: Runtime, tmp_path: Path
+) -> None:
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "flowerconfig.py").write_text("max_tasks = 7\nport = 7\n")
+    options = _options(house, tmp_path, "--port=0", FLOWER_MAX_TASKS="8", FLOWER_MAX_WORKERS="8")
+    assert (options["port"], options["max_tasks"], options["max_workers"]) == ("0", "7", "8")
+    assert options["address"] == "'127.0.0.1'", "a file need not repeat the defaults"
+
+
+def test_the_settings_name_another_configuration_file(house: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("max_tasks = 9\n")
+    options = _options(house, tmp_path, AGENTFLOW_FLOWER_CONFIG=str(tmp_path / "mine.py"))
+    assert options["max_tasks"] == "9"
+    missing = _flower(house, tmp_path, AGENTFLOW_FLOWER_CONFIG=str(tmp_path / "absent.py"))
+    assert missing.returncode == 2
+    assert "absent.py" in missing.stderr
+
+
+def test_the_repositorys_file_is_complete_by_itself(house: Runtime, tmp_path: Path) -> None:
+    options = _options(house, tmp_path, f"--conf={REPOSITORY / 'config' / 'flowerconfig.py'}")
+    assert (options["address"], options["max_tasks"]) == ("'127.0.0.1'", "20000")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "", "192.0.2.1", "some-host"])  # noqa: S104 - refused
+def test_it_does_not_listen_on_the_network_without_a_password(house: Runtime, tmp_path: Path, address: str) -> None:
+    refused = _flower(house, tmp_path, f"--address={address}")
+    assert refused.returncode == 2
+    assert "AGENTFLOW_FLOWER_BASIC_AUTH" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_it_listens_on_the_network_with_a_password_from_a_file(house: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "auth").write_text("operator:flower-password\n")
+    options = _options(house, tmp_path, "--address=0.0.0.0", AGENTFLOW_FLOWER_BASIC_AUTH_FILE=str(tmp_path / "auth"))
+    assert options["basic_auth"] == "['operator:flower-password']"
+
+
+@pytest.mark.parametrize("arguments", [["--adress=127.0.0.1"], ["-x"], ["127.0.0.1"]])
+def test_a_misspelt_option_is_refused_and_not_passed_over(house: Runtime, tmp_path: Path, arguments: list[str]) -> None:
+    refused = _flower(house, tmp_path, *arguments)
+    assert refused.returncode == 2
+    assert arguments[0] in refused.stderr
+
+
+def test_with_a_password_nobody_gets_in_without_it(flower: FlowerProcess) -> None:
+    for path in ("/", "/api/tasks"):
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(flower.url + path)  # noqa: S310 - our own server on 127.0.0.1
+
+
+def test_it_ends_at_once_when_it_is_stopped_and_leaves_no_file_behind(flower: FlowerProcess) -> None:
+    assert flower.stop() == 0
+    assert list(flower.cwd.iterdir()) == []
+
+
+def test_events_are_turned_on_at_running_workers_only_when_asked_for(
+    house: Runtime, tmp_path: Path, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    worker = start_worker()
+    with _started(house, tmp_path, "--enable-events") as flower:
+        wait_for(lambda: "Events of group {task} enabled" in worker.output())
+        run_id = submitted(house.context, [noop_step("work")])
+        assert wait_for_end(house.context, run_id) == "completed"
+        flower.wait_for_state(step_id(run_id, StepKey("work")), "SUCCESS")
