@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from celery import Celery
-from kombu.exceptions import ChannelError, OperationalError
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from agentflow.broker.canvas import Bell, stretch
@@ -29,16 +29,16 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]]) -> None:
 
 
 def queue_depths(app: Celery) -> dict[str, int]:
-    """Return how many messages wait in each queue, by passive declaration; a queue that is not there holds none."""
+    """Return how many messages wait in each queue, by declaring it as it is declared everywhere.
+
+    Not passively: kombu's Redis transport looks for a passively declared queue without the key prefix (EXISTS is none
+    of the commands that it prefixes), and finds none.
+    """
     depths = dict.fromkeys(QUEUE_NAMES, 0)
     try:
         with app.connection_for_read() as connection:
             for queue in task_queues():
-                try:
-                    bound = queue(connection.default_channel)
-                    depths[queue.name] = bound.queue_declare(passive=True).message_count
-                except ChannelError:
-                    continue  # no message was ever sent to it
+                depths[queue.name] = queue(connection.default_channel).queue_declare().message_count
     except (OperationalError, RedisError, OSError) as error:
         raise ServersUnreachable(f"Redis does not answer: {error}") from error
     return depths
