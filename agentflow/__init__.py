@@ -1,4 +1,4 @@
-"""agentflow runs plans of agent work on Celery: claimed, budgeted and audited in Postgres.
+"""agentflow runs plans of agent work on Celery: claimed, supervised and audited in Postgres.
 
 Owns the public names, each loaded at its first use: importing the package costs nothing.
 """

@@ -10,8 +10,8 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import click
 import typer
 
 import agentflow
@@ -77,33 +77,32 @@ def settings_page() -> str:
 
 def cli_page() -> str:
     """Every command with its help."""
-    from agentflow.cli.main import app
+    from agentflow.cli.main import build
 
-    command = typer.main.get_command(app)
-    context = click.Context(command, info_name="agentflow")
+    command = typer.main.get_command(build())
     parts = [MADE_BY, "# Commands\n", f"{command.help or ''}\n"]
-    parts += _commands(command, context)
-    return "\n".join(parts)
+    return "\n".join([*parts, *_commands(command, command.make_context("agentflow", [], resilient_parsing=True))])
 
 
-def _commands(command: click.Command, context: click.Context) -> list[str]:
-    if not isinstance(command, click.Group):
-        usage = " ".join(command.collect_usage_pieces(context))
-        options = [record for parameter in command.params if (record := parameter.get_help_record(context))]
-        rows = [f"| `{names}` | {' '.join((text or '').split())} |" for names, text in options]
-        table = ["| option | |", "|---|---|", *rows, ""] if rows else []
+def _commands(command: Any, context: Any) -> list[str]:
+    if hasattr(command, "list_commands"):
+        children = [(name, command.get_command(context, name)) for name in command.list_commands(context)]
         return [
-            f"## {context.command_path}\n",
-            f"```text\n{context.command_path} {usage}\n```\n",
-            f"{inspect.cleandoc(command.help or '')}\n",
-            *table,
+            line
+            for name, child in children
+            if not child.hidden
+            for line in _commands(child, child.make_context(name, [], parent=context, resilient_parsing=True))
         ]
-    parts: list[str] = []
-    for name in command.list_commands(context):
-        child = command.get_command(context, name)
-        if child is not None and not child.hidden:
-            parts += _commands(child, click.Context(child, parent=context, info_name=name))
-    return parts
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    records = [parameter.get_help_record(context) for parameter in command.params]
+    rows = [f"| `{names}` | {' '.join((text or '').split())} |" for names, text in filter(None, records)]
+    table = ["| option | |", "|---|---|", *rows, ""] if rows else []
+    return [
+        f"## {context.command_path}\n",
+        f"```text\n{usage}\n```\n",
+        f"{inspect.cleandoc(command.help or '')}\n",
+        *table,
+    ]
 
 
 PAGES = {"python.md": python_page, "settings.md": settings_page, "cli.md": cli_page}

@@ -49,7 +49,7 @@ def build() -> typer.Typer:
 def _start(
     context: typer.Context, *, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
 ) -> None:
-    """Run plans of agent work on Celery: claimed, budgeted and audited in Postgres."""
+    """Run plans of agent work on Celery: claimed, supervised and audited in Postgres."""
     if version:
         from agentflow import __version__
 
