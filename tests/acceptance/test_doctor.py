@@ -1,0 +1,124 @@
+"""`agentflow doctor`, `migrate` and `worker` on servers that the environment names."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from agentflow.embedded import ServerUrls
+from agentflow.runtime import Runtime
+from agentflow.settings import Settings
+from tests.factories import wait_for
+from tests.stacks import CommandLine, read_until
+from tests.workers import WorkerProcess, environment_of
+
+
+@pytest.fixture
+def own(settings: Settings, tmp_path: Path) -> CommandLine:
+    """The command line on servers of the test's own."""
+    return CommandLine(tmp_path / "home", tmp_path, environment_of(settings, tmp_path))
+
+
+@pytest.fixture
+def empty(own: CommandLine, servers: ServerUrls, tmp_path: Path) -> Iterator[CommandLine]:
+    """The same with an empty database."""
+    name = f"empty_{tmp_path.name}".replace("-", "_")[:60].lower()
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    url = f"{servers.database_url.rsplit('/', 1)[0]}/{name}"
+    yield CommandLine(own.home, own.cwd, {**own.environment, "AGENTFLOW_DATABASE_URL": url})
+    with psycopg.connect(servers.database_url, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def _examined(line: CommandLine, **environment: str) -> tuple[int, dict[str, Any]]:
+    done = line.run("doctor", "--json", **environment)
+    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def _statuses(checks: dict[str, Any], *names: str) -> list[str]:
+    return [checks[name]["status"] for name in names]
+
+
+def test_a_working_installation_has_no_problem(own: CommandLine, worker: WorkerProcess) -> None:
+    code, checks = _examined(own)
+    assert {name: check["detail"] for name, check in checks.items() if check["status"] != "ok"} == {}
+    assert code == 0
+    assert worker.name in checks["workers"]["detail"]
+    assert "commands, control, models" in checks["workers"]["detail"]
+
+
+def test_a_missing_worker_is_a_problem_with_advice(own: CommandLine, house: Runtime) -> None:
+    code, checks = _examined(own)
+    assert code == 1
+    assert _statuses(checks, "postgres", "schema", "redis", "content") == ["ok"] * 4
+    assert _statuses(checks, "workers", "dispatcher") == ["problem"] * 2
+    assert "agentflow worker" in checks["workers"]["advice"]
+
+
+def test_a_queue_that_nobody_serves_is_named(own: CommandLine, start_worker: Callable[..., WorkerProcess]) -> None:
+    start_worker(app="workers.commands")
+    code, checks = _examined(own)
+    assert (code, checks["workers"]["status"]) == (1, "problem")
+    assert "nobody serves the queue models" in checks["workers"]["detail"]
+
+
+def test_another_content_store_and_another_audit_key_are_problems(own: CommandLine, house: Runtime) -> None:
+    other = own.cwd / "other"
+    other.mkdir()
+    for change in ({"AGENTFLOW_CONTENT_DIR": str(other)}, {"AGENTFLOW_AUDIT_KEY": "f" * 32}):
+        code, checks = _examined(own, **change)
+        assert (code, checks["content"]["status"]) == (1, "problem")
+        assert next(iter(change)) in checks["content"]["detail"]
+
+
+def test_servers_that_are_away_give_their_own_exit_code(own: CommandLine) -> None:
+    nowhere = {"AGENTFLOW_DATABASE_URL": "postgresql://a:b@127.0.0.1:1/c", "AGENTFLOW_REDIS_URL": "redis://127.0.0.1:1"}
+    code, checks = _examined(own, **nowhere)
+    assert code == 6
+    assert _statuses(checks, "postgres", "redis") == ["problem"] * 2
+    assert _statuses(checks, "schema", "content", "workers", "dispatcher") == ["skipped"] * 4
+
+
+def test_no_servers_at_all_is_said_with_what_to_do(cli: CommandLine) -> None:
+    code, checks = _examined(cli)
+    assert code == 6
+    assert "agentflow up" in checks["servers"]["detail"]
+
+
+def test_settings_that_cannot_be_read_are_a_finding(own: CommandLine) -> None:
+    code, checks = _examined(own, AGENTFLOW_LEASE_SECONDS="many")
+    assert (code, checks["settings"]["status"]) == (1, "problem")
+    assert "AGENTFLOW_LEASE_SECONDS" in checks["settings"]["detail"]
+
+
+def test_migrate_brings_an_empty_database_up_and_says_from_where(empty: CommandLine) -> None:
+    code, checks = _examined(empty)
+    assert (code, checks["schema"]["advice"]) == (1, "run `agentflow migrate`")
+    assert _statuses(checks, "content", "dispatcher") == ["skipped"] * 2
+    first, second = empty.answer("migrate"), empty.answer("migrate")
+    assert first["from"] is None
+    assert second == {"from": first["to"], "to": first["to"]}
+    assert _examined(empty)[1]["schema"]["status"] == "ok"
+
+
+def test_the_worker_verb_is_a_worker_of_its_profile(own: CommandLine, house: Runtime) -> None:
+    worker = own.start("worker", "--profile", "models", "-c", "3", "--without-mingle")
+    read_until(worker, " ready.")
+    _, checks = _examined(own)
+    assert "nobody serves the queue control, commands" in checks["workers"]["detail"]
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=30)
+    assert worker.returncode == 0
+    wait_for(lambda: own.processes() == {})
+
+
+def test_the_worker_verb_without_servers_says_what_to_do(cli: CommandLine) -> None:
+    done = cli.run("worker")
+    assert (done.returncode, "agentflow up" in done.stderr) == (6, True)

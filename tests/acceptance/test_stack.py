@@ -1,0 +1,147 @@
+"""`agentflow up` and `down`: everything is there when they say so, and nothing is left, however it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.factories import wait_for
+from tests.stacks import CommandLine, read_until
+
+SLEEPER = """
+agentflow: 1
+name: sleeper
+steps:
+  - id: sleep
+    subprocess: {command: [sleep, "%s"]}
+"""
+
+
+def _plan(folder: Path, seconds: str) -> str:
+    path = folder / "sleeper.yaml"
+    path.write_text(SLEEPER % seconds, encoding="utf-8")
+    return str(path)
+
+
+def _submit_and_await_running(cli: CommandLine, seconds: str) -> str:
+    run_id = cli.answer("run", "--detach", _plan(cli.cwd, seconds))["id"]
+    wait_for(lambda: cli.answer("show", run_id)["steps"][0]["state"] == "running")
+    return str(run_id)
+
+
+def test_a_detached_stack_runs_plans_until_it_is_taken_down(cli: CommandLine) -> None:
+    up = cli.answer("up", "--detach", "--concurrency", "2")
+    assert cli.answer("run", _plan(cli.cwd, "0"))["state"] == "completed"
+    again = cli.answer("up", "--detach")
+    assert (up["existing"], again["existing"], again["pid"]) == (False, True, up["pid"])
+    assert f"process {up['pid']}" in cli.run("up").stdout, "a second up in the foreground joins too"
+    running = cli.processes()
+    assert len([words for words in running.values() if "agentflow.worker.supervised" in words]) == 3
+    passwords = [(cli.home / name / "password").read_text().strip() for name in ("postgres", "valkey")]
+    for pid, words in running.items():
+        seen = words.encode() + Path(f"/proc/{pid}/environ").read_bytes()
+        assert not any(password.encode() in seen for password in passwords)
+    assert cli.answer("down")["pid"] == up["pid"]
+    assert cli.processes() == {}
+    assert cli.answer("down") == {"pid": None, "processes": 0}
+    assert cli.run("runs").returncode == 6
+
+
+def test_two_stacks_started_at_once_are_one(cli: CommandLine) -> None:
+    with ThreadPoolExecutor(2) as both:
+        ups = list(both.map(lambda _: cli.answer("up", "--detach"), range(2)))
+    assert ups[0]["pid"] == ups[1]["pid"]
+    assert sorted(up["existing"] for up in ups) == [False, True]
+
+
+def test_an_interrupted_stack_lets_the_running_step_finish(cli: CommandLine) -> None:
+    stack = cli.start("up")
+    read_until(stack, "worker is ready")
+    run_id = _submit_and_await_running(cli, "2")
+    stack.send_signal(signal.SIGINT)
+    words, _ = stack.communicate(timeout=30)
+    assert stack.returncode == 0, words
+    assert cli.processes() == {}
+    cli.answer("up", "--detach")
+    run = cli.answer("wait", run_id)
+    assert (run["state"], len(run["steps"][0]["attempts"])) == ("completed", 1)
+
+
+@pytest.mark.parametrize("arguments", [("up",), ("up", "--detach")], ids=["foreground", "detached"])
+def test_a_killed_stack_leaves_nothing_running(cli: CommandLine, arguments: tuple[str, ...]) -> None:
+    stack = cli.start(*arguments)
+    read_until(stack, "worker is ready")
+    _submit_and_await_running(cli, "60")
+    keeper = json.loads((cli.home / "stack.json").read_text())["pid"]
+    wait_for(lambda: any(words.startswith("sleep 60") for words in cli.processes().values()))
+    os.kill(keeper, signal.SIGKILL)
+    assert cli.wait_until_gone(10) < 10
+    stack.communicate(timeout=10)
+    assert cli.answer("up", "--detach")["existing"] is False, "the next start is not hindered by what was left"
+
+
+def test_a_launcher_killed_before_the_stack_is_ready_leaves_nothing(cli: CommandLine) -> None:
+    launcher = cli.start("up", "--detach")
+    wait_for(lambda: any("agentflow.stack.background" in words for words in cli.processes().values()))
+    launcher.kill()
+    launcher.communicate(timeout=10)
+    cli.wait_until_gone(20)
+
+
+def test_a_dead_server_ends_the_stack_and_is_named(cli: CommandLine) -> None:
+    stack = cli.start("up")
+    read_until(stack, "worker is ready")
+    pid = next(pid for pid, words in cli.processes().items() if "/bin/postgres" in words)
+    os.kill(pid, signal.SIGKILL)
+    words, _ = stack.communicate(timeout=30)
+    assert stack.returncode == 6
+    assert "postgres ended" in words
+    assert str(cli.home / "postgres" / "postgres.log") in words
+    assert cli.processes() == {}
+
+
+def test_a_killed_worker_is_started_again(cli: CommandLine) -> None:
+    stack = cli.start("up")
+    read_until(stack, "worker is ready")
+    worker = next(pid for pid, words in cli.processes().items() if "agentflow.worker.supervised" in words)
+    os.kill(worker, signal.SIGKILL)
+    assert "killed by SIGKILL" in read_until(stack, "started again")
+    read_until(stack, "ready again")
+    assert cli.answer("run", _plan(cli.cwd, "0"))["state"] == "completed"
+    stack.send_signal(signal.SIGTERM)
+    stack.communicate(timeout=30)
+    assert stack.returncode == 0
+
+
+def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(cli: CommandLine) -> None:
+    no_directory = cli.cwd / "file"
+    no_directory.touch()
+    for arguments in (("up",), ("up", "--detach")):
+        done = cli.run(*arguments, AGENTFLOW_CONTENT_DIR=str(no_directory))
+        assert done.returncode == 2
+        assert str(no_directory) in done.stderr
+        assert cli.processes() == {}
+
+
+def test_a_worker_that_cannot_start_is_quoted(cli: CommandLine) -> None:
+    # It stands before Celery on the worker's path: the worker works in the home.
+    (cli.home / "celery.py").write_text("raise SystemExit('this Celery is broken')", encoding="utf-8")
+    done = cli.run("up", "--detach")
+    assert done.returncode == 2
+    assert "The worker ended with exit code 1 before it was ready" in done.stderr
+    assert "this Celery is broken" in done.stderr
+    assert str(cli.home / "log" / "worker.log") in done.stderr
+    assert cli.processes() == {}
+
+
+def test_up_and_demo_refuse_where_other_servers_are_named(cli: CommandLine) -> None:
+    for verb in ("up", "demo"):
+        done = cli.run(verb, AGENTFLOW_DATABASE_URL="postgresql://a@b/c", AGENTFLOW_REDIS_URL="redis://b")
+        assert done.returncode == 2
+        assert "AGENTFLOW_DATABASE_URL" in done.stderr
+    assert cli.processes() == {}
