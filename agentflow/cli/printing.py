@@ -60,9 +60,9 @@ def make_safe() -> None:
 
 
 def print_error(code: str, message: str, details: dict[str, Any], *, as_json: bool) -> None:
-    """Tell an error: as JSON on stdout, or in words on stderr."""
+    """Tell an error: as JSON on stdout, one line as events are, or in words on stderr."""
     if as_json:
-        print_json({"error": {"code": code, "message": message, "details": details}})
+        print_json({"error": {"code": code, "message": message, "details": details}}, is_line=True)
     else:
         note(message)
 

@@ -1,0 +1,196 @@
+"""What surfaces read: the shown state is the domain's, the statements are few, and big runs are shown at once."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from agentflow import AgentFlow
+from agentflow.domain.error import AmbiguousId, NotFound, UsageError
+from agentflow.domain.ids import RunId
+from agentflow.domain.state import MOVING_STEP_STATES, RunFacts, RunState, ShownRunState, StepState, shown_state
+from agentflow.runtime import Runtime
+from agentflow.storage import views
+from tests.factories import noop_step, submitted
+
+HELD = '{"code": "awaits_person", "detail": {"worker": "w@h:1"}}'
+BIG = 10_000
+
+
+def _put(tx: Connection, run_id: RunId, state: RunState, steps: dict[str, StepState]) -> None:
+    """Put a run and its steps into states, as the verbs that lead there would."""
+    tx.execute(
+        text("UPDATE run_state SET state = :state, ended_at = CASE WHEN :final THEN now() END WHERE run_id = :run"),
+        {"state": state, "final": state in ("completed", "partial", "failed", "cancelled"), "run": run_id},
+    )
+    for key, step_state in steps.items():
+        tx.execute(
+            text(
+                "UPDATE step SET state = :state, sent_at = NULL, needs_open = 0, "
+                "reason = CASE WHEN :state = 'held' THEN CAST(:held AS jsonb) END WHERE run_id = :run AND key = :key"
+            ),
+            {"state": step_state, "held": HELD, "run": run_id, "key": key},
+        )
+
+
+def test_the_shown_state_of_one_run_and_of_a_list_is_the_domains(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a"), noop_step("b", ["a"])])
+    firsts = (StepState.HELD, StepState.READY, StepState.FAILED)
+    seconds = (StepState.SUCCEEDED, StepState.RUNNING, StepState.RETRYING, StepState.PENDING)
+    for state, first, second in itertools.product(RunState, firsts, seconds):
+        moving = sum(each in MOVING_STEP_STATES for each in (first, second))
+        expected = shown_state(RunFacts(state, moving_steps=moving, held_steps=int(first is StepState.HELD)))
+        with house.context.database.transaction() as tx:
+            _put(tx, run_id, state, {"a": first, "b": second})
+            listed = {shown: views.list_runs(tx, views.RunFilter(state=shown), 10) for shown in ShownRunState}
+
+            assert views.read_summary(tx, run_id).state is expected, (state, first, second)
+        assert {shown for shown, found in listed.items() if found} == {expected}, (state, first, second)
+
+
+def test_a_waiting_run_gives_the_reason_of_what_it_waits_for(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a"), noop_step("b", ["a"])])
+    with house.context.database.transaction() as tx:
+        _put(tx, run_id, RunState.RUNNING, {"a": StepState.HELD})
+        summary = views.read_summary(tx, run_id)
+
+    assert summary.state is ShownRunState.WAITING
+    assert summary.reason == {"code": "awaits_person", "detail": {"worker": "w@h:1", "step": "a"}}
+
+
+def test_a_run_of_ten_thousand_steps_is_read_in_well_under_a_second_with_few_statements(
+    house: Runtime, flow: AgentFlow
+) -> None:
+    wide = [noop_step(f"s{i}", ["root"]) for i in range(BIG - 1000)]
+    chain = [noop_step(f"c{i}", [f"c{i - 1}" if i else "root"]) for i in range(999)]
+    run_id = submitted(house.context, [noop_step("root"), *wide, *chain])
+    counted: list[str] = []
+    event.listen(flow.context.database.engine, "before_cursor_execute", lambda *args: counted.append(args[2]))
+    flow.read_summary(run_id)  # the connection is made before the clock starts
+    counted.clear()
+
+    began = time.monotonic()
+    view = flow.read_run(run_id)
+    spent = time.monotonic() - began
+
+    assert len(view.steps) == BIG
+    assert list(view.steps)[:2] == ["root", "s0"]
+    assert view.steps["c998"].needs == ("c997",)  # type: ignore[index]  # a StepKey is text
+    assert len([one for one in counted if one.startswith("--")]) == 6
+    assert spent < 1
+
+
+def _with_ids(house: Runtime, *ids: str) -> list[RunId]:
+    """Submit a run and copy it under these ids."""
+    original = submitted(house.context, [noop_step("a")])
+    made = [RunId(UUID(one)) for one in ids]
+    with house.context.database.transaction() as tx:
+        for one in made:
+            tx.execute(
+                text(
+                    "INSERT INTO run (id, project, plan_fingerprint, vars, request_sha256, actor) "
+                    "SELECT :id, 'other', plan_fingerprint, vars, request_sha256, actor FROM run WHERE id = :original"
+                ),
+                {"id": one, "original": original},
+            )
+    return made
+
+
+FIRST, SECOND = "aaaa1111-0000-4000-8000-000000000001", "aaaa1111-0000-4000-8000-000000000002"
+
+
+@pytest.mark.parametrize(
+    "reference", [FIRST, FIRST.upper(), FIRST.replace("-", ""), "aaaa1111-0000-4000-8000-000000000001"]
+)
+def test_a_run_is_found_by_its_whole_id(house: Runtime, reference: str) -> None:
+    made = _with_ids(house, FIRST, SECOND)
+    with house.context.database.transaction() as tx:
+        assert views.find_run(tx, reference) == made[0]
+
+
+def test_a_prefix_finds_the_one_run_that_it_fits(house: Runtime) -> None:
+    made = _with_ids(house, FIRST, "aaaa2222-0000-4000-8000-000000000002")
+    with house.context.database.transaction() as tx:
+        assert views.find_run(tx, "aaaa1") == made[0]
+        assert views.find_run(tx, "aaaa2222-00") == made[1]
+
+
+def test_a_prefix_that_fits_several_names_them(house: Runtime) -> None:
+    _with_ids(house, FIRST, SECOND)
+    with house.context.database.transaction() as tx, pytest.raises(AmbiguousId) as ambiguous:
+        views.find_run(tx, "aaaa")
+
+    assert ambiguous.value.details["candidates"] == [FIRST, SECOND]
+    assert FIRST in str(ambiguous.value)
+
+
+def test_of_many_candidates_eight_are_named(house: Runtime) -> None:
+    _with_ids(house, *(f"bbbb0000-0000-4000-8000-{number:012}" for number in range(12)))
+    with house.context.database.transaction() as tx, pytest.raises(AmbiguousId, match="and others") as ambiguous:
+        views.find_run(tx, "bbbb")
+
+    assert len(ambiguous.value.details["candidates"]) == 8
+
+
+def test_the_last_run_is_the_one_submitted_last(house: Runtime) -> None:
+    submitted(house.context, [noop_step("a")])
+    last = submitted(house.context, [noop_step("b")])
+    with house.context.database.transaction() as tx:
+        assert views.find_run(tx, "@last") == last
+
+
+def test_a_project_bounds_what_is_found(house: Runtime) -> None:
+    made = _with_ids(house, FIRST)
+    with house.context.database.transaction() as tx:
+        assert views.find_run(tx, FIRST, "other") == made[0]
+        with pytest.raises(NotFound, match="in project default"):
+            views.find_run(tx, FIRST, "default")
+        with pytest.raises(NotFound):
+            views.find_run(tx, "@last", "nowhere")
+
+
+def test_nothing_is_found_where_nothing_is(house: Runtime) -> None:
+    with house.context.database.transaction() as tx:
+        with pytest.raises(NotFound, match="no run yet"):
+            views.find_run(tx, "@last")
+        with pytest.raises(NotFound, match="abcd"):
+            views.find_run(tx, "abcd")
+        with pytest.raises(NotFound):
+            views.read_run(tx, RunId(uuid4()))
+
+
+@pytest.mark.parametrize("reference", ["", "abc", "@first", "nightly", "a" * 33, "%", "aaaa'; --"])
+def test_what_cannot_name_a_run_is_a_usage_error(house: Runtime, reference: str) -> None:
+    with house.context.database.transaction() as tx, pytest.raises(UsageError, match="names no run"):
+        views.find_run(tx, reference)
+
+
+def test_active_time_leaves_out_what_lies_between_the_rounds(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a")])
+    events: list[tuple[int, str, str]] = [(2, "running", "failed"), (3, "failed", "running"), (4, "running", "failed")]
+    with house.context.database.transaction() as tx:
+        begun = tx.execute(text("SELECT at FROM audit_event WHERE run_id = :run"), {"run": run_id}).scalar_one()
+        for sequence, old, new in events:
+            _insert_move(tx, run_id, sequence, old, new, {2: 10, 3: 100, 4: 105}[sequence])
+        usage = views.read_run(tx, run_id).usage
+
+    assert begun is not None
+    assert usage.active_seconds == 15
+
+
+def _insert_move(tx: Connection, run_id: RunId, sequence: int, old: str, new: str, seconds: float) -> None:
+    values: dict[str, Any] = {"run": run_id, "sequence": sequence, "old": old, "new": new, "seconds": seconds}
+    tx.execute(
+        text(
+            "INSERT INTO audit_event (run_id, sequence, at, actor, action, subject, moved, facts, mac) "
+            "SELECT run_id, :sequence, at + make_interval(secs => :seconds), actor, 'finalize', subject, "
+            "jsonb_build_object('run', jsonb_build_array(CAST(:old AS text), CAST(:new AS text))), facts, mac "
+            "FROM audit_event WHERE run_id = :run AND sequence = 1"
+        ),
+        values,
+    )

@@ -1,0 +1,75 @@
+"""The help answers at once: nothing heavy is loaded before a verb runs."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentflow.cli.main import main
+
+REPOSITORY = Path(__file__).parents[3]
+HEAVY = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "structlog", "jinja2", "yaml", "alembic")
+"""pydantic is not among them: typer parses with it."""
+BUDGET_SECONDS = 0.3
+VERBS = {"run", "watch", "wait", "show", "runs", "cancel", "retry", "logs", "artifact", "audit", "plan"}
+
+
+def _agentflow(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *python, "-m", "agentflow", *arguments],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd="/",
+    )
+
+
+def _cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_the_help_names_every_verb() -> None:
+    words = set(_agentflow("--help").stdout.split())
+
+    assert words >= VERBS
+
+
+def test_the_help_takes_less_than_its_budget() -> None:
+    spent = []
+    for _ in range(5):
+        before = _cpu_seconds()
+        _agentflow("--help")
+        spent.append(_cpu_seconds() - before)
+
+    assert min(spent) < BUDGET_SECONDS
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)])
+def test_no_server_library_and_no_floor_below_is_loaded_for_help(arguments: tuple[str, ...]) -> None:
+    loaded = {
+        line.rpartition("|")[2].strip()
+        for line in _agentflow(*arguments, python=("-X", "importtime")).stderr.splitlines()
+    }
+
+    assert not {name for name in loaded if name.split(".")[0] in HEAVY}
+    assert not {name for name in loaded if name.startswith("agentflow.") and not name.startswith("agentflow.cli")}
+
+
+def test_without_a_verb_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert "Usage: agentflow" in capsys.readouterr().out
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    pyproject = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+
+    assert main(["--version"]) == 0
+    version = capsys.readouterr().out.split()[-1]
+    assert f'version = "{version}"' in pyproject

@@ -1,0 +1,125 @@
+"""What the pages of a run say to a person."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console, RenderableType
+
+from agentflow.cli.following import ChangeTeller, is_untaken
+from agentflow.cli.run_page import closing_line, next_things, run_page
+from agentflow.cli.steps_table import chosen, steps_table
+from tests.unit.cli.runs import EXIT_75, at, attempt, run, step
+
+
+def drawn(page: RenderableType, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(page)
+    return console.file.getvalue()  # type: ignore[attr-defined]  # the file is the StringIO above
+
+
+def test_a_page_tells_the_run_its_steps_and_why_they_are_as_they_are() -> None:
+    failed = step("report", "failed", attempt(1, "failed", 1, 2, reason=EXIT_75), reason=EXIT_75)
+    page = drawn(run_page(run("failed", failed, ended=2, reason={"code": "step_failed", "detail": {"step": "report"}})))
+
+    assert "triage  1b9d6bcd  failed: step report failed" in page
+    assert "1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed" in page
+    assert "✗ report" in page
+    assert "exited with code 75" in page
+
+
+def test_text_of_a_run_is_never_markup() -> None:
+    reason = {"code": "not_started", "detail": {"problem": "[Errno 2] [red]no such file[/red]"}}
+
+    page = drawn(run_page(run("failed", step("a", "failed", attempt(1, "failed", 0, 1), reason=reason), ended=1)))
+
+    assert "[Errno 2] [red]no such file[/red]" in page
+
+
+def test_a_retrying_step_says_when_it_is_tried_again() -> None:
+    again = step("a", "retrying", attempt(1, "failed", 0, 1, reason=EXIT_75, retry_at=at(62.5)), reason=EXIT_75)
+
+    assert "exited with code 75; next try in 2.5 s" in drawn(run_page(run("running", again, now=60)))
+    assert "exited with code 75; next try is due" in drawn(run_page(run("running", again, now=63)))
+
+
+def test_a_running_step_shows_how_long_it_runs() -> None:
+    assert "48 s" in drawn(run_page(run("running", step("a", "running", attempt(1, "running", 12)), now=60)))
+
+
+def commands(*arguments: object, **more: object) -> list[str]:
+    return [command for command, _ in next_things(run(*arguments, **more))]  # type: ignore[arg-type]  # passed on
+
+
+def test_a_failed_run_points_at_the_output_of_its_failed_step_and_at_retry() -> None:
+    failed = step("b", "failed", attempt(1, "failed", 0, 1))
+
+    assert commands("failed", step("a", "succeeded", attempt(1, "succeeded", 0, 1)), failed, ended=2) == [
+        "agentflow logs 1b9d6bcd b",
+        "agentflow retry 1b9d6bcd",
+    ]
+
+
+def test_a_run_on_its_way_points_at_watch_and_cancel() -> None:
+    assert commands("running", step("a", "ready")) == ["agentflow watch 1b9d6bcd", "agentflow cancel 1b9d6bcd"]
+
+
+def test_a_waiting_run_asks_for_a_word_on_the_held_step() -> None:
+    assert commands("waiting", step("a", "held", attempt(1, "lost", 0, 1)))[0] == "agentflow retry 1b9d6bcd --step a"
+
+
+def test_a_completed_run_points_at_its_last_artifact_and_names_the_step_where_needed() -> None:
+    first = step("a", "succeeded", attempt(1, "succeeded", 0, 1), files=["report.md"])
+    second = step("b", "succeeded", attempt(1, "succeeded", 1, 2), files=["report.md"])
+
+    assert commands("completed", first, ended=2) == ["agentflow artifact get 1b9d6bcd report.md"]
+    assert commands("completed", first, second, ended=2) == ["agentflow artifact get 1b9d6bcd report.md --step b"]
+
+
+def test_the_last_line_tells_state_time_and_steps() -> None:
+    line = closing_line(run("completed", step("a", "succeeded", attempt(1, "succeeded", 0, 4)), ended=4.2)).plain
+
+    assert line == "triage  1b9d6bcd  completed  in 4.2 s  (1 succeeded)"
+
+
+def test_a_table_without_room_keeps_what_a_person_must_look_at() -> None:
+    steps = [step(f"done{i}", "succeeded") for i in range(50)] + [step("bad", "failed"), step("now", "running")]
+
+    assert [one.id for one in chosen(steps, 4)] == ["done0", "bad", "now"]
+    assert "and 49 more: 49 succeeded" in drawn(steps_table(run("running", *steps), at(1), 4))
+
+
+def test_a_table_with_room_keeps_the_order_of_the_plan() -> None:
+    steps = [step("z", "pending"), step("a", "running"), step("m", "failed")]
+
+    assert [one.id for one in chosen(steps, 3)] == ["z", "a", "m"]
+
+
+def test_changes_are_told_once_each_and_no_attempt_is_passed_over() -> None:
+    teller = ChangeTeller()
+    first = attempt(1, "failed", 0.5, 1, reason=EXIT_75, retry_at=at(1.7))
+    begun = run("running", step("a", "running", attempt(1, "running", 0.5)), step("b", "pending"))
+    done = run(
+        "partial",
+        step("a", "succeeded", first, attempt(2, "succeeded", 1.8, 2)),
+        step("b", "skipped", reason={"code": "when_false", "detail": {}}),
+        now=3,
+    )
+
+    assert [line.split() for line in teller.changes(begun)] == [["500", "ms", "a", "started"]]
+    assert list(teller.changes(begun)) == []
+    assert [" ".join(line.split()) for line in teller.changes(done)] == [
+        "1.0 s a failed in 500 ms exited with code 75; next try in 700 ms",
+        "1.8 s a started (attempt 2)",
+        "2.0 s a succeeded (attempt 2) in 200 ms",
+        "3.0 s b skipped its condition does not hold",
+    ]
+
+
+def test_a_run_that_nobody_takes_is_noticed_after_a_while() -> None:
+    waiting = run("running", step("a", "ready"), now=6)
+
+    assert is_untaken(waiting, at(6))
+    assert not is_untaken(waiting, at(4))
+    assert not is_untaken(run("running", step("a", "running", attempt(1, "running", 1)), now=6), at(6))
+    assert not is_untaken(run("cancelled", step("a", "cancelled"), ended=1), at(6))

@@ -1,0 +1,169 @@
+"""A plan built in Python is the plan that its document would be, with the same faults."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentflow import Plan, Retry, errors
+from agentflow.domain.plan_document import read_plan
+
+
+def codes(plan: Plan) -> list[tuple[str, str | None]]:
+    with pytest.raises(errors.PlanRejected) as rejected:
+        plan.check()
+    return [(fault.code, fault.step) for fault in rejected.value.faults]
+
+
+def test_a_built_plan_is_the_written_one(tmp_path: Path) -> None:
+    (tmp_path / "make_report.py").write_text("print(1)")
+    built = Plan("triage", files=["*.py"], folder=tmp_path, vars={"log": "app.log"}, secrets=["TOKEN"], project="ops")
+    collect = built.subprocess(
+        "collect",
+        ["grep", "-c", "ERROR", "{{ vars.log }}"],
+        env={"TOKEN": "{{ secrets.TOKEN }}"},
+        ok_exit_codes=[0, 1],
+        stdin="",
+        timeout="90s",
+        outputs="stdout_json",
+    )
+    built.noop("join", needs=[collect], when="always", on_failure="continue", on_lost="rerun")
+    written = tmp_path / "plan.yaml"
+    written.write_text(
+        """
+agentflow: 1
+name: triage
+project: ops
+files: ["*.py"]
+vars: {log: app.log}
+secrets: [TOKEN]
+steps:
+  - id: collect
+    subprocess:
+      command: [grep, -c, ERROR, "{{ vars.log }}"]
+      env: {TOKEN: "{{ secrets.TOKEN }}"}
+      ok_exit_codes: [0, 1]
+      stdin: ""
+    timeout: 90s
+    outputs: stdout_json
+  - id: join
+    needs: [collect]
+    when: always
+    on_failure: continue
+    on_lost: rerun
+    noop: {}
+"""
+    )
+
+    assert built.check().plan == Plan.load(written).plan
+    assert built.check().plan.fingerprint == Plan.load(written).plan.fingerprint
+
+
+def test_needs_are_handles_or_ids() -> None:
+    plan = Plan("p")
+    first = plan.noop("first")
+    second = plan.noop("second", needs=["first"])
+    plan.noop("third", needs=[first, second.id])
+
+    assert [step.needs for step in plan.check().plan.steps] == [(), ("first",), ("first", "second")]
+
+
+def test_without_needs_each_step_follows_the_one_above() -> None:
+    plan = Plan("p")
+    for key in ("a", "b", "c"):
+        plan.noop(key)
+
+    assert [step.needs for step in plan.check().plan.steps] == [(), ("a",), ("b",)]
+
+
+def test_durations_are_texts_or_timedeltas() -> None:
+    plan = Plan("p", defaults={"timeout": timedelta(minutes=5)})
+    plan.noop("a")
+    plan.noop("b", timeout=timedelta(hours=1, milliseconds=500))
+
+    assert [step.timeout_seconds for step in plan.check().plan.steps] == [300, 3600.5]
+
+
+def test_a_retry_is_a_policy_a_number_or_a_mapping() -> None:
+    plan = Plan("p")
+    plan.noop("a", retry=Retry(max_attempts=4, base=timedelta(milliseconds=700), on_exit_codes=(75,), on_timeout=True))
+    plan.noop("b", retry=2)
+    plan.noop("c", retry={"max_attempts": 5})
+    first, second, third = (step.retry for step in plan.check().plan.steps)
+
+    assert (first.max_attempts, first.base_seconds, first.on_exit_codes, first.on_timeout) == (4, 0.7, (75,), True)
+    assert not first.retries_everything
+    assert (second.max_attempts, second.retries_everything) == (2, True)
+    assert (third.max_attempts, third.retries_everything) == (5, True)
+
+
+def test_a_retry_writes_only_what_was_given() -> None:
+    assert Retry(max_attempts=2, jitter=0).as_document() == {"max_attempts": 2, "jitter": 0}
+
+
+def test_every_fault_comes_at_once() -> None:
+    plan = Plan("p")
+    plan.subprocess("a", "ls -l")
+    plan.noop("a", needs=["nowhere"], timeout="5")
+    plan.noop("c", needs=[], retry=0)
+
+    assert set(codes(plan)) == {
+        ("command_needs_shell", "a"),
+        ("duplicate_id", "a"),
+        ("unknown_need", "a"),
+        ("bad_duration", "a"),
+        ("bad_retry", "c"),
+    }
+
+
+def test_an_unknown_field_names_the_nearest_one() -> None:
+    plan = Plan("p")
+    fields: dict[str, Any] = {"timeuot": "5s", "shel": True}
+    plan.subprocess("a", ["x"], **fields)
+
+    with pytest.raises(errors.PlanRejected, match="did you mean 'timeout'"):
+        plan.check()
+
+
+def test_an_llm_step_can_be_built_and_is_refused_by_this_version() -> None:
+    plan = Plan("p")
+    plan.llm("summarise", model="openai:gpt-4o-mini", prompt="Summarise", max_tokens=300, retry=Retry(max_attempts=4))
+    document = plan.as_document()
+
+    assert codes(plan) == [("not_available", "summarise")]
+    assert document["steps"][0]["llm"] == {"model": "openai:gpt-4o-mini", "prompt": "Summarise", "max_tokens": 300}
+    assert document["steps"][0]["retry"] == {"max_attempts": 4}
+    assert read_plan(document, available_actions=("llm",)).faults == ()
+
+
+def test_the_builder_takes_no_hold_of_what_it_is_given() -> None:
+    command, variables = ["echo", "a"], {"x": 1}
+    plan = Plan("p", vars=variables)
+    plan.subprocess("a", command)
+    command.append("b")
+    variables["y"] = 2
+
+    assert plan.as_document()["steps"][0]["subprocess"]["command"] == ["echo", "a"]
+    assert plan.as_document()["vars"] == {"x": 1}
+
+
+def test_files_lie_in_the_folder_that_was_current_when_the_plan_was_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    plan = Plan("p", files=["a.txt"])
+    plan.noop("a")
+    monkeypatch.chdir("/")
+
+    assert [file.path for file in plan.check().plan.files] == ["a.txt"]
+
+
+def test_a_missing_file_beside_a_built_plan_is_a_fault(tmp_path: Path) -> None:
+    plan = Plan("p", files=["gone.txt"], folder=tmp_path)
+    plan.noop("a")
+
+    assert codes(plan) == [("bad_file", None)]
