@@ -17,6 +17,9 @@ def make_celery(redis_url: str, *, prefix: str = "", has_events: bool = False) -
     """
     redis_guard.install()
     app = Celery("agentflow", broker=redis_url, set_as_current=True)
+    # Said twice more: CELERY_BROKER_URL, which another Celery project on the machine may have exported, wins over the
+    # app's own broker, and half of agentflow would then ring at a door where nobody listens.
+    app.conf.update(broker_read_url=redis_url, broker_write_url=redis_url)
     app.conf.update(_message_settings(prefix))
     app.conf.update(_worker_settings(has_events=has_events))
     return app

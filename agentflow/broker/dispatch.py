@@ -37,6 +37,8 @@ def queue_depths(app: Celery) -> dict[str, int]:
     depths = dict.fromkeys(QUEUE_NAMES, 0)
     try:
         with app.connection_for_read() as connection:
+            # Left to itself kombu tries for six seconds, in which the dispatcher would lose its term.
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for queue in task_queues():
                 depths[queue.name] = queue(connection.default_channel).queue_declare().message_count
     except (OperationalError, RedisError, OSError) as error:

@@ -21,11 +21,10 @@ from agentflow.worker import control, drain
 from agentflow.worker.beside import DispatcherBeside
 from agentflow.worker.children import ChildWatch
 
-UNUSABLE_POOLS = {
-    "gevent": "its monkey patching breaks the pipes to command supervisors and the database driver's locks",
-    "eventlet": "its monkey patching breaks the pipes to command supervisors and the database driver's locks",
-    "processes": None,
-}
+UNUSABLE_POOLS = ("gevent", "eventlet")
+DATABASE_CONNECTIONS = 8
+"""What a worker's main process may open: enough for fifty threads, which need one for milliseconds at each end of a
+step. A pool child builds its own runtime and opens two at most; the main process of prefork opens none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
     app.conf.worker_concurrency = profile.concurrency
     app.amqp.queues.select(profile.queues)
     tasks.register(app, known_actions(), request_class="agentflow.worker.control:StepRequest")
-    runtime.install(runtime.Runtime(settings, celery=app))
+    runtime.install(runtime.Runtime(settings, celery=app, pool_size=DATABASE_CONNECTIONS))
     control.install()
     drain.install(app, settings.drain_seconds)
     app.steps["worker"].add(DispatcherBeside)
@@ -67,11 +66,13 @@ def _set_up_logging(loglevel: Any = None, **_: Any) -> None:
 
 @celeryd_init.connect(weak=False)
 def _refuse_unusable_pool(options: dict[str, Any], conf: Any, **_: Any) -> None:
-    pool = str(options.get("pool") or conf.worker_pool).rsplit(".", 1)[-1]
-    for name, why in UNUSABLE_POOLS.items():
-        if why and name in pool.lower():
+    pool = options.get("pool") or conf.worker_pool  # a class from the command line, a name from the settings
+    name = f"{pool.__module__}:{pool.__qualname__}" if isinstance(pool, type) else str(pool)
+    for unusable in UNUSABLE_POOLS:
+        if unusable in name:
             raise SystemExit(
-                f"agentflow cannot work with -P {name}: {why}. Use -P prefork for commands and -P threads for models."
+                f"agentflow cannot work with -P {unusable}: its monkey patching breaks the threads that keep leases "
+                "and the pipes to the supervisors of commands. Use -P prefork for commands and -P threads for models."
             )
 
 
