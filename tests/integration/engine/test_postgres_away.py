@@ -1,0 +1,95 @@
+"""Connections to Postgres that break in mid-step cost time, no attempt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from agentflow.domain.error import ServersUnreachable
+from agentflow.domain.state import RunState
+from agentflow.engine.verify import verify_run
+from agentflow.runtime import Runtime
+from tests.factories import attempt_rows, lines_of, shell_step, submitted, wait_for, wait_for_end
+from tests.workers import WorkerProcess
+
+
+def _cut_all_connections(house: Runtime) -> int:
+    house.context.database.engine.dispose()
+    with house.context.database.transaction() as tx:
+        return int(
+            tx.execute(
+                text(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            ).scalar_one()
+        )
+
+
+def test_a_run_completes_although_all_connections_are_cut_in_mid_step(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    steps = [
+        shell_step(f"s{i}", f"echo s{i} >> {marker}; sleep 1", needs=[f"s{i - 1}"] if i else [], retry=1)
+        for i in range(3)
+    ]
+    run_id = submitted(house.context, steps)
+    for number in range(1, 4):
+        wait_for(lambda number=number: len(lines_of(marker)) == number)
+        assert _cut_all_connections(house) >= 2  # a pool child's and the dispatcher's
+
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+    assert lines_of(marker) == ["s0", "s1", "s2"]
+    assert [row.state for row in attempt_rows(house.context, run_id)] == ["succeeded"] * 3
+    assert verify_run(house.context, run_id).findings == ()
+
+
+@pytest.mark.parametrize(
+    "end_session",
+    [
+        "SELECT pg_terminate_backend(pg_backend_pid())",
+        "SET LOCAL idle_in_transaction_session_timeout = '1ms'",
+    ],
+    ids=["terminated", "idle in a transaction"],
+)
+def test_a_session_that_the_server_ends_is_an_outage_and_the_next_transaction_works(
+    house: Runtime, end_session: str
+) -> None:
+    with pytest.raises(ServersUnreachable):
+        _work_in_a_session_that_ends(house, end_session)
+
+    with house.context.database.transaction() as tx:
+        assert tx.execute(text("SELECT 1")).scalar_one() == 1
+
+
+def _work_in_a_session_that_ends(house: Runtime, end_session: str) -> None:
+    with house.context.database.transaction() as tx:
+        tx.execute(text(end_session))
+        wait_for(lambda: not _has_open_transaction(house))
+        tx.execute(text("SELECT 1"))
+
+
+def _has_open_transaction(house: Runtime) -> bool:
+    with house.context.database.autocommit() as connection:
+        count: int = connection.execute(
+            text(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+                "AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid()"
+            )
+        ).scalar_one()
+    return count > 0
+
+
+def test_what_the_server_refuses_is_no_outage(house: Runtime) -> None:
+    with pytest.raises(Exception, match="division by zero") as refused, house.context.database.transaction() as tx:
+        tx.execute(text("SELECT 1 / 0"))
+    assert not isinstance(refused.value, ServersUnreachable)
+
+
+def test_a_value_that_the_driver_refuses_is_no_outage(house: Runtime) -> None:
+    with pytest.raises(Exception, match="NUL") as refused, house.context.database.transaction() as tx:
+        tx.execute(text("SELECT :value"), {"value": "a\0b"})
+    assert not isinstance(refused.value, ServersUnreachable)
