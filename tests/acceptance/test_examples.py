@@ -1,0 +1,58 @@
+"""Every plan in examples/ ends as its own first lines promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agentflow import AgentFlow
+from agentflow.settings import Settings
+from tests.workers import REPOSITORY, WorkerProcess, environment_of
+
+EXAMPLES = REPOSITORY / "examples"
+ENDS = (
+    ("release.yaml", {}, "completed", {"announce": "succeeded", "cleanup": "succeeded"}),
+    ("release.yaml", {"broken": "true"}, "partial", {"tests": "failed", "package": "skipped", "cleanup": "succeeded"}),
+    ("mirrors.yaml", {}, "partial", {"asia": "failed", "choose": "succeeded"}),
+)
+
+
+def test_every_plan_is_tried() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.yaml")} == {name for name, *_ in ENDS}
+
+
+@pytest.mark.parametrize(("name", "given", "state", "steps"), ENDS, ids=["release", "broken-release", "mirrors"])
+def test_an_example_ends_as_it_says(
+    settings: Settings, worker: WorkerProcess, name: str, given: dict[str, str], state: str, steps: dict[str, str]
+) -> None:
+    with AgentFlow(settings) as flow:
+        run = flow.submit(EXAMPLES / name, given).wait(30)
+        assert {key: run.steps[key].state.value for key in steps} == steps
+        assert run.state == state
+    assert state in (EXAMPLES / name).read_text(encoding="utf-8").partition("agentflow: 1")[0]
+
+
+def test_the_release_leaves_its_archive_and_the_best_mirror_is_chosen(
+    settings: Settings, worker: WorkerProcess
+) -> None:
+    with AgentFlow(settings) as flow:
+        release, mirrors = (flow.submit(EXAMPLES / name) for name in ("release.yaml", "mirrors.yaml"))
+        assert [file.name for file in release.wait(30).artifacts] == ["app-1.4.0.tar"]
+        assert mirrors.wait(30).read_artifact("stdout", "choose") == b"europe\n"
+
+
+def test_the_python_example_prints_its_result(settings: Settings, worker: WorkerProcess, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "from_python.py")],
+        cwd=tmp_path,
+        env=environment_of(settings, tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[1:] == ["completed", "9007187585"]
