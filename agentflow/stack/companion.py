@@ -162,7 +162,7 @@ def _environment(home: Path, content: Path) -> dict[str, str]:
         # with ids from a Valkey that nobody else has the password of; a newcomer need not be frightened.
         "C_FORCE_ROOT": "1",
         # A plan's python3 is the machine's; where there is none, the Python that runs agentflow serves.
-        "PATH": os.pathsep.join([os.environ.get("PATH") or os.defpath, str(Path(sys.executable).parent)]),
+        "PATH": os.pathsep.join([kept.get("PATH") or os.defpath, str(Path(sys.executable).parent)]),
     }
 
 

@@ -1,0 +1,71 @@
+"""The parts of the stack that need no process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from agentflow.domain.error import ConfigurationError, ServersUnreachable, UsageError
+from agentflow.settings import Settings
+from agentflow.stack.companion import restart_delay_seconds
+from agentflow.stack.findings import Problem, Skipped, Status, find
+from agentflow.stack.home import keep_audit_key
+from agentflow.stack.starter import FOLDER, write_starter
+
+
+def test_the_pause_before_a_restart_doubles_up_to_half_a_minute() -> None:
+    assert [restart_delay_seconds(failures) for failures in (1, 2, 3, 7, 8, 10_000)] == [0.5, 1, 2, 30, 30, 30]
+
+
+def _unreachable() -> str:
+    raise ServersUnreachable("away")
+
+
+def _problem() -> str:
+    raise Problem("bad", "mend it")
+
+
+def _skipped() -> str:
+    raise Skipped("nothing to ask")
+
+
+def test_an_answer_is_ok_and_every_other_end_of_a_question_is_a_finding() -> None:
+    assert find("a", lambda: "fine").status is Status.OK
+    problem, skipped, away = find("b", _problem), find("c", _skipped), find("d", _unreachable)
+    assert (problem.status, problem.detail, problem.advice) == (Status.PROBLEM, "bad", "mend it")
+    assert (skipped.status, skipped.is_unreachable) == (Status.SKIPPED, False)
+    assert (away.status, away.is_unreachable) == (Status.PROBLEM, True)
+
+
+def _settings(home: Path, key: str | None) -> Settings:
+    return Settings(home=home, audit_key=SecretStr(key) if key else None)
+
+
+def test_the_audit_key_is_made_once_and_a_given_one_is_kept(tmp_path: Path) -> None:
+    made = keep_audit_key(_settings(tmp_path / "one", None))
+    assert (made.stat().st_mode & 0o777, len(made.read_text().strip())) == (0o600, 64)
+    before = made.read_text()
+    assert keep_audit_key(_settings(tmp_path / "one", None)).read_text() == before
+    (tmp_path / "two").mkdir()
+    assert keep_audit_key(_settings(tmp_path / "two", "k" * 32)).read_text() == "k" * 32 + "\n"
+
+
+def test_another_audit_key_than_the_home_has_is_refused(tmp_path: Path) -> None:
+    keep_audit_key(_settings(tmp_path, None))
+    with pytest.raises(ConfigurationError, match="differs from"):
+        keep_audit_key(_settings(tmp_path, "k" * 32))
+
+
+def test_the_starter_is_written_whole_and_never_over_anything(tmp_path: Path) -> None:
+    written = write_starter(tmp_path / "deep" / "first")
+    assert Path("plan.yaml") in written
+    assert all((tmp_path / "deep" / "first" / each).read_bytes() == (FOLDER / each).read_bytes() for each in written)
+    assert not [each for each in written if "__pycache__" in each.parts]
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "mine").touch()
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "mine"):
+        with pytest.raises(UsageError, match="not empty"):
+            write_starter(folder)
+    assert [path.name for path in (tmp_path / "taken").iterdir()] == ["mine"]
