@@ -46,11 +46,8 @@ def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False) -> None
 
 def _looks(run: Run) -> Iterator[RunView]:
     """Yield the run as it stands, again and again until it has ended or rests."""
-    pace = Pace(longest_seconds=LOOK_SECONDS)
-    yield run.refresh().view
-    while not run.is_at_rest:
-        pace.pause()
-        yield run.refresh().view
+    for seen in run.looks(Pace(longest_seconds=LOOK_SECONDS), is_whole=True):
+        yield seen.view
 
 
 def _follow_live(run: Run, console: Console) -> None:

@@ -93,17 +93,12 @@ def _follow(found: Run, step: str | None, streams: tuple[str, ...]) -> None:
     from agentflow.client.pace import Pace
 
     printed: set[tuple[str, int, str]] = set()
-    pace = Pace()
-    while True:
-        is_last = found.refresh().is_at_rest
+    for _ in found.looks(Pace()):
         fresh = [
             one for one in found.kept(step) if one.kind in streams and (one.step, one.attempt, one.kind) not in printed
         ]
         printed |= {(one.step, one.attempt, one.kind) for one in fresh}
         _print(found, fresh, has_headers=step is None, to_stdout=streams == ("stderr",))
-        if is_last:
-            return
-        pace.pause()
 
 
 def _as_json(found: Run, one: ArtifactView) -> dict[str, Any]:

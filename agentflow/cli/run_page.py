@@ -5,6 +5,7 @@ Owns what stands on them and what they say to type next. The table of steps is s
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -83,7 +84,7 @@ def _files_table(files: list[ArtifactView]) -> Table:
     table.add_column(no_wrap=True, style="dim")
     table.add_column(justify="right", no_wrap=True)
     for file in files:
-        table.add_row(Text(file.name), Text(file.step), words.size(file.bytes))
+        table.add_row(Text(words.printable(file.name)), Text(file.step), words.size(file.bytes))
     return table
 
 
@@ -106,7 +107,7 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     if files:
         owners = {file.step for file in files if file.name == files[-1].name}
         which = f" --step {files[-1].step}" if len(owners) > 1 else ""
-        yield f"agentflow artifact get {short} {files[-1].name}{which}", "print it"
+        yield f"agentflow artifact get {short} {shlex.quote(words.printable(files[-1].name))}{which}", "print it"
 
 
 def commands_table(suggestions: Iterable[tuple[str, str]]) -> Table:

@@ -82,6 +82,11 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
+def printable(text: str) -> str:
+    """Return a name that a command chose with nothing in it that a terminal would act on."""
+    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
 def moment(at: datetime | None) -> str:
     """Return a time in UTC to the second; nothing for None."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if at else ""

@@ -1,18 +1,22 @@
 """How often a follower looks: a few times at once, then less and less often.
 
-Owns the intervals only. What changes is in another process's transaction and nothing signals it here, so following is
-looking again.
+Owns the intervals, and for how long an outage is borne. What changes is in another process's transaction and nothing
+signals it here, so following is looking again.
 """
 
 from __future__ import annotations
 
 import time
 
+from agentflow.domain.error import ServersUnreachable
+
 FIRST_SECONDS = 0.05
 LONGEST_SECONDS = 0.5
 _GROWTH = 1.4
+OUTAGE_SECONDS = 30.0
+"""How long Postgres may be away before a follower gives up."""
 _READING_SHARE = 5
-"""A look that takes long is repeated at most this share of the time."""
+"""After a look a follower rests at least so many times as long as the look took."""
 
 
 class Pace:
@@ -23,6 +27,17 @@ class Pace:
         self._longest = longest_seconds
         self._pause = FIRST_SECONDS
         self._woke_at = time.monotonic()
+        self._lost_at: float | None = None
+
+    def bear(self, error: ServersUnreachable) -> None:
+        """Bear that a look found no Postgres; raises ``error`` when that lasts."""
+        self._lost_at = self._lost_at or time.monotonic()
+        if time.monotonic() - self._lost_at > OUTAGE_SECONDS:
+            raise error
+
+    def recover(self) -> None:
+        """Note that a look found Postgres."""
+        self._lost_at = None
 
     def pause(self) -> bool:
         """Wait until it is time to look again; False, at once, when the time is over."""

@@ -6,14 +6,15 @@ Owns the snapshot that the properties show. Everything is read through the flow 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
 from agentflow.client.feed import EventFeed
 from agentflow.client.pace import Pace
 from agentflow.content.store import Address
-from agentflow.domain.error import NotFound, RunFailed, UsageError, WaitTimeout
-from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.error import NotFound, RunFailed, ServersUnreachable, UsageError, WaitTimeout
+from agentflow.domain.ids import RunId
 from agentflow.domain.reason import sentence_of
 from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
 from agentflow.domain.wording import did_you_mean
@@ -88,7 +89,7 @@ class Run:
         return self.summary.reason
 
     @property
-    def steps(self) -> Mapping[StepKey, StepView]:
+    def steps(self) -> Mapping[str, StepView]:
         """The steps by id, in the order of the plan."""
         return self.view.steps
 
@@ -119,14 +120,15 @@ class Run:
     def wait(self, timeout: float | None = None, *, raise_on_failure: bool = False) -> Run:
         """Wait until the run has ended or rests, for at most ``timeout`` seconds.
 
-        Raises WaitTimeout (a TimeoutError) when the time is over and, if asked to, RunFailed unless the run completed.
+        Raises WaitTimeout (a TimeoutError) when the time is over, ServersUnreachable when Postgres is away for 30
+        seconds and, if asked to, RunFailed unless the run completed.
         """
-        pace = Pace(timeout)
-        while not self.refresh().is_at_rest:
-            if not pace.pause():
-                raise WaitTimeout(
-                    f"Run {self.id} is still {self.state} after {timeout:g} s.", run_id=self.id, state=self.state.value
-                )
+        for _ in self.looks(Pace(timeout)):
+            pass
+        if not self.is_at_rest:
+            raise WaitTimeout(
+                f"Run {self.id} is still {self.state} after {timeout:g} s.", run_id=self.id, state=self.state.value
+            )
         if raise_on_failure and self.state is not ShownRunState.COMPLETED:
             why = f": {sentence_of(self.reason)}" if self.reason else ""
             raise RunFailed(
@@ -137,11 +139,29 @@ class Run:
     def events(self, *, follow: bool = False) -> Iterator[EventView]:
         """Yield the run's audit events in the order of writing; with ``follow`` until the run has ended or rests."""
         feed = EventFeed(lambda after_id: self._flow.read_events(self._run_id, after_id))
-        pace = Pace()
-        while follow and not self.refresh().is_at_rest:
-            yield from feed.take()
-            pace.pause()
+        for _ in self.looks(Pace()) if follow else ():
+            with suppress(ServersUnreachable):  # the next look bears it
+                yield from feed.take()
         yield from feed.take(is_last=True)
+
+    def looks(self, pace: Pace, *, is_whole: bool = False) -> Iterator[Run]:
+        """Yield the run, read anew (``is_whole``: with its steps), again and again until it is at rest.
+
+        Ends when the pace's time is over. A short outage of Postgres is borne; ServersUnreachable when it lasts.
+        """
+        while True:
+            try:
+                self.refresh()
+                _ = self.view if is_whole else self.summary
+            except ServersUnreachable as error:
+                pace.bear(error)
+            else:
+                pace.recover()
+                yield self
+                if self.is_at_rest:
+                    return
+            if not pace.pause():
+                return
 
     def cancel(self) -> CancelAsked:
         """End the run: what waits ends now, what runs is told to stop. InvalidTransition when it has ended."""
@@ -157,7 +177,7 @@ class Run:
 
     def step(self, key: str) -> StepView:
         """Return one step. NotFound names the steps that there are."""
-        found = self.steps.get(StepKey(key))
+        found = self.steps.get(key)
         if found is None:
             known = did_you_mean(key, self.steps)
             raise NotFound(f"Run {self.id} has no step {key!r}: {known}", run_id=self.id, step=key)

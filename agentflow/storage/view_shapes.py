@@ -160,7 +160,7 @@ class RunView:
 
     summary: RunSummary
     usage: Usage
-    steps: Mapping[StepKey, StepView]
+    steps: Mapping[str, StepView]
 
     def as_json(self) -> dict[str, Any]:
         """The run as ``show --json`` prints it."""

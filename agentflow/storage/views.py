@@ -151,7 +151,7 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
         artifacts[artifact.step].append(artifact)
     rows = tx.execute(statement("view_steps"), {"run_id": run_id}).all()
     needs = _needs(tx, run_id, rows)
-    steps = {StepKey(row.key): _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
+    steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     return RunView(summary, _usage(tx, run_id, attempts.values()), steps)
 
 

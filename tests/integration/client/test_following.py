@@ -121,7 +121,7 @@ def test_a_cancelled_run_is_seen_to_end(
     plans: Path, worker: WorkerProcess, flow: AgentFlow, capsys: pytest.CaptureFixture[str]
 ) -> None:
     say(capsys, "run", plans / "long.yaml", "--detach")
-    wait_for(lambda: flow.get("@last").steps["hang"].state == "running")  # type: ignore[index]  # a StepKey is text
+    wait_for(lambda: flow.get("@last").steps["hang"].state == "running")
 
     assert "1 running attempt told to stop" in say(capsys, "cancel", "@last")
     assert ask(capsys, "wait", "@last", "--timeout", "20s", code=4)["state"] == "cancelled"

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
-from agentflow import AgentFlow, Plan, Retry, errors
-from agentflow.domain.ids import StepKey
+from agentflow import AgentFlow, Plan, Retry, Run, errors
+from agentflow.domain.ids import RunId
 from agentflow.domain.state import ShownRunState
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
@@ -52,11 +55,11 @@ def test_a_submitted_plan_is_executed_and_told_about(flow: AgentFlow, worker: Wo
     assert {key: step.state.value for key, step in run.steps.items()} == {
         "collect": "succeeded", "report": "succeeded", "flaky": "failed",
     }  # fmt: skip
-    assert run.steps[StepKey("collect")].result == {"errors": 2}
-    assert run.steps[StepKey("flaky")].needs == ("collect",)
+    assert run.steps["collect"].result == {"errors": 2}
+    assert run.steps["flaky"].needs == ("collect",)
     assert run.read_artifact("report.md") == b"# 2\n"
     assert run.read_artifact("stderr", step="collect") == b"odd\n"
-    first, second = run.steps[StepKey("flaky")].attempts
+    first, second = run.steps["flaky"].attempts
     assert (first.exit_code, first.reason) == (75, {"code": "exit_code", "detail": {"exit_code": 75}})
     assert first.ended_at is not None
     assert first.retry_at is not None
@@ -319,6 +322,72 @@ def test_a_producer_needs_no_cwd_no_home_and_no_task(house: Runtime, worker: Wor
     )  # fmt: skip
 
     assert (told.stdout, told.stderr) == ("completed True\n", "")
+
+
+class Gate:
+    """A way to Postgres that can be shut and opened again: a forwarder on a port of its own."""
+
+    def __init__(self, database_url: str) -> None:
+        self._target = make_url(database_url)
+        self._server: socket.socket | None = None
+        self._port = 0
+        self._open_ends: list[socket.socket] = []
+        self.open()
+
+    @property
+    def url(self) -> str:
+        """Where the gate is."""
+        return self._target.set(host="127.0.0.1", port=self._port).render_as_string(hide_password=False)
+
+    def open(self) -> None:
+        """Let connections through."""
+        self._server = socket.create_server(("127.0.0.1", self._port))
+        self._port = self._server.getsockname()[1]
+        threading.Thread(target=self._accept, args=(self._server,), daemon=True).start()
+
+    def shut(self) -> None:
+        """Break every connection and let no new one in."""
+        assert self._server is not None
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for end in self._open_ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._open_ends.clear()
+
+    def _accept(self, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = server.accept()
+                far = socket.create_connection((self._target.host, self._target.port))
+                self._open_ends += [near, far]
+                for source, target in ((near, far), (far, near)):
+                    threading.Thread(target=self._forward, args=(source, target), daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+
+
+def test_a_wait_bears_a_short_outage_of_postgres(house: Runtime, finish: Finish) -> None:
+    assert house.settings.database_url is not None
+    gate = Gate(house.settings.database_url.get_secret_value())
+    with AgentFlow(house.settings.model_copy(update={"database_url": SecretStr(gate.url)})) as flow:
+        run = flow.submit(shell_plan("true"))
+        states: list[str] = []
+        waiting = threading.Thread(target=lambda: states.append(run.wait(20).state))
+        waiting.start()
+        gate.shut()
+        with pytest.raises(errors.ServersUnreachable):
+            flow.get(run.id)
+        finish(Run(AgentFlow(house.settings), RunId(run.uuid)))
+        gate.open()
+        waiting.join(20)
+        gate.shut()
+
+    assert states == ["completed"]
 
 
 def test_a_submit_returns_at_once(flow: AgentFlow) -> None:

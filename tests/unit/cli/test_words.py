@@ -55,5 +55,9 @@ def test_every_state_has_a_colour_and_every_step_state_a_sign() -> None:
     assert len(set(words.SIGNS.values())) == len(words.SIGNS)
 
 
+def test_a_name_that_a_command_chose_moves_no_cursor() -> None:
+    assert words.printable("a\n\x1b[2Jb\u202e \u00fc.md") == r"a\n\x1b[2Jb\u202e ü.md"
+
+
 def test_a_count_knows_its_plural() -> None:
     assert [words.count(number, "step") for number in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
