@@ -39,7 +39,7 @@ def run_flower(arguments: Sequence[str], settings: Settings) -> int:
         log.info(
             "flower_waits_for_events",
             shows="workers with AGENTFLOW_WORKER_EVENTS=true or -E; --enable-events turns them on at all workers, "
-            "which costs each about half of its throughput",
+            "which costs each up to half of its throughput",
         )
     app = make_celery(servers.redis_url, prefix=settings.redis_prefix)
     return int(app.start(["flower", *arguments]) or 0)
