@@ -16,7 +16,8 @@ def make_celery(redis_url: str, *, prefix: str = "", has_events: bool = False) -
     ``prefix`` goes before every key that kombu makes, so that several installations can share a Redis.
     """
     redis_guard.install()
-    app = Celery("agentflow", broker=redis_url, set_as_current=True)
+    # Not the current app: a client may live in a process that has a Celery app of its own.
+    app = Celery("agentflow", broker=redis_url, set_as_current=False)
     # Said twice more: CELERY_BROKER_URL, which another Celery project on the machine may have exported, wins over the
     # app's own broker, and half of agentflow would then ring at a door where nobody listens.
     app.conf.update(broker_read_url=redis_url, broker_write_url=redis_url)

@@ -396,3 +396,23 @@ def test_a_submit_returns_at_once(flow: AgentFlow) -> None:
     flow.submit(shell_plan("sleep 60"))
 
     assert time.monotonic() - began < 1
+
+
+def test_a_client_leaves_a_celery_app_of_its_process_alone(house: Runtime, flow: AgentFlow) -> None:
+    program = """
+        import celery
+        mine = celery.Celery("mine")
+        mine.set_current()
+        from agentflow import AgentFlow, Plan
+        plan = Plan("beside")
+        plan.noop("a")
+        with AgentFlow() as flow:
+            print(flow.submit(plan).is_sent, celery.current_app.main)
+    """
+    environment = environment_of(house.settings) | {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
+
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert (told.stdout, told.stderr) == ("True mine\n", "")
