@@ -102,6 +102,7 @@ def _make_engine(url: str, pool_size: int) -> Engine:
         max_overflow=0,
         pool_timeout=30,
         json_serializer=to_json,
+        hide_parameters=True,  # an error's text goes to logs, and a parameter may be what a step returned
         connect_args={
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "application_name": "agentflow",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from agentflow.broker import dispatch
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
@@ -190,6 +191,24 @@ def test_a_lost_step_that_waits_for_a_person_is_shown_waiting(
     run_id = submitted(house.context, [shell_step("careful", kills_its_worker, on_lost="hold", retry=1)])
     _wait_for_step(house, run_id, "careful", "held")
     assert "waits for a person" in flower.wait_for_state(_id(run_id, "careful"), "RETRY")["exception"]
+
+
+def test_a_doorbell_that_cannot_be_handled_is_shown_waiting_and_says_nothing_of_the_database(
+    house: Runtime, flower: FlowerProcess, watched_worker: WorkerProcess
+) -> None:
+    _administrate(house, "ALTER TABLE attempt RENAME TO hidden_attempt")
+    run_id = submitted(house.context, [shell_step("work", "true")])
+    waiting = flower.wait_for_state(_id(run_id, "work"), "RETRY")
+    assert waiting["exception"] == "StepFailed('met ProgrammingError')"
+    assert "INSERT" not in json.dumps(waiting)
+    _administrate(house, "ALTER TABLE hidden_attempt RENAME TO attempt")
+    assert wait_for_end(house.context, run_id) == "completed"
+    flower.wait_for_state(_id(run_id, "work"), "SUCCESS")
+
+
+def _administrate(house: Runtime, statement: str) -> None:
+    with house.context.database.transaction() as tx:
+        tx.execute(text(statement))
 
 
 def test_the_brokers_password_is_shown_nowhere(
