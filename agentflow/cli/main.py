@@ -10,7 +10,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -41,8 +40,7 @@ def build() -> typer.Typer:
     )
     app.callback(invoke_without_command=True)(_start)
     for name in VERBS:
-        if find_spec(f"agentflow.cli.{name}") is not None:
-            import_module(f"agentflow.cli.{name}").register(app)
+        import_module(f"agentflow.cli.{name}").register(app)
     return app
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 RUNS, PLANS, FILES, STACK = "Runs", "Plans", "Output and audit", "Servers and workers"
-"""The panels of the help, in its order."""
+"""The panels of the help."""
 
 RunReference = Annotated[
     str, typer.Argument(metavar="RUN", help="A run: its id, a unique prefix of it (4 digits or more), or @last.")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agentflow.cli.main import VERBS as VERB_MODULES
 from agentflow.cli.main import main
 
 REPOSITORY = Path(__file__).parents[3]
@@ -33,6 +34,12 @@ def _agentflow(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Comp
 def _cpu_seconds() -> float:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
+
+
+def test_every_module_of_verbs_is_registered() -> None:
+    modules = {path.stem for path in (REPOSITORY / "agentflow" / "cli").glob("*_commands.py")}
+
+    assert modules == set(VERB_MODULES)
 
 
 def test_the_help_names_every_verb() -> None:
