@@ -29,6 +29,13 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(://[^:/@\s]*:)[^@/\s]+(@)"), r"\1[REDACTED_PASSWORD]\2"),
 )
 
+_PROCESSORS: tuple[Any, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+_is_set_up = False
+
 
 def redact(text: str) -> str:
     """Replace what looks like a credential in ``text``."""
@@ -42,12 +49,8 @@ def _redact_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
 
 
 def configure(*, log_format: str = "console", level: str = "info", is_redacting: bool = True) -> None:
-    """Set up structlog and the standard library's logging once per process; both write to stderr."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
+    """Set up logging once in a process of agentflow's own; everything is written to stderr."""
+    global _is_set_up
     last: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, structlog.processors.format_exc_info]
     if is_redacting:
         last.append(_redact_event)
@@ -57,15 +60,19 @@ def configure(*, log_format: str = "console", level: str = "info", is_redacting:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = logging.StreamHandler()
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=list(_PROCESSORS), processors=last))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)  # its greeting at every look is no news
-    structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.stdlib.BoundLogger,
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=True,
-    )
+    _is_set_up = True
+
+
+def _hand_over(logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
+    """Give an event to the standard library: whole to our own formatter, as one line of text to a host program's."""
+    if _is_set_up:
+        return structlog.stdlib.ProcessorFormatter.wrap_for_formatter(logger, method, event)
+    exc_info = event.pop("exc_info", None)
+    words = [str(event.pop("event")), *(f"{name}={value}" for name, value in event.items())]
+    return (redact(" ".join(words)),), {"exc_info": exc_info}
 
 
 @contextmanager
@@ -76,5 +83,13 @@ def bound(**ids: object) -> Iterator[None]:
 
 
 def get_logger(name: str) -> Any:
-    """Return a logger whose events are named ``noun_verbed``."""
-    return structlog.stdlib.get_logger(name)
+    """Return a logger whose events are named ``noun_verbed``.
+
+    It goes through the standard library, so that a program that uses agentflow as a library decides what becomes of it.
+    """
+    return structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[structlog.stdlib.filter_by_level, *_PROCESSORS, _hand_over],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )

@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import redis
-import structlog
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from agentflow.broker.keys import Keys
+from agentflow.telemetry import get_logger
 
-log = structlog.stdlib.get_logger(__name__)
+log = get_logger(__name__)
 
 MAX_REPORTS = 10_000
 #: Blocking reads wait up to a second; anything longer is a Redis that is away, and everything here can do without it.

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-log = structlog.stdlib.get_logger(__name__)
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

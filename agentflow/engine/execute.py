@@ -143,9 +143,15 @@ def _keep(context: EngineContext, claimed: Claimed, performance: Performance) ->
         kept.append(
             Artifact(name, name, stream.bytes_kept, stream.bytes_seen, stream.sha256, "text/plain", stream.is_cut)
         )
+    adopted: dict[Path, Address] = {}
     for found in performance.artifacts:
-        context.store.adopt(_address(claimed, artifact_name(found.name)), found.path)
-        media_type = _media_type(found.name)
+        address = _address(claimed, artifact_name(found.name))
+        if found.path in adopted:  # one file under two names
+            context.store.put_file(address, context.store.local_path(adopted[found.path]))
+        else:
+            context.store.adopt(address, found.path)
+            adopted[found.path] = address
+        media_type = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
         kept.append(Artifact(found.name, "file", found.bytes, found.bytes, found.sha256, media_type, is_cut=False))
     for warning in performance.warnings:
         log.warning("artifact_refused", warning=warning)
@@ -154,10 +160,6 @@ def _keep(context: EngineContext, claimed: Claimed, performance: Performance) ->
 
 def _address(claimed: Claimed, name: str) -> Address:
     return Address(str(claimed.run_id), name, claimed.key, claimed.number)
-
-
-def _media_type(name: str) -> str:
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
 
 
 def _settle(

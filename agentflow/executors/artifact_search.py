@@ -75,11 +75,12 @@ class ArtifactSearch:
         try:
             self.found[name] = self._examine(name, path)
         except _RefusedError as refused:
-            self._warn(f"{name}: {refused}")
+            self._warn(f"{_shown(name)}: {refused}")
         except OSError as error:
             self._warn(f"{name}: {error.strerror or 'cannot be read'}")
 
     def _examine(self, name: str, path: Path) -> FoundArtifact:
+        _check_name(name)
         try:
             target = path.resolve(strict=True)
         except FileNotFoundError as error:
@@ -113,6 +114,18 @@ class ArtifactSearch:
             self.warnings.append(text)
         elif self._refusals == _WARNING_LIMIT:
             self.warnings.append("more files were refused, not listed here")
+
+
+def _shown(name: str) -> str:
+    return name if name.isprintable() else ascii(name)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that a row or another machine cannot have, or that a stream of the attempt has."""
+    if name in ("stdout", "stderr"):
+        raise _RefusedError("is the name of the attempt's own stream; choose another")
+    if not name.isprintable() or "\\" in name:
+        raise _RefusedError("has a name that is no plain text without backslashes")
 
 
 def announced_paths(stdout: Path) -> Iterator[str]:

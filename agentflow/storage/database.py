@@ -81,7 +81,7 @@ def is_disconnect(error: DBAPIError) -> bool:
         return True
     if sqlstate is None:  # raised by the driver, not by the server
         return isinstance(error, (OperationalError, InterfaceError))
-    return sqlstate[:2] in ("08", "57", "53")
+    return sqlstate[:2] in ("08", "53") or sqlstate[:3] == "57P"
 
 
 def _first_line(error: DBAPIError) -> str:

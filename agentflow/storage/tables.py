@@ -91,6 +91,7 @@ class RunRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("project", "idempotency_key"),
         Index("run_project_created_at", "project", "created_at", "id"),
+        Index("run_created_at", "created_at", "id"),
     )
     id: UUID = Field(primary_key=True)
     project: str
@@ -259,6 +260,7 @@ class InstallationRow(SQLModel, table=True):
     store_id: UUID
     audit_key_fingerprint: str
     created_at: datetime = Field(sa_column=_moment(now=True))
+
 
 # One type for text: Postgres infers a parameter's type from where it stands, and a parameter that stands beside both
 # varchar and text is refused.

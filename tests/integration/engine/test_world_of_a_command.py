@@ -193,6 +193,19 @@ def test_inputs_by_glob_are_laid_into_their_folder(house: Runtime, worker: Worke
     assert _failure(house, run_id, "want")["code"] == "content"
 
 
+def test_a_name_that_cannot_be_kept_costs_only_its_file(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
+    script = r"""cd "$AGENTFLOW_ARTIFACTS"; echo 1 > stdout; echo 2 > 'a\b'; printf 3 > "$(printf 'c\377')"; 
+        echo 4 > good; ln -s good also-good; echo 5 > 'with space'; echo out"""
+    run_id = _submit(house, tmp_path, [shell_step("make", script)])
+
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+    with house.context.database.transaction() as tx:
+        names = tx.execute(text("SELECT name FROM artifact WHERE kind = 'file' ORDER BY name")).scalars().all()
+    assert names == ["also-good", "good", "with space"]
+    assert _stdout(house, run_id, "make") == "out\n"
+    assert worker.output().count("artifact_refused") == 3
+
+
 def test_100_mb_of_output_is_cut_at_the_bound_and_says_so(house: Runtime, start_worker: Any, tmp_path: Path) -> None:
     worker = start_worker(AGENTFLOW_OUTPUT_LIMIT_BYTES="1048576")
     warm = _submit(house, tmp_path, [shell_step("warm", "true"), shell_step("too", "true", needs=["warm"])])

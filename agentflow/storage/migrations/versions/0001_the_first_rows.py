@@ -71,6 +71,7 @@ def _create_run() -> None:
         sa.UniqueConstraint("project", "idempotency_key", name=op.f("run_project_idempotency_key_unique")),
     )
     op.create_index("run_project_created_at", "run", ["project", "created_at", "id"], unique=False)
+    op.create_index("run_created_at", "run", ["created_at", "id"], unique=False)
     op.create_table(
         "run_state",
         sa.Column("run_id", sa.Uuid(), nullable=False),
