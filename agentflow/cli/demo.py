@@ -48,7 +48,7 @@ class Demo:
             if self.is_crashing:
                 self._say(f"When {CRASHED_STEP} runs, every process of its worker will be killed.\n")
                 show.start()
-            follow(run, is_quiet=self.is_json)
+            follow(run, is_quiet=self.is_json, has_advice=False)  # ours comes once the stack is down
             if self.is_crashing:
                 self._say(show.account(run))
             self._show(run)

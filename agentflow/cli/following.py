@@ -27,8 +27,8 @@ NO_WORKER = "No worker has taken a step yet. Is one running? `agentflow up` or `
 _LINES_AROUND = 6
 
 
-def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False) -> None:
-    """Follow ``run`` until it has ended or rests; quietly, or telling what happens."""
+def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False, has_advice: bool = True) -> None:
+    """Follow ``run`` until it has ended or rests; quietly, or telling what happens and, at the end, what to do next."""
     console = printing.console()
     if as_events:
         for event in run.events(follow=True):
@@ -38,10 +38,10 @@ def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False) -> None
         run.wait()
     elif console.is_terminal:
         _follow_live(run, console)
-        console.print(_ending(run.view, is_named=False))
+        console.print(_ending(run.view, is_named=False, has_advice=has_advice))
     else:
         _follow_in_lines(run)
-        printing.page(_ending(run.view))
+        printing.page(_ending(run.view, has_advice=has_advice))
 
 
 def _looks(run: Run) -> Iterator[RunView]:
@@ -94,7 +94,9 @@ def is_untaken(view: RunView, now: datetime) -> bool:
     return is_old and summary.ended_at is None and not view.usage.attempts
 
 
-def _ending(view: RunView, *, is_named: bool = True) -> RenderableType:
+def _ending(view: RunView, *, is_named: bool = True, has_advice: bool = True) -> RenderableType:
+    if not has_advice:
+        return closing_line(view, is_named=is_named)
     show = (f"agentflow show {words.short_id(view.summary.id)}", "everything about it")
     suggestions = commands_table([*next_things(view), show])
     return Group(closing_line(view, is_named=is_named), Padding(suggestions, (0, 0, 0, 2), expand=False))
