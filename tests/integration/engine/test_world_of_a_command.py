@@ -194,7 +194,7 @@ def test_inputs_by_glob_are_laid_into_their_folder(house: Runtime, worker: Worke
 
 
 def test_a_name_that_cannot_be_kept_costs_only_its_file(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
-    script = r"""cd "$AGENTFLOW_ARTIFACTS"; echo 1 > stdout; echo 2 > 'a\b'; printf 3 > "$(printf 'c\377')"; 
+    script = r"""cd "$AGENTFLOW_ARTIFACTS"; echo 1 > stdout; echo 2 > 'a\b'; printf 3 > "$(printf 'c\377')";
         echo 4 > good; ln -s good also-good; echo 5 > 'with space'; echo out"""
     run_id = _submit(house, tmp_path, [shell_step("make", script)])
 

@@ -12,12 +12,13 @@ import urllib.parse
 import urllib.request
 from base64 import b64encode
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from agentflow.settings import Settings
 from tests.factories import wait_for
-from tests.workers import environment_of
+from tests.workers import WorkerProcess, environment_of
 
 USER = "operator:flower-password"
 START_SECONDS = 20
@@ -44,9 +45,19 @@ class FlowerProcess:
             stderr=subprocess.STDOUT,
         )
 
-    def wait_until_ready(self) -> None:
-        """Wait until it serves, and hears events: a revoked task that nobody has is listed once it was announced."""
-        self.url = wait_for(self._url, START_SECONDS)
+    @cached_property
+    def url(self) -> str:
+        """Where it serves, once it does; its log is the error if it ends before."""
+        found: str = wait_for(self._url, START_SECONDS)
+        return found
+
+    def wait_until_it_hears(self, worker: WorkerProcess) -> None:
+        """Wait until an event of the worker has come; before that, what a step does may be missed."""
+        wait_for(lambda: any(name.startswith(worker.name) for name, is_alive in self._heard().items() if is_alive))
+
+    def _heard(self) -> dict[str, bool]:
+        heard: dict[str, bool] = self.ask("/api/workers?status=true")
+        return heard
 
     def output(self) -> str:
         """What it has written so far."""

@@ -52,7 +52,7 @@ def _options(house: Runtime, folder: Path, *arguments: str, **environment: str) 
 def _started(house: Runtime, folder: Path, *arguments: str, **environment: str) -> Iterator[FlowerProcess]:
     process = FlowerProcess(house.settings, folder, *arguments, environment=environment)
     try:
-        process.wait_until_ready()
+        assert process.url
         yield process
     finally:
         process.kill()
@@ -118,6 +118,7 @@ def test_with_a_password_nobody_gets_in_without_it(flower: FlowerProcess) -> Non
 
 
 def test_it_ends_at_once_when_it_is_stopped_and_leaves_no_file_behind(flower: FlowerProcess) -> None:
+    assert flower.url
     assert flower.stop() == 0
     assert list(flower.cwd.iterdir()) == []
 

@@ -87,7 +87,7 @@ def test_a_failed_step_shows_why_and_nothing_that_it_wrote(
     house: Runtime, flower: FlowerProcess, start_worker: Callable[..., WorkerProcess], watched_worker: WorkerProcess
 ) -> None:
     watched_worker.stop()
-    start_worker(AGENTFLOW_WORKER_EVENTS="true", AGENTFLOW_SECRET_TOKEN=SECRET)
+    flower.wait_until_it_hears(start_worker(AGENTFLOW_WORKER_EVENTS="true", AGENTFLOW_SECRET_TOKEN=SECRET))
     step = shell_step(
         "fail", 'echo "the output $T"; echo "the output $T" >&2; exit 3', env={"T": "{{ secrets.TOKEN }}"}
     )

@@ -78,7 +78,7 @@ def test_every_worker_hears_a_revoke_and_one_cancel_is_recorded(
 def test_a_step_revoked_in_the_queue_never_starts(
     house: Runtime, flower: FlowerProcess, start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
-    start_worker("-c", "1", AGENTFLOW_WORKER_EVENTS="true")
+    flower.wait_until_it_hears(start_worker("-c", "1", AGENTFLOW_WORKER_EVENTS="true"))
     blocks = f"echo x > {tmp_path}/blocking; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
     run_id = submitted(house.context, [shell_step("blocks", blocks), shell_step("queued", f"echo x > {tmp_path}/ran")])
     wait_for((tmp_path / "blocking").exists)
