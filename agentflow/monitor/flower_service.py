@@ -7,11 +7,14 @@ process's environment. Owns the order of the configuration; Flower owns what eac
 from __future__ import annotations
 
 import ipaddress
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from celery import Celery
 
 from agentflow import runtime, telemetry
 from agentflow.broker.app import make_celery
@@ -41,8 +44,8 @@ def run_flower(arguments: Sequence[str], settings: Settings) -> int:
             shows="workers with AGENTFLOW_WORKER_EVENTS=true or -E; --enable-events turns them on at all workers, "
             "which costs each up to half of its throughput",
         )
-    app = make_celery(servers.redis_url, prefix=settings.redis_prefix)
-    return int(app.start(["flower", *arguments]) or 0)
+    _serve(make_celery(servers.redis_url, prefix=settings.redis_prefix), options)
+    return 0
 
 
 def refuse_open_door(options: Any) -> None:
@@ -77,7 +80,7 @@ def _config_argument(arguments: Sequence[str], settings: Settings) -> list[str]:
 
 
 def _configure(arguments: Sequence[str], settings: Settings) -> Any:
-    """Fill Flower's options as its own start will once more: defaults, environment, file, arguments."""
+    """Fill Flower's options: our defaults, then as it does itself from the environment, the file, the arguments."""
     from flower import command  # Flower takes half a second to load: only where it runs
     from flower.options import options
 
@@ -92,6 +95,28 @@ def _configure(arguments: Sequence[str], settings: Settings) -> Any:
     except FileNotFoundError as error:
         raise ConfigurationError(f"Flower's configuration file {error.filename} is not there") from error
     return options
+
+
+def _serve(app: Celery, options: Any) -> None:
+    """Do what the command of Flower does, until SIGTERM or Ctrl-C.
+
+    Its own handler raises wherever the main thread is. Raised while a thread of the executor is being started, that
+    thread is never told to end, and Flower hangs for ever.
+    """
+    from flower import command
+    from flower.app import Flower
+
+    command.extract_settings()
+    command.setup_logging()
+    monitor = Flower(capp=app, options=options, **command.settings)
+    port = monitor.start_http_server()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: monitor.io_loop.add_callback_from_signal(monitor.io_loop.stop))
+    command.print_banner(app, "ssl_options" in command.settings, port)
+    try:
+        monitor.start()
+    finally:
+        monitor.stop()
 
 
 def _refuse_unknown(arguments: Sequence[str], options: Any) -> None:
