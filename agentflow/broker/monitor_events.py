@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
 from agentflow.telemetry import get_logger
@@ -49,5 +49,5 @@ def publish(app: Celery, events: Iterable[TaskEvent]) -> None:
                         retry_policy=app.conf.task_publish_retry_policy,
                         **event.fields,
                     )
-    except (OperationalError, RedisError, OSError) as error:
+    except (OperationalError, LimitExceeded, RedisError, OSError) as error:
         log.warning("monitors_not_told", error=str(error))
