@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from celery import Celery
-from kombu.exceptions import OperationalError
+from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
 from agentflow.broker.canvas import Bell, stretch
@@ -24,7 +24,7 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]]) -> None:
                 root_id = str(bells[0].run_id)
                 message = stretch(app, bells)
                 message.apply_async(producer=producer, root_id=root_id)
-    except (OperationalError, RedisError, OSError) as error:
+    except (OperationalError, LimitExceeded, RedisError, OSError) as error:
         raise ServersUnreachable(f"Redis does not take messages: {error}") from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sqlalchemy import Connection
 
 from agentflow.domain.event import seal_of
@@ -10,11 +12,15 @@ from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState
 from agentflow.domain.transition import StepTally, run_end
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import runs, steps
+from agentflow.storage import attempts, runs, steps
 
 
 def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
-    """End the run if nothing of it is open any more; None when it goes on or had ended before."""
+    """End the run if nothing of it is open any more; None when it goes on or had ended before.
+
+    A cancelled run ends only when no process of it is left: the command of an attempt that was just lost with its
+    worker may take its kill grace. The dispatcher looks again.
+    """
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id)
         if run is None or run.state in FINAL_RUN_STATES:
@@ -22,31 +28,44 @@ def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | No
         counts, broken_conditions = steps.count_by_state(tx, run_id)
         if any(state not in FINAL_STEP_STATES for state in counts):
             return None
-        tally = StepTally(
-            succeeded=counts.get(StepState.SUCCEEDED, 0),
-            failed=counts.get(StepState.FAILED, 0),
-            stopping=_count_stopping(context, tx, run_id) if counts.get(StepState.FAILED) else 0,
-            skipped=counts.get(StepState.SKIPPED, 0),
-            cancelled=counts.get(StepState.CANCELLED, 0),
-            broken_conditions=broken_conditions,
-        )
-        end = run_end(run.state, tally)
-        runs.set_state(tx, run, end, reason=run.reason)
-        moves = Moves()
-        moves.add_run(run.state, end)
-        heads = steps.read_heads(tx, run_id)
-        record(
-            context,
-            tx,
-            ChainHead(run_id, None, run.event_sequence, run.event_head),
-            at=run.at,
-            actor=actor,
-            action="finalize",
-            subject="run",
-            moves=moves,
-            reason=run.reason,
-            facts={"seal": seal_of(heads), "sealed_chains": len(heads), "round": run.round},
-        )
+        grace_seconds = context.settings.kill_grace_seconds
+        if run.state is RunState.CANCELLING and attempts.has_recent_loss(tx, run_id, grace_seconds):
+            return None
+        return _end(context, tx, run, _tally(context, tx, run_id, counts, broken_conditions), actor)
+
+
+def _tally(
+    context: EngineContext, tx: Connection, run_id: RunId, counts: Mapping[StepState, int], broken_conditions: int
+) -> StepTally:
+    failed = counts.get(StepState.FAILED, 0)
+    return StepTally(
+        succeeded=counts.get(StepState.SUCCEEDED, 0),
+        failed=failed,
+        stopping=_count_stopping(context, tx, run_id) if failed else 0,
+        skipped=counts.get(StepState.SKIPPED, 0),
+        cancelled=counts.get(StepState.CANCELLED, 0),
+        broken_conditions=broken_conditions,
+    )
+
+
+def _end(context: EngineContext, tx: Connection, run: runs.LockedRun, tally: StepTally, actor: str) -> RunState:
+    end = run_end(run.state, tally)
+    runs.set_state(tx, run, end, reason=run.reason)
+    moves = Moves()
+    moves.add_run(run.state, end)
+    heads = steps.read_heads(tx, run.run_id)
+    record(
+        context,
+        tx,
+        ChainHead(run.run_id, None, run.event_sequence, run.event_head),
+        at=run.at,
+        actor=actor,
+        action="finalize",
+        subject="run",
+        moves=moves,
+        reason=run.reason,
+        facts={"seal": seal_of(heads), "sealed_chains": len(heads), "round": run.round},
+    )
     return end
 
 

@@ -138,6 +138,12 @@ def find_running_on(tx: Connection, step_id: StepId, worker: str) -> LapsedAttem
     return LapsedAttempt(RunId(row.run_id), StepId(row.step_id), AttemptId(row.id)) if row else None
 
 
+def has_recent_loss(tx: Connection, run_id: RunId, seconds: float) -> bool:
+    """Whether an attempt of a run was lost within the last ``seconds``."""
+    found = tx.execute(statement("find_recent_loss"), {"run_id": run_id, "seconds": seconds}).scalar_one_or_none()
+    return found is not None
+
+
 def insert_artifacts(
     tx: Connection, run_id: RunId, step_id: StepId, attempt_id: AttemptId, artifacts: Sequence[Artifact]
 ) -> None:

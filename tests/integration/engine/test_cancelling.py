@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
@@ -75,6 +76,22 @@ def test_a_cancelled_run_leaves_no_process(house: Runtime, worker: WorkerProcess
     (attempt,) = attempt_rows(house.context, run_id, "stubborn")
     assert attempt.state == AttemptState.CANCELLED
     assert verify_run(house.context, run_id).findings == ()
+
+
+def test_a_cancelled_run_leaves_no_process_although_its_worker_died(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    run_id = submitted(house.context, [shell_step("stubborn", STUBBORN.format(pids=pids))])
+    of_command = _wait_for_pids(pids, 5)
+
+    os.kill(int(attempt_rows(house.context, run_id)[0].worker.rsplit(":", 1)[1]), signal.SIGKILL)
+    wait_for(lambda: attempt_rows(house.context, run_id)[0].state == AttemptState.LOST)
+    assert [pid for pid in of_command if is_alive(pid)]
+    cancel(house.context, run_id, ACTOR)
+
+    assert wait_for_end(house.context, run_id, 15) is RunState.CANCELLED
+    assert [pid for pid in of_command if is_alive(pid)] == []
 
 
 def test_a_command_that_will_not_end_is_timed_out_with_all_that_it_started(
@@ -177,7 +194,7 @@ def test_a_step_that_was_cancelled_is_not_tried_again_after_its_worker_died(
     child = int(attempt_rows(house.context, run_id)[0].worker.rsplit(":", 1)[1])
 
     cancel_step(house.context, step_id(run_id, StepKey("slow")), ACTOR)
-    os.kill(child, 9)
+    os.kill(child, signal.SIGKILL)
 
     wait_for_end(house.context, run_id)
     assert len(attempt_rows(house.context, run_id)) == 1

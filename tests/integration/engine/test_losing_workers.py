@@ -100,6 +100,29 @@ def test_a_run_survives_the_death_of_all_worker_processes(
     assert verify_run(house.context, run_id).findings == ()
 
 
+def test_a_frozen_worker_loses_its_attempt_and_works_on_once_it_thaws(
+    quick_house: Runtime, start_worker: Start, tmp_path: Path
+) -> None:
+    house, marker = quick_house, tmp_path / "marker"
+    frozen = start_worker("-c", "1")
+    run_id = submitted(house.context, [_breaks_off(marker), noop_step("after", needs=["work"])])
+    wait_for(lambda: lines_of(marker))
+    other = start_worker("-c", "1")
+
+    frozen.send_all(signal.SIGSTOP)
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+    frozen.send_all(signal.SIGCONT)
+    assert other.stop() == 0
+
+    again = submitted(house.context, [shell_step("again", "sleep 4.5")])  # longer than its lease: it is extended again
+    assert wait_for_end(house.context, again) is RunState.COMPLETED
+    assert [row.state for row in attempt_rows(house.context, again)] == [AttemptState.SUCCEEDED]
+    lost, succeeded = attempt_rows(house.context, run_id, "work")
+    assert (lost.state, succeeded.state) == (AttemptState.LOST, AttemptState.SUCCEEDED)
+    assert lines_of(marker) == ["1", "2"]
+    assert verify_run(house.context, run_id).findings == ()
+
+
 def test_a_crash_is_seen_within_thirty_seconds_at_the_default_lease(
     house: Runtime, start_worker: Start, tmp_path: Path
 ) -> None:
@@ -176,7 +199,7 @@ def test_a_worker_killed_while_it_starts_a_command_leaves_no_orphan(
     quick_house: Runtime, start_worker: Start, tmp_path: Path
 ) -> None:
     house = quick_house
-    for _ in range(4):
+    for _ in range(3):
         mark = f"orphan-{uuid4().hex}"
         worker = start_worker("-c", "2")
         commands = [
