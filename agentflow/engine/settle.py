@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import ClaimToken, RunId, StepId, StepKey
-from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome
+from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Cancelled
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import NextStep, StepTerms, after_attempt
@@ -92,6 +92,8 @@ def _in_transaction(
         held = fence(tx) if run else None
         if run is None or held is None:
             return ClaimLost()
+        if isinstance(settlement.outcome, Cancelled) and run.state is RunState.CANCELLING and run.reason:
+            settlement = replace(settlement, outcome=Cancelled(run.reason))  # the run knows who cancelled
         step = settlement.plan.plan.step(held.key)
         terms = StepTerms(step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested)
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
