@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from agentflow.domain.error import AgentflowError
+from agentflow.domain.error import AgentflowError, ConfigurationError
 from agentflow.embedded import AlreadyRunning, read_state
 from agentflow.embedded.lock import HomeLock
 from agentflow.embedded.process import wait_for_exit
@@ -34,7 +34,10 @@ class EndedStack:
 
 
 def keeper_of(home: Path) -> int | None:
-    """The process that keeps the stack of ``home``, also while it starts or stops; None when there is none."""
+    """The process that keeps the stack of ``home``, also while it starts or stops; None when there is none.
+
+    ConfigurationError: the home is another account's.
+    """
     state = read_state(home)
     if state is not None:
         return state.pid
@@ -43,7 +46,11 @@ def keeper_of(home: Path) -> int | None:
         lock.acquire()
     except AlreadyRunning as running:
         return running.pid
-    except OSError:  # there is no such home, or it is another account's
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"{home} belongs to another account. Run this as the account whose stack it is.", path=str(home)
+        ) from error
+    except OSError:  # there is no such home
         return None
     lock.release()
     return None

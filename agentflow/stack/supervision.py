@@ -20,7 +20,7 @@ from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded import EmbeddedServers, StackState, clear_state, process_started, write_state
 from agentflow.settings import Settings
 from agentflow.stack.companion import Companion, flower_companion, worker_companion
-from agentflow.stack.home import keep_audit_key, last_lines
+from agentflow.stack.home import keep_audit_key, last_lines, log_directory
 from agentflow.stack.wishes import Wishes
 
 LOOK_SECONDS = 2.0
@@ -77,6 +77,7 @@ class Stack:
             self._stop(wishes, is_serving=is_serving)
 
     def _start(self, wishes: Wishes) -> None:
+        log_directory(self._home)  # a home that cannot be written is found here, before any server is
         urls = self._servers.start()
         self._tell("servers", "PostgreSQL and Valkey are up")
         key_file = keep_audit_key(self._settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -126,6 +127,24 @@ def test_a_stack_that_cannot_start_says_why_and_leaves_nothing(cli: CommandLine)
         assert done.returncode == 2
         assert str(no_directory) in done.stderr
         assert cli.processes() == {}
+
+
+def test_a_home_that_cannot_be_made_is_named(cli: CommandLine) -> None:
+    for arguments in (("up",), ("up", "--detach"), ("demo",)):
+        done = cli.run(*arguments, AGENTFLOW_HOME="/proc/no-home")  # not even root can make it
+        assert (done.returncode, "/proc/no-home" in done.stderr) == (2, True)
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5, 5.0])
+def test_a_demo_interrupted_at_any_moment_leaves_nothing(cli: CommandLine, seconds: float) -> None:
+    demo = cli.start("demo")
+    with pytest.raises(subprocess.TimeoutExpired):
+        demo.communicate(timeout=seconds)
+    os.killpg(demo.pid, signal.SIGINT)
+    demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    cli.wait_until_gone(5)
 
 
 def test_a_worker_that_cannot_start_is_quoted(cli: CommandLine) -> None:
