@@ -12,8 +12,8 @@ from agentflow.domain.ids import RunId, StepId
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
 from agentflow.domain.transition import NextStep, after_needs
-from agentflow.engine.context import EngineContext, PlanView
-from agentflow.engine.evaluate import evaluate_when
+from agentflow.engine.context import PlanView
+from agentflow.engine.evaluate import Conditions
 from agentflow.engine.record import Moves
 from agentflow.storage import steps
 
@@ -31,30 +31,32 @@ class Advance:
 
 
 def advance(
-    context: EngineContext,
     tx: Connection,
     plan: PlanView,
     run_id: RunId,
     final: Sequence[StepId],
     state: StepState,
     *,
+    conditions: Conditions,
     holds_run: bool,
     moves: Moves,
 ) -> Advance:
     """Tell the successors of ``final`` (all in ``state``), and on from every step that is skipped on the way.
 
     Skipping goes down the graph out of id order, so it is done only while the run is held alone: RunNeeded otherwise.
+    ConditionsAsked when a condition must be evaluated first.
     """
-    return let_go(context, tx, plan, run_id, steps.advance(tx, final, state), holds_run=holds_run, moves=moves)
+    told = steps.advance(tx, final, state)
+    return let_go(tx, plan, run_id, told, conditions=conditions, holds_run=holds_run, moves=moves)
 
 
 def let_go(
-    context: EngineContext,
     tx: Connection,
     plan: PlanView,
     run_id: RunId,
     told: Sequence[steps.Successor],
     *,
+    conditions: Conditions,
     holds_run: bool,
     moves: Moves,
 ) -> Advance:
@@ -62,7 +64,9 @@ def let_go(
     followed = Advance()
     while told:
         free = [step for step in told if step.state is StepState.PENDING and not step.needs_open]
-        decided = [(step, _decide(context, tx, plan, run_id, step)) for step in free]
+        by_rule = {step.key: after_needs(step.when_rule, step.needs) for step in free}
+        written = conditions.decide(tx, plan, run_id, [key for key, then in by_rule.items() if then is None])
+        decided = [(step, by_rule[step.key] or written[step.key]) for step in free]
         skipped = [(step, then) for step, then in decided if then.state is StepState.SKIPPED]
         if skipped and not holds_run:
             raise RunNeeded
@@ -72,13 +76,6 @@ def let_go(
         followed.closed_sinks += _skip(tx, skipped, moves)
         told = steps.advance(tx, [step.id for step, _ in skipped], StepState.SKIPPED) if skipped else ()
     return followed
-
-
-def _decide(
-    context: EngineContext, tx: Connection, plan: PlanView, run_id: RunId, successor: steps.Successor
-) -> NextStep:
-    then = after_needs(successor.when_rule, successor.needs)
-    return then or evaluate_when(context, tx, plan, run_id, successor.key)
 
 
 def make_ready(tx: Connection, ready: Sequence[steps.Successor], moves: Moves) -> None:

@@ -6,7 +6,7 @@ has settled, which a command's attempt does once no process of it is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -15,10 +15,11 @@ from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
-from agentflow.engine.advance import advance
+from agentflow.engine.advance import Advance, advance
 from agentflow.engine.announce import announce
-from agentflow.engine.context import EngineContext
-from agentflow.engine.dispatch import send_steps
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
@@ -55,8 +56,29 @@ def cancel(context: EngineContext, run_id: RunId, actor: str) -> CancelAsked:
     return CancelAsked(is_new=True, stopping=len(stopping))
 
 
+@dataclass(frozen=True, slots=True)
+class _StepCancelled:
+    run_id: RunId
+    plan: PlanView
+    stopping: Mapping[AttemptId, bool]
+    ready: tuple[StepKey, ...]
+    moves: Moves
+
+
 def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAsked:
     """Cancel one step, as a revoke of its Celery task asks; nothing changes for a step that is final or unknown."""
+    done = with_conditions(context, lambda conditions: _cancel_step(context, step_id, actor, conditions))
+    if isinstance(done, CancelAsked):
+        return done
+    if done.ready:
+        send_steps(context, done.run_id, done.plan, done.ready)
+    _after_commit(context, done.run_id, done.stopping, actor, done.moves)
+    return CancelAsked(is_new=True, stopping=len(done.stopping))
+
+
+def _cancel_step(
+    context: EngineContext, step_id: StepId, actor: str, conditions: Conditions
+) -> _StepCancelled | CancelAsked:
     reason = Reason(ReasonCode.CANCELLED, {"actor": actor})
     with context.database.transaction() as tx:
         run_id = steps.find_run_of(tx, step_id)
@@ -66,35 +88,40 @@ def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAs
             return CancelAsked(is_new=False, stopping=0)
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id))
         moves, stopping = Moves(), dict[AttemptId, bool]()
-        ready: tuple[StepKey, ...] = ()
+        followed = Advance()
         if step.state is StepState.RUNNING:
             stopping = attempts.request_stop(tx, run.run_id, step_id)
             if not any(stopping.values()):  # asked before: every worker of the house hears a revoke and reports it
                 return CancelAsked(is_new=False, stopping=len(stopping))
         else:
-            steps.move(tx, [step_id], [step.state], StepState.CANCELLED, reason)
-            moves.add_step(step.key, step.state, StepState.CANCELLED)
-            followed = advance(
-                context, tx, plan, run.run_id, [step_id], StepState.CANCELLED, holds_run=True, moves=moves
-            )
-            ready = tuple(successor.key for successor in followed.ready)
-            runs.close_sinks(tx, run, followed.closed_sinks + step.is_sink)
-            steps.stamp_sent(tx, [successor.id for successor in followed.ready])
+            followed = _end_step(tx, plan, run, step, reason, conditions, moves)
+        head = ChainHead(run.run_id, step_id, step.event_sequence, step.event_head)
+        subject = f"step:{step.key}"
         record(
-            context,
-            tx,
-            ChainHead(run.run_id, step_id, step.event_sequence, step.event_head),
-            at=run.at,
-            actor=actor,
-            action="cancel_step",
-            subject=f"step:{step.key}",
-            moves=moves,
-            reason=reason,
+            context, tx, head, at=run.at, actor=actor, action="cancel_step", subject=subject, moves=moves, reason=reason
         )
-    if ready:
-        send_steps(context, run.run_id, plan, ready)
-    _after_commit(context, run.run_id, stopping, actor, moves)
-    return CancelAsked(is_new=True, stopping=len(stopping))
+    ready = tuple(successor.key for successor in followed.ready)
+    return _StepCancelled(run.run_id, plan, stopping, ready[:SENDS_PER_SETTLE], moves)
+
+
+def _end_step(
+    tx: Connection,
+    plan: PlanView,
+    run: runs.LockedRun,
+    step: steps.LockedStep,
+    reason: Reason,
+    conditions: Conditions,
+    moves: Moves,
+) -> Advance:
+    """Cancel a step that does not run, and let its successors go; the first of them are noted as sent."""
+    steps.move(tx, [step.id], [step.state], StepState.CANCELLED, reason)
+    moves.add_step(step.key, step.state, StepState.CANCELLED)
+    followed = advance(
+        tx, plan, run.run_id, [step.id], StepState.CANCELLED, conditions=conditions, holds_run=True, moves=moves
+    )
+    runs.close_sinks(tx, run, followed.closed_sinks + step.is_sink)
+    steps.stamp_sent(tx, [successor.id for successor in followed.ready[:SENDS_PER_SETTLE]])
+    return followed
 
 
 def _lock(tx: Connection, run_id: RunId) -> runs.LockedRun:

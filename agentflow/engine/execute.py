@@ -28,11 +28,14 @@ from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.engine.judge import judge
 from agentflow.engine.prepare import Unprepared, has_work_directory, prepare
 from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
-from agentflow.executors.base import Lifeline, Performance, StopReason, executor_for
+from agentflow.executors.base import Lifeline, Performance, executor_for
 from agentflow.storage.attempts import Artifact
+from agentflow.storage.database import ConflictingWrite, UnwritableValue
 from agentflow.telemetry import bound, get_logger
 
 log = get_logger(__name__)
+
+RETRY_SETTLE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,8 @@ def execute(context: EngineContext, keeper: LeaseKeeper, doorbell: Doorbell, wor
         with (
             bound(attempt=claimed.number),
             keeper.keeping(claimed.attempt_id, claimed.claim_token, asked_at) as lifeline,
-            _scratch(claimed) as scratch,
         ):
-            return _attempt(context, claimed, doorbell, lifeline, scratch, worker)
+            return _attempt(context, claimed, doorbell, lifeline, worker)
 
 
 @contextmanager
@@ -88,50 +90,53 @@ def _scratch(claimed: Claimed) -> Iterator[Path]:
         yield Path(scratch)
 
 
-def _attempt(
-    context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifeline: Lifeline, scratch: Path, worker: str
-) -> Executed:
-    performance, outcome = _perform(context, claimed, lifeline, scratch)
+@dataclass(frozen=True, slots=True)
+class _Worked:
+    outcome: AttemptOutcome
     artifacts: Sequence[Artifact] = ()
-    if performance is not None and not isinstance(outcome, Released):
-        try:
-            artifacts = _keep(context, claimed, performance)
-        except ContentError as error:
-            outcome = Failed(Reason(ReasonCode.CONTENT, {"problem": str(error)}))
+    signal: int | None = None
+
+
+def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifeline: Lifeline, worker: str) -> Executed:
+    worked = _work(context, claimed, lifeline)
     settlement = Settlement(
         run_id=claimed.run_id,
         step_id=claimed.step_id,
         plan=claimed.plan,
-        outcome=outcome,
+        outcome=worked.outcome,
         actor=f"worker:{worker}",
         is_sink=claimed.is_sink,
-        signal=performance.signal if performance else None,
-        artifacts=artifacts,
+        signal=worked.signal,
+        artifacts=worked.artifacts,
         chain_next=doorbell.chain_next,
     )
     settled = _settle(context, settlement, claimed, lifeline)
     if isinstance(settled, ClaimLost):
-        log.warning("settle_refused", outcome=type(outcome).__name__)
+        log.warning("settle_refused", outcome=type(worked.outcome).__name__)
     else:
-        log.info("attempt_settled", outcome=type(outcome).__name__, then=settled.then.state.value)
-    return Executed(settled, outcome)
+        log.info("attempt_settled", outcome=type(worked.outcome).__name__, then=settled.then.state.value)
+    return Executed(settled, worked.outcome)
 
 
-def _perform(
-    context: EngineContext, claimed: Claimed, lifeline: Lifeline, scratch: Path
-) -> tuple[Performance | None, AttemptOutcome]:
+def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Worked:
+    """Do everything between claim and settle; whatever goes wrong in it is an outcome, so that it is settled."""
     step = claimed.plan.plan.step(claimed.key)
     try:
-        assignment = prepare(context, claimed, scratch)
-        performance = executor_for(step.action.type).perform(assignment, lifeline)
-        return performance, judge(step, performance, lifeline.stop_reason)
+        with _scratch(claimed) as scratch:
+            assignment = prepare(context, claimed, scratch)
+            performance = executor_for(step.action.type).perform(assignment, lifeline)
+            outcome = judge(step, performance, lifeline.stop_reason)
+            kept = () if isinstance(outcome, Released) else _keep(context, claimed, performance)
+            return _Worked(outcome, kept, performance.signal)
     except Unprepared as problem:
-        return None, Failed(problem.reason, is_permanent=True)
+        return _Worked(Failed(problem.reason, is_permanent=True))
     except ServersUnreachable:
-        return None, Released(Reason(ReasonCode.SERVERS_AWAY))
+        return _Worked(Released(Reason(ReasonCode.SERVERS_AWAY)))
+    except ContentError as error:
+        return _Worked(Failed(Reason(ReasonCode.CONTENT, {"problem": str(error)})))
     except Exception as error:  # an executor may be a third party's: its bug fails the step, no more
         log.exception("executor_failed")
-        return None, Failed(Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__}))
+        return _Worked(Failed(Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__})))
 
 
 def _keep(context: EngineContext, claimed: Claimed, performance: Performance) -> list[Artifact]:
@@ -167,18 +172,19 @@ def _settle(
 ) -> Settled | ClaimLost:
     """Settle, again and again while Postgres is away and the lease may still hold.
 
-    The fence makes a repetition safe: if the commit that seemed to fail took place, the next try is refused. What
-    cannot be written fails the step: left unsettled, its lease would lapse and the same would happen again.
+    The fence makes a repetition safe: if the commit that seemed to fail took place, the next try is refused. An
+    outcome that cannot be written, such as a result with a text that Postgres has no way to store, fails the step: left
+    unsettled, its lease would lapse and the same would happen again.
     """
     while True:
         try:
             return settle(context, settlement, claimed.claim_token)
-        except ServersUnreachable as error:
-            if lifeline.stop_reason is StopReason.LEASE_LOST:
+        except (ServersUnreachable, ConflictingWrite) as error:
+            if lifeline.is_lease_lost:
                 return ClaimLost()
             log.warning("settle_delayed", error=str(error))
-            threading.Event().wait(1.0)  # nothing signals that Postgres is back
-        except Exception as error:  # whatever the database or its driver refuses of an outcome
+            threading.Event().wait(RETRY_SETTLE_SECONDS)  # nothing signals that Postgres is back
+        except (UnwritableValue, UnicodeError) as error:
             if isinstance(settlement.outcome, Failed) and settlement.outcome.is_permanent:
                 raise
             log.exception("outcome_refused")

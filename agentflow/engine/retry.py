@@ -19,6 +19,7 @@ from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState
 from agentflow.engine.advance import let_go, make_ready
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import runs, steps
@@ -42,6 +43,22 @@ def retry(context: EngineContext, run_id: RunId, actor: str, *, only: StepKey | 
 
     InvalidTransition when the run is still ending, or when nothing of it can be taken up.
     """
+    done = with_conditions(context, lambda conditions: _in_transaction(context, run_id, actor, only, conditions))
+    announce(context, run_id, done.moves)
+    context.side_channel.wake()
+    finalize(context, run_id, actor)  # nothing may be left to do: every condition was false again
+    return done.retried
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    retried: Retried
+    moves: Moves
+
+
+def _in_transaction(
+    context: EngineContext, run_id: RunId, actor: str, only: StepKey | None, conditions: Conditions
+) -> _Done:
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id)
         if run is None:
@@ -50,20 +67,18 @@ def retry(context: EngineContext, run_id: RunId, actor: str, *, only: StepKey | 
         standing = steps.read_states(tx, run_id)
         reopened = _reopened(run, plan.graph, standing, only)
         moves = Moves()
-        _take_up(context, tx, plan, run_id, standing, reopened, moves)
+        _take_up(tx, plan, run_id, standing, reopened, conditions, moves)
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
         if run.state in FINAL_RUN_STATES:
             moves.add_run(run.state, RunState.RUNNING)
         runs.reopen(tx, run, sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks))
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="retry", subject="run", moves=moves)
-    announce(context, run_id, moves)
-    context.side_channel.wake()
-    finalize(context, run_id, actor)  # nothing may be left to do: every condition was false again
-    return Retried(
+    retried = Retried(
         ready=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.READY),
         pending=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.PENDING),
     )
+    return _Done(retried, moves)
 
 
 def _reopened(
@@ -100,12 +115,12 @@ def _with_skipped(
 
 
 def _take_up(
-    context: EngineContext,
     tx: Connection,
     plan: PlanView,
     run_id: RunId,
     standing: Mapping[StepKey, steps.StandingStep],
     reopened: frozenset[StepKey],
+    conditions: Conditions,
     moves: Moves,
 ) -> None:
     taken = steps.reopen(tx, [step_id(run_id, key) for key in reopened])
@@ -113,4 +128,5 @@ def _take_up(
         moves.add_step(step.key, standing[step.key].state, StepState.PENDING)
     over = {step.id for step in taken if standing[step.key].state in STARTS_OVER and not step.needs_open}
     make_ready(tx, [step for step in taken if step.id in over], moves)
-    let_go(context, tx, plan, run_id, [step for step in taken if step.id not in over], holds_run=True, moves=moves)
+    waiting = [step for step in taken if step.id not in over]
+    let_go(tx, plan, run_id, waiting, conditions=conditions, holds_run=True, moves=moves)

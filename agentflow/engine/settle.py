@@ -22,6 +22,7 @@ from agentflow.engine.advance import Advance, RunNeeded, advance
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
@@ -72,10 +73,7 @@ def settle(context: EngineContext, settlement: Settlement, claim_token: ClaimTok
 
 def end_attempt(context: EngineContext, settlement: Settlement, fence: Fence) -> Settled | ClaimLost:
     """End an attempt under any fence; sends doorbells and ends the run after the commit."""
-    try:
-        settled = _in_transaction(context, settlement, fence, holds_run=settlement.is_sink)
-    except RunNeeded:
-        settled = _in_transaction(context, settlement, fence, holds_run=True)
+    settled = with_conditions(context, lambda conditions: _attempt_to(context, settlement, fence, conditions))
     if isinstance(settled, Settled):
         try:
             _after_commit(context, settlement, settled)
@@ -84,8 +82,18 @@ def end_attempt(context: EngineContext, settlement: Settlement, fence: Fence) ->
     return settled
 
 
+def _attempt_to(
+    context: EngineContext, settlement: Settlement, fence: Fence, conditions: Conditions
+) -> Settled | ClaimLost:
+    """Settle with the run's row shared, or, where that is not enough, with the row for itself."""
+    try:
+        return _in_transaction(context, settlement, fence, conditions, holds_run=settlement.is_sink)
+    except RunNeeded:
+        return _in_transaction(context, settlement, fence, conditions, holds_run=True)
+
+
 def _in_transaction(
-    context: EngineContext, settlement: Settlement, fence: Fence, *, holds_run: bool
+    context: EngineContext, settlement: Settlement, fence: Fence, conditions: Conditions, *, holds_run: bool
 ) -> Settled | ClaimLost:
     with context.database.transaction() as tx:
         run = runs.lock(tx, settlement.run_id, is_shared=not holds_run)
@@ -99,7 +107,7 @@ def _in_transaction(
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
         if not holds_run and _must_hold_run(held, then, stops=step.on_failure == "stop"):
             raise RunNeeded
-        return _write(context, tx, settlement, run, held, then, holds_run=holds_run)
+        return _write(context, tx, settlement, run, held, then, conditions, holds_run=holds_run)
 
 
 def _must_hold_run(held: attempts.HeldAttempt, then: NextStep, *, stops: bool) -> bool:
@@ -114,6 +122,7 @@ def _write(
     run: runs.LockedRun,
     held: attempts.HeldAttempt,
     then: NextStep,
+    conditions: Conditions,
     *,
     holds_run: bool,
 ) -> Settled:
@@ -125,7 +134,14 @@ def _write(
     if then.state in FINAL_STEP_STATES:
         run_state, closed = _fail_run(tx, settlement.plan, run, held, then, moves)
         followed = advance(
-            context, tx, settlement.plan, run.run_id, [held.step_id], then.state, holds_run=holds_run, moves=moves
+            tx,
+            settlement.plan,
+            run.run_id,
+            [held.step_id],
+            then.state,
+            conditions=conditions,
+            holds_run=holds_run,
+            moves=moves,
         )
         closed += followed.closed_sinks + held.is_sink
         open_sinks = runs.close_sinks(tx, run, closed) if closed else run.open_sinks

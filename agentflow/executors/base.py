@@ -45,6 +45,7 @@ class Lifeline:
         self.lease_seconds = lease_seconds
         self._lock = threading.Lock()
         self._stop_reason: StopReason | None = None
+        self._is_lease_lost = False
         self._stop_callbacks: list[Callable[[StopReason], None]] = []
         self._renew_callbacks: list[Callable[[float], None]] = []
 
@@ -53,9 +54,15 @@ class Lifeline:
         """Why the work must end, or None while it may go on."""
         return self._stop_reason
 
+    @property
+    def is_lease_lost(self) -> bool:
+        """Whether the lease was lost, also where the work had been stopped for another reason before."""
+        return self._is_lease_lost
+
     def stop(self, reason: StopReason) -> None:
         """End the work; the first reason wins."""
         with self._lock:
+            self._is_lease_lost = self._is_lease_lost or reason is StopReason.LEASE_LOST
             if self._stop_reason is not None:
                 return
             self._stop_reason = reason

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from agentflow.domain.error import ServersUnreachable
@@ -28,6 +28,18 @@ STATEMENT_TIMEOUT_SECONDS = 60
 IDLE_IN_TRANSACTION_SECONDS = 5
 #: A pooled connection that rested longer is asked whether it still lives before it is used.
 PING_AFTER_REST_SECONDS = 1.0
+
+
+#: Serialization failure, deadlock, lock not available, statement cancelled: the same may well succeed the next time.
+_CONFLICTS = frozenset({"40001", "40P01", "55P03", "57014"})
+
+
+class ConflictingWrite(Exception):
+    """Postgres ended the transaction for the sake of another; it may be tried again."""
+
+
+class UnwritableValue(Exception):
+    """Postgres or its driver refuses a value; it will the next time too."""
 
 
 class Database:
@@ -69,6 +81,10 @@ def _naming_outages() -> Iterator[None]:
     except DBAPIError as error:
         if is_disconnect(error):
             raise ServersUnreachable(f"Postgres does not answer: {_first_line(error)}") from error
+        if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
+            raise ConflictingWrite(_first_line(error)) from error
+        if isinstance(error, (DataError, IntegrityError)):
+            raise UnwritableValue(_first_line(error)) from error
         raise
     except PoolTimeout as error:
         raise ServersUnreachable(f"No connection to Postgres came free: {error}") from error
