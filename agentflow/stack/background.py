@@ -120,7 +120,10 @@ class OwnerLine:
 
     def hear(self) -> bool:
         """Take what the launcher said; whether it is gone without letting the stack go."""
-        said = self.socket.recv(len(KEEP)) if self.socket is not None else KEEP
+        try:
+            said = self.socket.recv(len(KEEP)) if self.socket is not None else KEEP
+        except ConnectionResetError:  # it went with news unread
+            said = b""
         if self.socket is not None:
             self.socket.close()
             self.socket = None
