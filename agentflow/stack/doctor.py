@@ -17,11 +17,13 @@ from importlib.util import find_spec
 from agentflow import __version__, runtime
 from agentflow.broker.health import live_queues, read_redis
 from agentflow.broker.queues import QUEUE_NAMES
+from agentflow.domain.error import ServersUnreachable
 from agentflow.embedded import read_state
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.registration import check_registration
 from agentflow.settings import Settings, load_settings
 from agentflow.stack.findings import Check, Problem, Skipped, find
+from agentflow.stack.last_end import last_end_of
 from agentflow.storage import health, migrations
 
 OLDEST_PYTHON = (3, 11)
@@ -83,7 +85,10 @@ class Doctor:
 
     def _servers(self) -> str:
         settings = self._known_settings()
-        self._house = runtime.Runtime(settings)  # says what to do where there are none
+        try:
+            self._house = runtime.Runtime(settings)  # says what to do where there are none
+        except ServersUnreachable as error:
+            raise ServersUnreachable(f"{error} {last_end_of(settings)}".rstrip(), **error.details) from error
         if settings.has_own_servers:
             return "those of AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL"
         stack = read_state(settings.home)

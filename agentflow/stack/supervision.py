@@ -21,6 +21,8 @@ from agentflow.embedded import EmbeddedServers, StackState, clear_state, process
 from agentflow.settings import Settings
 from agentflow.stack.companion import Companion, flower_companion, worker_companion
 from agentflow.stack.home import keep_audit_key, last_lines, log_directory
+from agentflow.stack.last_end import forget_last_end, keep_last_end
+from agentflow.stack.restarts import MOST_RESTARTS, WINDOW_SECONDS, RestartBudget
 from agentflow.stack.wishes import Wishes
 
 LOOK_SECONDS = 2.0
@@ -58,6 +60,7 @@ class Stack:
         self._owner = owner
         self._servers = EmbeddedServers(self._home)
         self._companions: list[Companion] = []
+        self._restarts = RestartBudget()
         self._has_state = False
         self._has_been_ready = False
 
@@ -65,13 +68,17 @@ class Stack:
         """Start everything, look after it until a stop is asked for, and end everything.
 
         AlreadyRunning: another process keeps this home's stack. ConfigurationError, ServersUnreachable: something did
-        not start, or a server died; by then nothing runs any more.
+        not start, or a server died again and again; by then nothing runs any more.
         """
         is_serving = False
         try:
             self._start(wishes)
             self._look_after(wishes)
             is_serving = True
+        except Exception as error:
+            if self._has_state:  # others may use it by now, and are told how it went
+                keep_last_end(self._home, error)
+            raise
         finally:
             wishes.interrupts = False
             self._stop(wishes, is_serving=is_serving)
@@ -94,6 +101,7 @@ class Stack:
         )
         write_state(self._home, state)
         self._has_state = True
+        forget_last_end(self._home)
         wishes.interrupts = False
         has_flower = self._options.has_flower
         self._companions = [
@@ -149,13 +157,21 @@ class Stack:
             companion.start()
 
     def _check_servers(self) -> None:
+        """Start again what died, on its port and with its password: worker and clients find it by themselves."""
         dead = self._servers.poll()
-        if dead is not None:
-            log = self._home / dead / f"{dead}.log"
+        if dead is None:
+            return
+        log = self._home / dead / f"{dead}.log"
+        if not self._restarts.take(time.monotonic()):
+            again = f"{dead} ended again after {MOST_RESTARTS} restarts within {WINDOW_SECONDS:.0f} s"
             raise ServersUnreachable(
-                f"The embedded {dead} ended, so the stack ends too. The last lines of {log}:\n{last_lines(log)}",
+                f"The embedded {again}, so the stack ends too. The last lines of {log}:\n{last_lines(log)}",
                 log=str(log),
+                why=f"its {again}",
             )
+        self._tell("ended", f"the embedded {dead} ended; it is started again ({log} may say why)")
+        self._servers.start()
+        self._tell("back", f"the embedded {dead} is up again")
 
     def _stop(self, wishes: Wishes, *, is_serving: bool) -> None:
         try:

@@ -94,16 +94,43 @@ def test_a_launcher_killed_before_the_stack_is_ready_leaves_nothing(cli: Command
     cli.wait_until_gone(20)
 
 
-def test_a_dead_server_ends_the_stack_and_is_named(cli: CommandLine) -> None:
+def _kill_server(cli: CommandLine, words: str) -> None:
+    os.kill(min(pid for pid, line in cli.processes().items() if words in line), signal.SIGKILL)
+
+
+def test_a_killed_server_is_started_again_and_runs_go_on(cli: CommandLine) -> None:
     stack = cli.start("up")
     read_until(stack, "worker is ready")
-    pid = next(pid for pid, words in cli.processes().items() if "/bin/postgres" in words)
-    os.kill(pid, signal.SIGKILL)
+    before = json.loads((cli.home / "stack.json").read_text())
+    for name, words in (("valkey", "valkey-server"), ("postgres", "/bin/postgres")):
+        _kill_server(cli, words)
+        assert f"The embedded {name} ended" in read_until(stack, f"{name} is up again")
+        assert cli.answer("run", _plan(cli.cwd, "0"))["state"] == "completed"
+    assert json.loads((cli.home / "stack.json").read_text()) == before
+    stack.send_signal(signal.SIGTERM)
+    stack.communicate(timeout=30)
+    assert stack.returncode == 0
+    assert "last stack" not in cli.run("runs").stderr, "it was asked to end"
+
+
+def test_a_server_that_dies_again_and_again_ends_the_stack_which_is_told_later(cli: CommandLine) -> None:
+    stack = cli.start("up")
+    read_until(stack, "worker is ready")
+    for _ in range(5):
+        _kill_server(cli, "valkey-server")
+        read_until(stack, "valkey is up again")
+    _kill_server(cli, "valkey-server")
     words, _ = stack.communicate(timeout=30)
     assert stack.returncode == 6
-    assert "postgres ended" in words
-    assert str(cli.home / "postgres" / "postgres.log") in words
+    assert "valkey ended again after 5 restarts within 60 s" in words
+    log = str(cli.home / "valkey" / "valkey.log")
+    assert log in words
     assert cli.processes() == {}
+    later = (cli.run("runs"), cli.run("doctor"))
+    assert [done.returncode for done in later] == [6, 6]
+    for said in (later[0].stderr, later[1].stdout):
+        assert "because its valkey ended again after 5 restarts within 60 s; see" in said
+        assert log in said
 
 
 def test_a_killed_worker_is_started_again(cli: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,41 @@ from pydantic import SecretStr
 
 from agentflow.domain.error import ConfigurationError, ServersUnreachable, UsageError
 from agentflow.settings import Settings
+from agentflow.stack.background import OwnerLine
 from agentflow.stack.companion import restart_delay_seconds
 from agentflow.stack.findings import Problem, Skipped, Status, find
 from agentflow.stack.home import keep_audit_key
+from agentflow.stack.last_end import forget_last_end, keep_last_end, last_end_of
+from agentflow.stack.restarts import RestartBudget
 from agentflow.stack.starter import FOLDER, write_starter
 
 
 def test_the_pause_before_a_restart_doubles_up_to_half_a_minute() -> None:
     assert [restart_delay_seconds(failures) for failures in (1, 2, 3, 7, 8, 10_000)] == [0.5, 1, 2, 30, 30, 30]
+
+
+def test_restarts_of_servers_are_bounded_within_a_window() -> None:
+    budget = RestartBudget(2, 60.0)
+    assert [budget.take(now) for now in (0, 10, 20, 59.9, 60, 69, 70)] == [True, True, False, False, True, False, True]
+
+
+def test_a_stack_that_gave_up_is_told_until_the_next_one(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert last_end_of(settings) == ""
+    keep_last_end(tmp_path, ServersUnreachable("valkey died.\nIts log:", log="/x/valkey.log", why="valkey died"))
+    assert last_end_of(settings).endswith(" UTC because valkey died; see /x/valkey.log.")
+    forget_last_end(tmp_path)
+    assert last_end_of(settings) == ""
+
+
+@pytest.mark.parametrize("has_unread_news", [True, False])
+def test_a_launcher_that_went_is_heard_whether_it_read_the_news_or_not(has_unread_news: bool) -> None:
+    ours, theirs = socket.socketpair()
+    line = OwnerLine(ours)
+    if has_unread_news:
+        line.tell(kind="stopping", text="...")
+    theirs.close()
+    assert line.hear() is True
 
 
 def _unreachable() -> str:
