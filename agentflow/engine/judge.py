@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from agentflow.domain.action import SubprocessAction
@@ -11,10 +12,30 @@ from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Released
 from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.executors.base import Performance, StopReason
-from agentflow.executors.command import Ended, StreamRecord
+from agentflow.executors.command import Ended, StartProblem, StreamRecord
 
 RESULT_LIMIT_BYTES = 64 * 1024
 _MESSAGE_BYTES = 16 * 1024
+_SHOWN_CHARACTERS = 200
+_START_PROBLEMS: Mapping[StartProblem, str] = {
+    StartProblem.PROGRAM_NOT_FOUND: "the program {program} was not found",
+    StartProblem.PROGRAM_NOT_EXECUTABLE: "{program} is no program that can be executed (chmod +x, #! line)",
+    StartProblem.INTERPRETER_MISSING: "{program} names an interpreter (#! line) that cannot be run",
+    StartProblem.COMMAND_EMPTY: "its command {program} is empty",
+    StartProblem.ARGUMENTS_UNUSABLE: "the arguments or the environment of {program} cannot be passed on",
+    StartProblem.ARGUMENTS_TOO_LONG: "the arguments and the environment of {program} are longer than the system "
+    "allows; pass large data in a file or on stdin",
+    StartProblem.SHELL_MISMATCH: "a command that is a string needs shell: true, and one that is a list forbids it",
+    StartProblem.CWD_MISSING: "its cwd {cwd} is no directory in its work directory",
+    StartProblem.CWD_OUTSIDE: "its cwd {cwd} leads out of its work directory",
+    StartProblem.CWD_CLOSED: "its cwd {cwd} may not be entered",
+    StartProblem.STDIN_UNREADABLE: "its stdin cannot be read",
+    StartProblem.STREAM_UNWRITABLE: "its stdout or stderr cannot be kept",
+    StartProblem.DIRECTORY_ERROR: "its directory on the worker cannot be used",
+    StartProblem.NO_ROOM: "the worker has no room for another process",
+    StartProblem.NO_SUPERVISOR: "no supervisor can be started for it",
+    StartProblem.SYSTEM_ERROR: "the system refuses to start {program}",
+}
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -26,12 +47,32 @@ def judge(step: Step, performance: Performance, stop_reason: StopReason | None) 
         case Ended.TIMED_OUT:
             return TimedOut(Reason(ReasonCode.TIMED_OUT, {"timeout_seconds": step.timeout_seconds}))
         case Ended.NOT_STARTED:
-            problem = performance.message or "the reason is unknown"
-            return Failed(Reason(ReasonCode.NOT_STARTED, {"problem": problem}))
+            return Failed(Reason(ReasonCode.NOT_STARTED, {"problem": _why_not_started(step, performance)}))
         case Ended.SUPERVISOR_LOST:
             return Failed(Reason(ReasonCode.SUPERVISOR_LOST), message="transient network")
         case Ended.EXITED:
             return _exited(step, performance)
+
+
+def _why_not_started(step: Step, performance: Performance) -> str:
+    """Say it with the plan's own words: a rendered value may hold another step's output, or a secret."""
+    problem = performance.problem
+    if problem is None:
+        return "the reason is unknown"
+    action = step.action
+    if not isinstance(action, SubprocessAction):
+        return problem.value
+    sentence = _START_PROBLEMS[problem].format(program=_shown(_program(action)), cwd=_shown(action.cwd))
+    system = "" if performance.problem_errno is None else f", {performance.problem_errno}"
+    return f"{sentence} ({problem.value}{system})"
+
+
+def _program(action: SubprocessAction) -> str:
+    return "/bin/sh" if isinstance(action.command, str) else next(iter(action.command), "")
+
+
+def _shown(template: str) -> str:
+    return repr(template if len(template) <= _SHOWN_CHARACTERS else f"{template[:_SHOWN_CHARACTERS]}...")
 
 
 def _stopped(performance: Performance, stop_reason: StopReason | None) -> AttemptOutcome:

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 
 from agentflow.domain.action import Action
 from agentflow.domain.error import ConfigurationError
-from agentflow.executors.command import Ended, StreamRecord
+from agentflow.executors.command import Ended, StartProblem, StreamRecord
 
 ENTRY_POINT_GROUP = "agentflow.executors"
 _BUILT_IN: Mapping[str, str] = {
@@ -144,7 +144,12 @@ class Performance:
     signal: int | None = None
     duration_seconds: float = 0.0
     message: str | None = None
-    """What a person should know beside the exit code; holds no output of the work and no secret."""
+    """What a person should know beside the exit code. It may quote rendered values (another step's output, a path of
+    this machine), though no secret: it is never stored and never logged."""
+    problem: StartProblem | None = None
+    """Why the work was not started, in a word that may be stored."""
+    problem_errno: str | None = None
+    """The name of the system's error behind ``problem``, such as ENOSPC."""
     stdout: StreamRecord | None = None
     stderr: StreamRecord | None = None
     artifacts: tuple[FoundArtifact, ...] = ()

@@ -24,6 +24,30 @@ class Ended(StrEnum):
     """The process that supervised it died; what it ran was killed, how far it came is unknown."""
 
 
+class StartProblem(StrEnum):
+    """Why a command could not be started: what a row may say of it, for it holds no value of the command."""
+
+    PROGRAM_NOT_FOUND = "program_not_found"
+    PROGRAM_NOT_EXECUTABLE = "program_not_executable"
+    INTERPRETER_MISSING = "interpreter_missing"
+    COMMAND_EMPTY = "command_empty"
+    ARGUMENTS_UNUSABLE = "arguments_unusable"
+    ARGUMENTS_TOO_LONG = "arguments_too_long"
+    SHELL_MISMATCH = "shell_mismatch"
+    CWD_MISSING = "cwd_missing"
+    CWD_OUTSIDE = "cwd_outside"
+    CWD_CLOSED = "cwd_closed"
+    """It may not be entered."""
+    STDIN_UNREADABLE = "stdin_unreadable"
+    STREAM_UNWRITABLE = "stream_unwritable"
+    DIRECTORY_ERROR = "directory_error"
+    """The attempt's own directory cannot be used."""
+    NO_ROOM = "no_room"
+    """The machine has no memory or no number for another process."""
+    NO_SUPERVISOR = "no_supervisor"
+    SYSTEM_ERROR = "system_error"
+
+
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
     """What became of one output stream; ``path`` holds the first ``bytes_kept`` bytes of its masked form."""
@@ -75,4 +99,8 @@ class CommandResult:
     stdout: StreamRecord | None = None
     stderr: StreamRecord | None = None
     message: str | None = None
-    """What a person should know beside the exit code, without any output of the command."""
+    """What a person should know beside the exit code; may quote the command's words, with secrets masked."""
+    problem: StartProblem | None = None
+    """Why it was not started."""
+    problem_errno: str | None = None
+    """The name of the system's error behind ``problem``, such as ENOSPC."""

@@ -61,7 +61,7 @@ class RunningCommand:
             self._captures = self._open_captures(order)
             self.pid = self._start(order)
         except NotStartedError as error:
-            raise NotStartedError(Masker(self._secrets).whole(str(error).encode()).decode()) from error
+            raise error.masked(Masker(self._secrets)) from error
         self._tree = ProcessTree(self.pid, is_exact=is_reaper)
         self.renew(order["lease_seconds"])
 
@@ -137,7 +137,9 @@ class RunningCommand:
             except OSError as error:
                 for capture in captures:
                     capture.close()
-                raise NotStartedError(f"its output file {path} cannot be opened: {error.strerror}") from error
+                raise NotStartedError(
+                    "stream_unwritable", f"its output file {path} cannot be opened: {error.strerror}", error.errno
+                ) from error
         return captures
 
     def _start(self, order: dict[str, Any]) -> int:

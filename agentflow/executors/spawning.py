@@ -18,9 +18,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from agentflow.executors.masking import Masker
+
 
 class NotStartedError(Exception):
-    """The command cannot be started; the text says what and where."""
+    """The command cannot be started; ``problem`` is a command.StartProblem's value, the text says what and where."""
+
+    def __init__(self, problem: str, text: str, number: int | None = None) -> None:
+        super().__init__(text)
+        self.problem = problem
+        self.errno_name = errno.errorcode.get(number or 0)
+        self._number = number
+
+    def masked(self, masker: Masker) -> NotStartedError:
+        """The same with the secrets in its text masked."""
+        text = masker.whole(str(self).encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+        return NotStartedError(self.problem, text, self._number)
 
 
 def spawn(
@@ -31,11 +44,13 @@ def spawn(
     The program is looked up on the PATH of ``env``. The caller reaps the process. Raises NotStartedError.
     """
     if not argv or not argv[0]:
-        raise NotStartedError("the command is empty")
+        raise NotStartedError("command_empty", "the command is empty")
     try:
         source = os.open(stdin or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise NotStartedError(f"its standard input {stdin} cannot be read: {error.strerror}") from error
+        raise NotStartedError(
+            "stdin_unreadable", f"its standard input {stdin} cannot be read: {error.strerror}", error.errno
+        ) from error
     try:
         # preexec_fn is safe here: the supervisor has one thread.
         return subprocess.Popen(
@@ -49,40 +64,49 @@ def spawn(
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise NotStartedError(_explain(error, argv[0], env, cwd)) from error
+        problem, text = _explain(error, argv[0], env, cwd)
+        raise NotStartedError(problem, text, getattr(error, "errno", None)) from error
     finally:
         os.close(source)
 
 
-def _explain(error: Exception, program: str, env: Mapping[str, str], cwd: str) -> str:
+def _explain(error: Exception, program: str, env: Mapping[str, str], cwd: str) -> tuple[str, str]:
     if not isinstance(error, OSError):  # a NUL in an argument, "=" in a variable's name
-        return f"its arguments or environment cannot be passed on: {error}"
+        return "arguments_unusable", f"its arguments or environment cannot be passed on: {error}"
     if error.errno in (errno.ENOENT, errno.EACCES, errno.ENOTDIR):
         return _explain_paths(error, program, env, cwd)
     if error.errno == errno.E2BIG:
-        return "its arguments and environment are longer than the system allows; pass large data in a file or on stdin"
+        return (
+            "arguments_too_long",
+            "its arguments and environment are longer than the system allows; pass large data in a file or on stdin",
+        )
     if error.errno == errno.ENOEXEC:
-        return f"{program!r} is not a program: no binary of this machine and no #! line"
+        return "program_not_executable", f"{program!r} is not a program: no binary of this machine and no #! line"
     if error.errno in (errno.EAGAIN, errno.ENOMEM):
-        return f"the machine has no room for another process: {error.strerror}"
-    return f"{program!r} in {cwd}: {error.strerror}"
+        return "no_room", f"the machine has no room for another process: {error.strerror}"
+    return "system_error", f"{program!r} in {cwd}: {error.strerror}"
 
 
-def _explain_paths(error: OSError, program: str, env: Mapping[str, str], cwd: str) -> str:
+def _explain_paths(error: OSError, program: str, env: Mapping[str, str], cwd: str) -> tuple[str, str]:
     from pathlib import Path  # here: it would add a sixth to the start of a supervisor, and only failures need it
 
     if not Path(cwd).is_dir():
-        return f"the directory {cwd} does not exist"
+        return "cwd_missing", f"the directory {cwd} does not exist"
     if not os.access(cwd, os.X_OK):
-        return f"the directory {cwd} cannot be entered: permission denied"
+        return "cwd_closed", f"the directory {cwd} cannot be entered: permission denied"
     if "/" not in program:
-        found = "is not executable" if error.errno == errno.EACCES else "was not found"
-        return f"the program {program!r} {found} on PATH ({':'.join(os.get_exec_path(env))})"
-    path = Path(cwd, program)
-    if path.is_dir():
-        return f"{program!r} in {cwd} is a directory"
-    if not path.exists():
-        return f"the program {program!r} does not exist in {cwd}"
-    if os.access(path, os.X_OK):
-        return f"{program!r} in {cwd} names an interpreter (#! line) that does not exist or cannot be run"
-    return f"{program!r} in {cwd} is not executable (chmod +x)"
+        path = ":".join(os.get_exec_path(env))
+        if error.errno == errno.EACCES:
+            return "program_not_executable", f"the program {program!r} is not executable on PATH ({path})"
+        return "program_not_found", f"the program {program!r} was not found on PATH ({path})"
+    place = Path(cwd, program)
+    if place.is_dir():
+        return "program_not_executable", f"{program!r} in {cwd} is a directory"
+    if not place.exists():
+        return "program_not_found", f"the program {program!r} does not exist in {cwd}"
+    if os.access(place, os.X_OK):
+        return (
+            "interpreter_missing",
+            f"{program!r} in {cwd} names an interpreter (#! line) that does not exist or cannot be run",
+        )
+    return "program_not_executable", f"{program!r} in {cwd} is not executable (chmod +x)"

@@ -11,13 +11,14 @@ files come before, judging the exit code and storing what was found come after; 
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentflow.domain.action import SubprocessAction
 from agentflow.executors.artifact_search import ArtifactSearch
 from agentflow.executors.base import Assignment, FoundArtifact, Lifeline, Performance
-from agentflow.executors.command import Command, CommandResult, Ended
+from agentflow.executors.command import Command, CommandResult, Ended, StartProblem
 from agentflow.executors.masking import Masker
 from agentflow.executors.supervisor_link import spellings
 from agentflow.executors.supervisor_pool import SupervisorPool
@@ -26,7 +27,11 @@ _SHELL = ("/bin/sh", "-c")
 
 
 class _UnusableError(Exception):
-    """The action cannot be carried out as it stands; the text says why."""
+    """The action cannot be carried out as it stands; the text says why and may quote rendered values."""
+
+    def __init__(self, problem: StartProblem, text: str) -> None:
+        super().__init__(text)
+        self.problem = problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,27 @@ class SubprocessExecutor:
             layout = _Layout.under(assignment.scratch)
             command = _command(assignment, assignment.action, layout)
         except _UnusableError as problem:
-            return Performance(Ended.NOT_STARTED, message=str(problem))
+            return _not_started(assignment, problem.problem, str(problem))
         except OSError as error:
-            return Performance(Ended.NOT_STARTED, message=f"its directory {error.filename}: {error.strerror}")
+            text = f"its directory {error.filename}: {error.strerror}"
+            return _not_started(assignment, StartProblem.DIRECTORY_ERROR, text, error.errno)
         result = self._pool.run(command, lifeline)
         return _collect(assignment, layout, command, result, lifeline)
 
     def close(self) -> None:
         """End the idle supervisors; commands that still run are ended by their lifelines."""
         self._pool.close()
+
+
+def _not_started(assignment: Assignment, problem: StartProblem, text: str, number: int | None = None) -> Performance:
+    message = _masked(text.encode("utf-8", "surrogateescape"), assignment).decode("utf-8", "replace")
+    name = errno.errorcode.get(number or 0)
+    return Performance(Ended.NOT_STARTED, message=message, problem=problem, problem_errno=name)
+
+
+def _masked(content: bytes, assignment: Assignment) -> bytes:
+    masks = (mask.encode("utf-8", "surrogateescape") for mask in spellings(assignment.masks))
+    return Masker(masks).whole(content)
 
 
 def _command(assignment: Assignment, action: SubprocessAction, layout: _Layout) -> Command:
@@ -99,10 +116,11 @@ def _command(assignment: Assignment, action: SubprocessAction, layout: _Layout) 
 def _argv(action: SubprocessAction) -> tuple[str, ...]:
     if isinstance(action.command, str):
         if not action.shell:
-            raise _UnusableError("its command is a string, which needs shell: true")
+            raise _UnusableError(StartProblem.SHELL_MISMATCH, "its command is a string, which needs shell: true")
         return (*_SHELL, action.command)
     if action.shell:
-        raise _UnusableError("its command is a list, which shell: true cannot run; write one string")
+        text = "its command is a list, which shell: true cannot run; write one string"
+        raise _UnusableError(StartProblem.SHELL_MISMATCH, text)
     return action.command
 
 
@@ -120,12 +138,13 @@ def _environment(assignment: Assignment, action: SubprocessAction, layout: _Layo
 
 def _working_directory(cwd: str, work: Path) -> Path:
     if Path(cwd).is_absolute():
-        raise _UnusableError(f"its cwd {cwd!r} is absolute; it is relative to the work directory")
+        text = f"its cwd {cwd!r} is absolute; it is relative to the work directory"
+        raise _UnusableError(StartProblem.CWD_OUTSIDE, text)
     directory = (work / cwd).resolve()
     if not directory.is_relative_to(work):
-        raise _UnusableError(f"its cwd {cwd!r} leads out of the work directory")
+        raise _UnusableError(StartProblem.CWD_OUTSIDE, f"its cwd {cwd!r} leads out of the work directory")
     if not directory.is_dir():
-        raise _UnusableError(f"its cwd {cwd!r} is no directory in the work directory")
+        raise _UnusableError(StartProblem.CWD_MISSING, f"its cwd {cwd!r} is no directory in the work directory")
     return directory
 
 
@@ -144,6 +163,8 @@ def _collect(
         signal=result.signal,
         duration_seconds=result.duration_seconds,
         message=result.message,
+        problem=result.problem,
+        problem_errno=result.problem_errno,
         stdout=result.stdout,
         stderr=result.stderr,
         artifacts=artifacts,
@@ -172,5 +193,4 @@ def _read_output(path: Path, assignment: Assignment, warnings: list[str]) -> byt
     limit = assignment.limits.result_bytes + 1
     with path.open("rb") as file:
         content = file.read(limit)
-    masks = (mask.encode("utf-8", "surrogateescape") for mask in spellings(assignment.masks))
-    return Masker(masks).whole(content)[:limit]
+    return _masked(content, assignment)[:limit]

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from agentflow.executors.base import Lifeline, StopReason
-from agentflow.executors.command import Command, CommandResult, Ended, StreamRecord
+from agentflow.executors.command import Command, CommandResult, Ended, StartProblem, StreamRecord
 from agentflow.executors.orphans import MARK_VARIABLE, end_orphans, mark_of
 
 _PROGRAM = str(Path(__file__).with_name("supervisor.py").absolute())
@@ -200,6 +200,8 @@ def _read_answer(answer: Mapping[str, Any]) -> Answer:
         stdout=_read_record(answer.get("stdout")),
         stderr=_read_record(answer.get("stderr")),
         message=answer.get("message"),
+        problem=StartProblem(answer["problem"]) if answer.get("problem") else None,
+        problem_errno=answer.get("errno"),
     )
     return Answer(result, is_lapsed=answer.get("why") == "lapse")
 

@@ -134,7 +134,8 @@ class SupervisorLoop:
         try:
             self._running = RunningCommand(order, is_reaper=self._is_reaper)
         except NotStartedError as error:
-            self._answer(order["serial"], {"ended": "not_started", "message": str(error)})
+            found = {"problem": error.problem, "errno": error.errno_name, "message": str(error)}
+            self._answer(order["serial"], {"ended": "not_started", **found})
             return
         for pipe in self._running.pipes:
             self._selector.register(pipe, selectors.EVENT_READ, partial(self._read, self._running, pipe))

@@ -6,13 +6,14 @@ fork; it serves one command at a time, so there are as many as commands running 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import weakref
 from contextlib import suppress
 
 from agentflow.executors.base import Lifeline, StopReason
-from agentflow.executors.command import Command, CommandResult, Ended
+from agentflow.executors.command import Command, CommandResult, Ended, StartProblem
 from agentflow.executors.orphans import end_orphans
 from agentflow.executors.supervisor_link import SupervisorLink
 
@@ -42,7 +43,12 @@ class SupervisorPool:
         try:
             link = self._take()
         except OSError as error:
-            return CommandResult(Ended.NOT_STARTED, message=f"no supervisor can be started for it: {error}")
+            return CommandResult(
+                Ended.NOT_STARTED,
+                message=f"no supervisor can be started for it: {error}",
+                problem=StartProblem.NO_SUPERVISOR,
+                problem_errno=errno.errorcode.get(error.errno or 0),
+            )
         try:
             answer = link.run(command, lifeline)
         except BaseException:

@@ -152,6 +152,29 @@ def test_a_command_that_cannot_be_started_says_why(house: Runtime, worker: Worke
     assert "no-such-program-here" in _failure(house, run_id, "bad")["detail"]["problem"]
 
 
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ({"command": ["{{ steps.say.stdout }}"]}, "'{{ steps.say.stdout }}' was not found"),
+        ({"command": ["./{{ secrets.TOKEN }}"]}, "'./{{ secrets.TOKEN }}' was not found"),
+        ({"command": ["true"], "cwd": "{{ secrets.TOKEN }}"}, "cwd_missing"),
+        ({"command": ["true"], "cwd": "/{{ steps.say.stdout }}"}, "cwd_outside"),
+    ],
+)
+def test_why_a_command_cannot_be_started_holds_no_output_and_no_secret(
+    house: Runtime, start_worker: Any, tmp_path: Path, bad: dict[str, Any], problem: str
+) -> None:
+    worker = start_worker(AGENTFLOW_SECRET_TOKEN="hunter2-hunter2")
+    say = shell_step("say", "printf SENTINEL; printf -- -4711")
+    step = {**command_step("bad", needs=["say"], retry=1), "subprocess": bad}
+    run_id = _submit(house, tmp_path, [say, step], secrets=["TOKEN"])
+
+    assert wait_for_end(house.context, run_id) is RunState.FAILED
+    assert problem in _failure(house, run_id, "bad")["detail"]["problem"]
+    for text_kept in (_everything(house), worker.output()):
+        assert not [word for word in ("SENTINEL-4711", "hunter2", "/usr/bin:") if word in text_kept]
+
+
 def test_artifacts_and_streams_are_recorded_with_size_and_hash(
     house: Runtime, worker: WorkerProcess, tmp_path: Path
 ) -> None:

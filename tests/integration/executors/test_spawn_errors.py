@@ -30,37 +30,57 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("argv", "changes", "message"),
+    ("problem", "argv", "changes", "message"),
     [
-        (("no-such-program", "x"), {}, "the program 'no-such-program' was not found on PATH (/bin:/usr/bin)"),
-        (("./gone", "x"), {}, "the program './gone' does not exist in {place}"),
-        (("./folder", "x"), {}, "'./folder' in {place} is a directory"),
-        (("./plain", "x"), {}, "'./plain' in {place} is not executable (chmod +x)"),
-        (("./text", "x"), {}, "'./text' is not a program: no binary of this machine and no #! line"),
         (
+            "program_not_found",
+            ("no-such-program", "x"),
+            {},
+            "the program 'no-such-program' was not found on PATH (/bin:/usr/bin)",
+        ),
+        ("program_not_found", ("./gone", "x"), {}, "the program './gone' does not exist in {place}"),
+        ("program_not_executable", ("./folder", "x"), {}, "'./folder' in {place} is a directory"),
+        ("program_not_executable", ("./plain", "x"), {}, "'./plain' in {place} is not executable (chmod +x)"),
+        (
+            "program_not_executable",
+            ("./text", "x"),
+            {},
+            "'./text' is not a program: no binary of this machine and no #! line",
+        ),
+        (
+            "interpreter_missing",
             ("./orphaned", "x"),
             {},
             "'./orphaned' in {place} names an interpreter (#! line) that does not exist or cannot be run",
         ),
-        (("", "x"), {}, "the command is empty"),
-        (("true", "a\0b"), {}, "its arguments or environment cannot be passed on: embedded null byte"),
+        ("command_empty", ("", "x"), {}, "the command is empty"),
         (
+            "arguments_unusable",
+            ("true", "a\0b"),
+            {},
+            "its arguments or environment cannot be passed on: embedded null byte",
+        ),
+        (
+            "arguments_too_long",
             ("true", "x" * 3_000_000),
             {},
             "its arguments and environment are longer than the system allows; pass large data in a file or on stdin",
         ),
         (
+            "arguments_unusable",
             ("true", "x"),
             {"env": {"A=B": "c"}},
             "its arguments or environment cannot be passed on: illegal environment variable name",
         ),
-        (("true", "x"), {"cwd": Path("/no/such/place")}, "the directory /no/such/place does not exist"),
+        ("cwd_missing", ("true", "x"), {"cwd": Path("/no/such/place")}, "the directory /no/such/place does not exist"),
         (
+            "stdin_unreadable",
             ("true", "x"),
             {"stdin": Path("/no/such/file")},
             "its standard input /no/such/file cannot be read: No such file or directory",
         ),
         (
+            "stream_unwritable",
             ("true", "x"),
             {"stdout": Path("/no/such/file")},
             "its output file /no/such/file cannot be opened: No such file or directory",
@@ -71,6 +91,7 @@ def test_a_command_that_cannot_start_says_why(
     pool: SupervisorPool,
     command: MakeCommand,
     place: Path,
+    problem: str,
     argv: tuple[str, ...],
     changes: dict[str, Any],
     message: str,
@@ -81,6 +102,8 @@ def test_a_command_that_cannot_start_says_why(
 
     assert (result.ended, result.exit_code, result.stdout) == (Ended.NOT_STARTED, None, None)
     assert result.message == message.format(place=place)
+    assert result.problem == problem
+    assert (result.problem_errno is None) == (problem in ("command_empty", "arguments_unusable"))
 
 
 def test_the_supervisor_survives_a_command_that_cannot_start(pool: SupervisorPool, command: MakeCommand) -> None:
@@ -112,6 +135,7 @@ def test_a_supervisor_that_cannot_be_started_is_an_answer_too(
     assert result.ended is Ended.NOT_STARTED
     assert result.message is not None
     assert "/no/such/python" in result.message
+    assert (result.problem, result.problem_errno) == ("no_supervisor", "ENOENT")
 
 
 def test_programs_are_looked_up_on_the_commands_own_path(
