@@ -28,6 +28,7 @@ class FindingCode(StrEnum):
     SEAL_BROKEN = "seal_broken"
     SEAL_MISSING = "seal_missing"
     RUN_REMOVED = "run_removed"
+    STATE_FORGED = "state_forged"
 
 
 @dataclass(frozen=True, slots=True)

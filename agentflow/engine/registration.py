@@ -29,6 +29,14 @@ def check_registration(database: Database, store: ContentStore, audit_key: bytes
     _compare(_mine(store, audit_key), standing)
 
 
+def check_audit_key(database: Database, audit_key: bytes) -> None:
+    """Raise ConfigurationError when this process has another audit key than the database was installed with."""
+    with database.transaction() as tx:
+        standing = installations.read(tx)
+    if standing is not None:
+        _compare_keys(key_fingerprint(audit_key), standing)
+
+
 def _mine(store: ContentStore, audit_key: bytes) -> installations.Installation:
     return installations.Installation(store.store_id(), key_fingerprint(audit_key))
 
@@ -39,8 +47,12 @@ def _compare(mine: installations.Installation, standing: installations.Installat
             f"This process sees content store {mine.store_id}, the runs of this database use {standing.store_id}. "
             "Point AGENTFLOW_CONTENT_DIR at the directory that they share."
         )
-    if mine.audit_key_fingerprint != standing.audit_key_fingerprint:
+    _compare_keys(mine.audit_key_fingerprint, standing)
+
+
+def _compare_keys(mine: str, standing: installations.Installation) -> None:
+    if mine != standing.audit_key_fingerprint:
         raise ConfigurationError(
-            f"This process has audit key {mine.audit_key_fingerprint}, the database was installed with "
+            f"This process has audit key {mine}, the database was installed with "
             f"{standing.audit_key_fingerprint}. Give every process the same AGENTFLOW_AUDIT_KEY (or _FILE)."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -11,9 +11,10 @@ from sqlalchemy import Connection
 from agentflow.domain.chain_check import Finding, FindingCode, Recorded, check_chain
 from agentflow.domain.error import NotFound
 from agentflow.domain.event import seal_of
-from agentflow.domain.ids import RunId, StepId
-from agentflow.domain.state import FINAL_RUN_STATES
+from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.state import FINAL_RUN_STATES, RunState, StepState
 from agentflow.engine.context import EngineContext
+from agentflow.engine.registration import check_audit_key
 from agentflow.storage import events, runs, steps
 
 
@@ -32,7 +33,11 @@ class VerificationReport:
 
 
 def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
-    """Check every chain of a run. NotFound when neither the run nor an event of it is there."""
+    """Check every chain of a run. NotFound when neither the run nor an event of it is there.
+
+    ConfigurationError when this process does not have the audit key: nothing could be told from what it would find.
+    """
+    check_audit_key(context.database, context.audit_key)
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id, is_shared=True)
         chains: dict[StepId | None, list[Recorded]] = defaultdict(list)
@@ -45,6 +50,8 @@ def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
             removed = Finding(FindingCode.RUN_REMOVED, f"{count} events speak of a run whose rows were removed")
             return VerificationReport(run_id, count, (removed,))
         findings = list(_findings(context, tx, run, chains))
+        if not findings:  # what cut chains say of states means nothing
+            findings = list(_states(run, events.read_moves(tx, run_id), steps.read_states(tx, run_id)))
     return VerificationReport(run_id, count, tuple(findings))
 
 
@@ -74,6 +81,19 @@ def _findings(
         yield Finding(FindingCode.ADDED, f"{len(chain)} events speak of a step {stranger} that the run does not have")
     sealed = {step_id: (head.sequence, head.head or b"") for step_id, head in heads.items() if head.sequence}
     yield from _seal(run, own, sealed)
+
+
+def _states(
+    run: runs.LockedRun, moves: Mapping[str, str], standing: Mapping[StepKey, steps.StandingStep]
+) -> Iterator[Finding]:
+    """Rows that stand where no event left them: changed behind the back of the audit."""
+    told = moves.get("run", RunState.PENDING.value)
+    if told != run.state:
+        yield Finding(FindingCode.STATE_FORGED, f"the run's row says {run.state}, its events say {told}")
+    for key, step in standing.items():
+        told = moves.get(f"step:{key}", StepState.PENDING.value)
+        if told != step.state:
+            yield Finding(FindingCode.STATE_FORGED, f"its row says {step.state}, the events say {told}", key)
 
 
 def _seal(run: runs.LockedRun, own: list[Recorded], heads: dict[StepId, tuple[int, bytes]]) -> Iterator[Finding]:

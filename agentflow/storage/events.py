@@ -55,6 +55,15 @@ def _event(row: Row[Any]) -> AuditEvent:
     )
 
 
+def read_moves(tx: Connection, run_id: RunId) -> dict[str, str]:
+    """Read where the events of a run left each subject (``run``, ``step:<key>``): the last state that they tell.
+
+    Events are in the order of their ids: who moves a row holds it until his event is written.
+    """
+    rows = tx.execute(statement("read_last_moves"), {"run_id": run_id})
+    return {row.subject: row.state for row in rows}
+
+
 def read_all_run_ids(tx: Connection) -> list[RunId]:
     """Read the id of every run that has rows or events."""
     return [RunId(row) for row in tx.execute(statement("read_audited_runs")).scalars()]

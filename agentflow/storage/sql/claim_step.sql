@@ -2,9 +2,12 @@
 -- Parameters: run_id, step_id, attempt_id, claim_token, worker, lease_seconds
 -- Keeps true: the run is running and cannot begin to fail, pause or cancel before this commits (its row is shared);
 -- the step is due; no other claim gets the same step (the row is updated, and attempt_one_running stands behind it).
+-- Whoever waits for the run alone is not passed (see the gate in lock_run.sql).
 -- No row back: the claim was refused; explain_claim.sql tells why.
-WITH shared AS (
-    SELECT run_id FROM run_state WHERE run_id = :run_id AND state = 'running' FOR SHARE
+WITH gate AS MATERIALIZED (
+    SELECT pg_advisory_xact_lock_shared(hashtextextended(CAST(:run_id AS text), 0))
+), shared AS (
+    SELECT run_id FROM run_state, gate WHERE run_id = :run_id AND state = 'running' FOR SHARE OF run_state
 ), due AS (
     SELECT step.id, step.state FROM step JOIN shared ON shared.run_id = step.run_id
     WHERE step.id = :step_id AND step.state IN ('ready', 'retrying') AND step.not_before <= now()

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from agentflow.domain.chain_check import FindingCode
+from agentflow.domain.error import ConfigurationError
 from agentflow.domain.event import GENESIS
 from agentflow.domain.ids import RunId
 from agentflow.engine.verify import verify_all, verify_run
@@ -195,6 +197,21 @@ def test_a_chain_recomputed_without_the_key_is_named(house: Runtime, ended: RunI
     _tamper(house, change)
 
     assert (FindingCode.RECOMPUTED, "a", None) in _codes(house, ended)
+
+
+def test_rows_changed_behind_the_audit_are_named(house: Runtime, ended: RunId) -> None:
+    with house.context.database.transaction() as tx:
+        tx.execute(text("UPDATE step SET state = 'failed' WHERE key = 'a'"))
+        tx.execute(text("UPDATE run_state SET state = 'running', ended_at = NULL"))
+
+    assert _codes(house, ended) == [(FindingCode.STATE_FORGED, None, None), (FindingCode.STATE_FORGED, "a", None)]
+
+
+def test_another_key_is_no_tampering(house: Runtime, ended: RunId) -> None:
+    stranger = replace(house.context, audit_key=b"another-key-another-key-another-key")
+
+    with pytest.raises(ConfigurationError, match="audit key"):
+        verify_run(stranger, ended)
 
 
 def test_a_removed_run_is_named(house: Runtime, ended: RunId) -> None:
