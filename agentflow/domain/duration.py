@@ -27,9 +27,9 @@ def parse_duration(text: str) -> float:
     if text.startswith("-"):
         raise ValueError(f"a duration cannot be negative ({shorten(text)!r})")
     if _NUMBER.fullmatch(text):
-        raise ValueError(
-            f"{shorten(text)} has no unit: write {shorten(text.lstrip('+'))}s for seconds, or use ms, m, h, d"
-        )
+        number = shorten(text.lstrip("+"))
+        units = ("s", "m") if "." in number else ("ms", "s")  # nothing is finer than a millisecond
+        raise ValueError(f"{shorten(text)} has no unit: write a unit, such as {number}{units[0]} or {number}{units[1]}")
     if len(text) > 100:
         raise ValueError(f"{shorten(text)!r} is no duration: {_FORM}")
     milliseconds = _milliseconds(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,6 +29,7 @@ ARGUMENT_LIMIT_BYTES = 64 * 1024
 MAX_EXPRESSION = 8192
 """Characters of one expression's source."""
 
+_SYNTAX_ERROR = "the expression has a syntax error"
 _LITERAL = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _TESTS = (
     "boolean", "defined", "divisibleby", "eq", "even", "false", "float", "ge", "gt", "in", "integer", "le", "lower",
@@ -167,7 +169,14 @@ def inspect_template(text: str) -> Inspection:
         return Inspection(problems=(Problem("template_syntax", str(error)),))
     found = [inspect_expression(piece.source) for piece in pieces if isinstance(piece, Expression)]
     references = frozenset[Reference]().union(*(one.references for one in found))
-    return Inspection(references, tuple(dict.fromkeys(problem for one in found for problem in one.problems)))
+    return Inspection(references, tuple(dict.fromkeys(_hinted(problem) for one in found for problem in one.problems)))
+
+
+def _hinted(problem: Problem) -> Problem:
+    """Add how braces are written, for whoever did not mean an expression; a bare one was meant."""
+    if not problem.message.startswith(_SYNTAX_ERROR):
+        return problem
+    return replace(problem, message=f"{problem.message} ({LITERAL_HINT})")
 
 
 @lru_cache(maxsize=2048)
@@ -185,13 +194,20 @@ def _parse(source: str) -> nodes.Expr:
     try:
         body = _ENVIRONMENT.parse(f"{OPEN} {source} {CLOSE}").body
     except TemplateSyntaxError as error:
-        raise TemplateError(f"the expression has a syntax error: {error.message} ({LITERAL_HINT})") from error
+        raise TemplateError(f"{_SYNTAX_ERROR}: {_of_an_expression(error.message or '')}") from error
     except RecursionError:
         raise TemplateError("the expression nests too deep") from None
     match body:
         case [nodes.Output(nodes=[nodes.Expr() as node])] if not isinstance(node, nodes.Tuple | nodes.TemplateData):
             return node
     raise TemplateError("there must be exactly one expression")
+
+
+def _of_an_expression(message: str) -> str:
+    """Jinja speaks of the statement that it takes an expression in braces for."""
+    if message == "unexpected 'end of print statement'":
+        return "it ends too early"
+    return re.sub(r"(?:token )?'?end of print statement'?", "the end of the expression", message)
 
 
 @lru_cache(maxsize=512)
@@ -212,6 +228,8 @@ _FAILURES = (
 
 
 def _text_of(source: str, context: Mapping[str, Any]) -> str:
+    if problems := inspect_expression(source).problems:
+        raise TemplateError(f"{_shown(source)}: {_hinted(problems[0]).message}")
     value = evaluate(source, context)
     try:
         return as_text(value)

@@ -59,7 +59,7 @@ def test_half_of_the_servers_is_a_usage_error(
     ("arguments", "words"),
     [
         (("run", "x.yaml", "--var", "novalue"), "--var takes NAME=VALUE"),
-        (("wait", "@last", "--timeout", "90"), "write 90s"),
+        (("wait", "@last", "--timeout", "90"), "write a unit, such as 90ms or 90s"),
         (("runs", "--limit", "0"), "1 to 1000"),
         (("runs", "--state", "exploded"), "no state of a run"),
         (("runs", "--cursor", "%%%"), "next_cursor"),

@@ -32,8 +32,8 @@ def test_every_written_form_is_read(text: str, seconds: float) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("60", "write 60s"),
-        ("1.5", "write 1.5s"),
+        ("60", "write a unit, such as 60ms or 60s"),
+        ("1.5", "write a unit, such as 1.5s or 1.5m"),
         ("-5m", "negative"),
         ("5 minutes", "no duration"),
         ("1h 30m", "no duration"),

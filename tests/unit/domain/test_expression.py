@@ -256,6 +256,12 @@ def test_a_condition_is_exactly_one_expression(source: str) -> None:
         holds(source, CONTEXT)
 
 
+def test_only_a_template_is_told_how_to_write_braces() -> None:
+    (bare,), (braced,) = inspect_expression("vars.n >").problems, inspect_template("{{ vars.n > }}").problems
+    assert bare.message == "the expression has a syntax error: it ends too early"
+    assert braced.message == f"{bare.message} (to write {{{{ itself, write {{{{ '{{{{' }}}})"
+
+
 def test_an_expression_keeps_the_kind_of_its_value() -> None:
     assert evaluate("steps.collect.result.worst", CONTEXT) == [{"hour": 13}]
 
