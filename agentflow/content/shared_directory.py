@@ -36,10 +36,22 @@ class SharedDirectory:
                 self._write_identity(path)
             return UUID(path.read_text(encoding="ascii").strip())
         except (OSError, ValueError) as error:
-            raise StoreMismatch(
-                f"The content store {self.root} cannot be used: {error}. Set AGENTFLOW_CONTENT_DIR to the shared "
-                "directory that every worker and every client of this installation sees."
-            ) from error
+            raise self._unusable(error) from error
+
+    def find_id(self) -> UUID | None:
+        """Read the identity of the store, if it is one."""
+        try:
+            return UUID((self.root / _IDENTITY).read_text(encoding="ascii").strip())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError) as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StoreMismatch:
+        return StoreMismatch(
+            f"The content store {self.root} cannot be used: {error}. Set AGENTFLOW_CONTENT_DIR to the shared "
+            "directory that every worker and every client of this installation sees."
+        )
 
     def _write_identity(self, path: Path) -> None:
         handle, name = tempfile.mkstemp(dir=self.root)

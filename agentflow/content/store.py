@@ -38,6 +38,9 @@ class ContentStore(Protocol):
     def store_id(self) -> UUID:
         """The store's identity, made at first use; StoreMismatch when the store cannot be reached."""
 
+    def find_id(self) -> UUID | None:
+        """The store's identity; None when there is no store yet. Makes nothing."""
+
     def put(self, address: Address, content: bytes) -> None:
         """Keep ``content``, readable by the owner only; what is there already is replaced in one move."""
 

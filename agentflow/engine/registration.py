@@ -14,7 +14,7 @@ from agentflow.storage.database import Database
 
 def register(database: Database, store: ContentStore, audit_key: bytes) -> None:
     """Register store and key with the database, if nothing is registered yet; raises as check_registration does."""
-    mine = _mine(store, audit_key)
+    mine = installations.Installation(store.store_id(), key_fingerprint(audit_key))
     with database.transaction() as tx:
         standing = installations.register(tx, mine)
     _compare(mine, standing)
@@ -26,7 +26,13 @@ def check_registration(database: Database, store: ContentStore, audit_key: bytes
         standing = installations.read(tx)
     if standing is None:
         raise ConfigurationError("The database is not registered with a content store yet; run `agentflow migrate`")
-    _compare(_mine(store, audit_key), standing)
+    store_id = store.find_id()
+    if store_id is None:
+        raise StoreMismatch(
+            f"There is no content store where this process looks for it, the runs of this database use "
+            f"{standing.store_id}. Point AGENTFLOW_CONTENT_DIR at the directory that they share."
+        )
+    _compare(installations.Installation(store_id, key_fingerprint(audit_key)), standing)
 
 
 def check_audit_key(database: Database, audit_key: bytes) -> None:
@@ -35,10 +41,6 @@ def check_audit_key(database: Database, audit_key: bytes) -> None:
         standing = installations.read(tx)
     if standing is not None:
         _compare_keys(key_fingerprint(audit_key), standing)
-
-
-def _mine(store: ContentStore, audit_key: bytes) -> installations.Installation:
-    return installations.Installation(store.store_id(), key_fingerprint(audit_key))
 
 
 def _compare(mine: installations.Installation, standing: installations.Installation) -> None:

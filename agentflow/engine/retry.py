@@ -95,9 +95,25 @@ def _reopened(
     if not chosen:
         what = f"step {only!r} ({standing[only].state})" if only else "no step of it failed, was cancelled or is held"
         raise InvalidTransition(f"Run {run.run_id} ({run.state}) cannot be retried: {what}", state=run.state)
+    if only is not None:
+        _check_needs(run, graph, standing, only)
     if run.state not in FINAL_RUN_STATES:
         return frozenset(chosen)
     return frozenset(_with_skipped(run, graph, standing, chosen))
+
+
+def _check_needs(
+    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], only: StepKey
+) -> None:
+    """Refuse to take up a step alone that never had its turn: it would only be skipped at once."""
+    unmet = [need for need in graph.needs[only] if standing[need].state is StepState.CANCELLED]
+    if unmet:
+        raise InvalidTransition(
+            f"Step {only!r} needs {', '.join(unmet)}, which {'was' if len(unmet) == 1 else 'were'} cancelled; "
+            f"retry {'that step' if len(unmet) == 1 else 'those steps'} or the whole run",
+            state=run.state,
+            needs=unmet,
+        )
 
 
 def _with_skipped(

@@ -253,3 +253,14 @@ def test_what_succeeded_or_is_not_there_cannot_be_retried(house: Runtime) -> Non
         retry(house.context, run_id, ACTOR, only=StepKey("two"))
     with pytest.raises(NotFound):
         retry(house.context, fresh_run_id(), ACTOR)
+
+
+def test_a_step_behind_cancelled_ones_is_not_retried_alone(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a"), noop_step("b"), noop_step("c", needs=["a", "b"])])
+    cancel(house.context, run_id, "tester")
+
+    with pytest.raises(InvalidTransition, match="needs a, b, which were cancelled"):
+        retry(house.context, run_id, "tester", only=StepKey("c"))
+
+    assert run_state(house.context, run_id) is RunState.CANCELLED
+    assert verify_run(house.context, run_id).is_intact

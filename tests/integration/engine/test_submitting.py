@@ -5,13 +5,15 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import text
 
-from agentflow.domain.error import IdempotencyConflict
+from agentflow.content.shared_directory import SharedDirectory
+from agentflow.domain.error import IdempotencyConflict, StoreMismatch
 from agentflow.domain.state import RunState
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.engine.verify import verify_run
@@ -126,3 +128,13 @@ def test_a_run_is_safe_although_its_doorbells_cannot_be_sent(house: Runtime) -> 
         assert tx.execute(text("SELECT count(*) FROM step WHERE sent_at IS NOT NULL")).scalar_one() == 0
     assert work_off(house, submitted.run_id) is RunState.COMPLETED
     assert verify_run(house.context, submitted.run_id).findings == ()
+
+
+def test_a_process_with_another_store_is_refused_and_furnishes_nothing(house: Runtime, tmp_path: Path) -> None:
+    elsewhere = SharedDirectory(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreMismatch, match="AGENTFLOW_CONTENT_DIR"):
+        submit(replace(house.context, store=elsewhere), _request([noop_step("a")], None))
+
+    assert not elsewhere.root.exists()
+    assert _rows(house)["run"] == 0
