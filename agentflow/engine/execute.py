@@ -158,8 +158,9 @@ def _keep(context: EngineContext, claimed: Claimed, performance: Performance) ->
             adopted[found.path] = address
         media_type = mimetypes.guess_type(found.name)[0] or "application/octet-stream"
         kept.append(Artifact(found.name, "file", found.bytes, found.bytes, found.sha256, media_type, is_cut=False))
-    for warning in performance.warnings:
-        log.warning("artifact_refused", warning=warning)
+    if performance.refusals:
+        codes = ",".join(sorted(performance.refusals))
+        log.warning("artifacts_refused", refused=sum(performance.refusals.values()), codes=codes)
     return kept
 
 

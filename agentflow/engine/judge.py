@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from agentflow.domain.action import SubprocessAction
@@ -13,6 +14,7 @@ from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.executors.base import Performance, StopReason
 from agentflow.executors.command import Ended, StartProblem, StreamRecord
+from agentflow.executors.regular_file import open_regular
 
 RESULT_LIMIT_BYTES = 64 * 1024
 _MESSAGE_BYTES = 16 * 1024
@@ -126,13 +128,15 @@ def _check_storable(result: Any) -> None:
 def _head(stream: StreamRecord | None) -> bytes:
     if stream is None:
         return b""
-    with stream.path.open("rb") as file:
+    with suppress(OSError), open_regular(stream.path) as file:  # the command may have replaced it: then it says nothing
         return file.read(RESULT_LIMIT_BYTES + 1)
+    return b""
 
 
 def _tail(stream: StreamRecord | None) -> str:
     if stream is None:
         return ""
-    with stream.path.open("rb") as file:
+    with suppress(OSError), open_regular(stream.path) as file:
         file.seek(max(0, stream.bytes_kept - _MESSAGE_BYTES))
         return file.read(_MESSAGE_BYTES).decode("utf-8", errors="replace")
+    return ""

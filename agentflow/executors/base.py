@@ -134,6 +134,32 @@ class FoundArtifact:
     sha256: str
 
 
+class Refusal(StrEnum):
+    """What was wrong with something that the work left behind; it holds no name, for names may be the work's output."""
+
+    OUTSIDE = "outside"
+    """It leads out of the attempt's directories."""
+    MISSING = "missing"
+    LOOP = "loop"
+    """It is a link to itself."""
+    NOT_REGULAR = "not_regular"
+    UNREADABLE = "unreadable"
+    STREAM_NAME = "stream_name"
+    """It has the name of the attempt's own stdout or stderr."""
+    UNUSABLE_NAME = "unusable_name"
+    """Its name is no plain text, or holds a backslash."""
+    NAME_IS_FOLDER = "name_is_folder"
+    """Its name is also that of a folder with other artifacts."""
+    TOO_MANY = "too_many"
+    STOPPED = "stopped"
+    """The attempt was stopped while it was read."""
+    STDOUT_CUT = "stdout_cut"
+    """What stdout announced after its limit is not known."""
+    STDOUT_REPLACED = "stdout_replaced"
+    OUTPUT_NOT_REGULAR = "output_not_regular"
+    """$AGENTFLOW_OUTPUT."""
+
+
 @dataclass(frozen=True, slots=True)
 class Performance:
     """What happened in an attempt. Whether that is a success is decided by the engine."""
@@ -155,8 +181,8 @@ class Performance:
     artifacts: tuple[FoundArtifact, ...] = ()
     output: bytes | None = None
     """What stands in $AGENTFLOW_OUTPUT, masked, at most ``limits.result_bytes`` + 1; None if there is no such file."""
-    warnings: tuple[str, ...] = ()
-    """What was wrong with the artifacts that the work announced."""
+    refusals: Mapping[Refusal, int] = field(default_factory=dict)
+    """How often what was wrong with what the work left behind."""
 
 
 class Executor(Protocol):

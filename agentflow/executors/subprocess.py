@@ -12,14 +12,16 @@ files come before, judging the exit code and storing what was found come after; 
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentflow.domain.action import SubprocessAction
 from agentflow.executors.artifact_search import ArtifactSearch
-from agentflow.executors.base import Assignment, FoundArtifact, Lifeline, Performance
+from agentflow.executors.base import Assignment, FoundArtifact, Lifeline, Performance, Refusal
 from agentflow.executors.command import Command, CommandResult, Ended, StartProblem
 from agentflow.executors.masking import Masker
+from agentflow.executors.regular_file import open_regular
 from agentflow.executors.supervisor_link import spellings
 from agentflow.executors.supervisor_pool import SupervisorPool
 
@@ -152,11 +154,11 @@ def _collect(
     assignment: Assignment, layout: _Layout, command: Command, result: CommandResult, lifeline: Lifeline
 ) -> Performance:
     artifacts: tuple[FoundArtifact, ...] = ()
-    warnings: list[str] = []
+    refusals: Counter[Refusal] = Counter()
     output: bytes | None = None
     if result.ended in (Ended.EXITED, Ended.TIMED_OUT):
-        artifacts, warnings = _search(assignment, layout, command, result, lifeline)
-        output = _read_output(layout.output, assignment, warnings)
+        artifacts, refusals = _search(assignment, layout, command, result, lifeline)
+        output = _read_output(layout.output, assignment, refusals)
     return Performance(
         ended=result.ended,
         exit_code=result.exit_code,
@@ -169,28 +171,30 @@ def _collect(
         stderr=result.stderr,
         artifacts=artifacts,
         output=output,
-        warnings=tuple(warnings),
+        refusals=refusals,
     )
 
 
 def _search(
     assignment: Assignment, layout: _Layout, command: Command, result: CommandResult, lifeline: Lifeline
-) -> tuple[tuple[FoundArtifact, ...], list[str]]:
+) -> tuple[tuple[FoundArtifact, ...], Counter[Refusal]]:
     limit = assignment.limits.artifact_files
     search = ArtifactSearch(layout.work, layout.artifacts, limit, lambda: lifeline.stop_reason is not None)
     search.search_directory()
     search.search_announcements(layout.stdout, command.cwd)
     if result.stdout is not None and result.stdout.is_cut:
-        search.warnings.append("stdout was cut at its limit; artifacts announced after that are not known")
-    return tuple(search.found.values()), search.warnings
+        search.refusals[Refusal.STDOUT_CUT] += 1
+    return tuple(search.found.values()), search.refusals
 
 
-def _read_output(path: Path, assignment: Assignment, warnings: list[str]) -> bytes | None:
-    if path.is_symlink() or not path.is_file():
-        if path.is_symlink() or path.exists():
-            warnings.append("$AGENTFLOW_OUTPUT is not a regular file")
-        return None
+def _read_output(path: Path, assignment: Assignment, refusals: Counter[Refusal]) -> bytes | None:
     limit = assignment.limits.result_bytes + 1
-    with path.open("rb") as file:
-        content = file.read(limit)
+    try:
+        with open_regular(path) as file:
+            content = file.read(limit)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        refusals[Refusal.OUTPUT_NOT_REGULAR] += 1
+        return None
     return _masked(content, assignment)[:limit]

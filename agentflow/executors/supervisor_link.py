@@ -21,6 +21,7 @@ from typing import Any
 from agentflow.executors.base import Lifeline, StopReason
 from agentflow.executors.command import Command, CommandResult, Ended, StartProblem, StreamRecord
 from agentflow.executors.orphans import MARK_VARIABLE, end_orphans, mark_of
+from agentflow.executors.regular_file import open_regular
 
 _PROGRAM = str(Path(__file__).with_name("supervisor.py").absolute())
 _MESSAGE_BYTES = 64 * 1024
@@ -213,7 +214,7 @@ def _read_record(record: Mapping[str, Any] | None) -> StreamRecord | None:
 def _measure(path: Path) -> StreamRecord | None:
     """What a lost supervisor left of a stream; it counts as cut, for nobody knows what was still to come."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
     except OSError:

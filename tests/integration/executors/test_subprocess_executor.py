@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agentflow.domain.action import NoopAction, SubprocessAction
-from agentflow.executors.base import Assignment, Lifeline, Limits, Performance, StopReason
+from agentflow.executors.base import Assignment, Lifeline, Limits, Performance, Refusal, StopReason
 from agentflow.executors.command import Ended
 from agentflow.executors.environment import allowed_environment
 from agentflow.executors.subprocess import SubprocessExecutor
@@ -89,6 +89,7 @@ def test_a_cwd_that_is_not_inside_starts_nothing(perform: Perform, tmp_path: Pat
     performance = perform(f"touch {tmp_path}/started", action={"cwd": cwd})
 
     assert (performance.ended, performance.message) == (Ended.NOT_STARTED, complaint)
+    assert performance.problem == ("cwd_missing" if cwd == "gone" else "cwd_outside")
     assert not (tmp_path / "started").exists()
 
 
@@ -150,7 +151,7 @@ def test_artifacts_come_from_their_directory_and_from_stdout(perform: Perform) -
         ("two.txt", 4),
         ("sub/three.txt", 6),
     ]
-    assert performance.warnings == ("gone.txt: does not exist", "../stdout: leads out of the work directory")
+    assert performance.refusals == {Refusal.MISSING: 1, Refusal.OUTSIDE: 1}
 
 
 def test_a_cut_stdout_warns_that_announcements_may_be_lost(perform: Perform) -> None:
@@ -159,7 +160,7 @@ def test_a_cut_stdout_warns_that_announcements_may_be_lost(perform: Perform) -> 
     assert performance.stdout is not None
     assert (performance.stdout.bytes_kept, performance.stdout.is_cut) == (2000, True)
     assert performance.artifacts == ()
-    assert performance.warnings == ("stdout was cut at its limit; artifacts announced after that are not known",)
+    assert performance.refusals == {Refusal.STDOUT_CUT: 1}
 
 
 def test_the_output_file_is_read_and_bounded(perform: Perform) -> None:
@@ -173,7 +174,16 @@ def test_an_output_that_is_no_regular_file_is_refused(perform: Perform, make: st
     performance = perform(f"{make} $AGENTFLOW_OUTPUT")
 
     assert performance.output is None
-    assert performance.warnings == ("$AGENTFLOW_OUTPUT is not a regular file",)
+    assert performance.refusals == {Refusal.OUTPUT_NOT_REGULAR: 1}
+
+
+@pytest.mark.parametrize("make", ["ln -s /dev/zero", "mkfifo", "mkdir"])
+def test_a_command_that_replaces_its_stdout_holds_nobody_up(perform: Perform, make: str) -> None:
+    performance = perform(f"rm ../stdout; {make} ../stdout; echo x > $AGENTFLOW_ARTIFACTS/x; exit 3")
+
+    assert (performance.ended, performance.exit_code) == (Ended.EXITED, 3)
+    assert [artifact.name for artifact in performance.artifacts] == ["x"]
+    assert performance.refusals == {Refusal.STDOUT_REPLACED: 1}
 
 
 def test_secrets_are_masked_in_both_streams_and_in_the_output(perform: Perform, tmp_path: Path) -> None:

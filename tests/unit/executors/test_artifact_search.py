@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentflow.executors.artifact_search import ArtifactSearch, announced_paths
+from agentflow.executors.base import Refusal
 
 
 class World:
@@ -53,7 +54,7 @@ def test_every_file_under_the_artifacts_directory_is_found_with_size_and_hash(wo
     assert search.found["report.md"].bytes == 5
     assert search.found["report.md"].sha256 == hashlib.sha256(b"hello").hexdigest()
     assert search.found["deep/er/data.bin"].path == world.artifacts / "deep/er/data.bin"
-    assert search.warnings == []
+    assert search.refusals == {}
 
 
 def test_announced_files_are_found_relative_to_the_working_directory(world: World) -> None:
@@ -63,7 +64,7 @@ def test_announced_files_are_found_relative_to_the_working_directory(world: Worl
     search = world.search("noise\nARTIFACT:  a.txt \nARTIFACTS: b.txt , c d.txt,\nARTIFACT: ../top.txt\n", cwd="sub")
 
     assert sorted(search.found) == ["a.txt", "b.txt", "c d.txt", "top.txt"]
-    assert search.warnings == []
+    assert search.refusals == {}
 
 
 def test_an_absolute_path_inside_the_work_directory_is_found(world: World) -> None:
@@ -77,8 +78,7 @@ def test_a_path_that_leads_outside_is_refused(world: World, written: str) -> Non
     search = world.search(f"ARTIFACT: {written.format(root=world.outside.parent)}\n")
 
     assert search.found == {}
-    assert len(search.warnings) == 1
-    assert "out of the work directory" in search.warnings[0]
+    assert search.refusals == {Refusal.OUTSIDE: 1}
 
 
 def test_links_count_if_they_stay_inside_and_are_refused_if_they_do_not(world: World) -> None:
@@ -94,8 +94,7 @@ def test_links_count_if_they_stay_inside_and_are_refused_if_they_do_not(world: W
 
     assert list(search.found) == ["inside"]
     assert search.found["inside"].sha256 == hashlib.sha256(b"real").hexdigest()
-    refused = {warning.partition(":")[0] for warning in search.warnings}
-    assert refused == {"outside", "dangling", "circle", "folder", "announced"}
+    assert search.refusals == {Refusal.OUTSIDE: 3, Refusal.MISSING: 1, Refusal.LOOP: 1}
 
 
 def test_what_is_no_regular_file_is_refused_without_waiting_for_it(world: World) -> None:
@@ -105,11 +104,11 @@ def test_what_is_no_regular_file_is_refused_without_waiting_for_it(world: World)
     search = world.search("ARTIFACT: folder\n")
 
     assert search.found == {}
-    assert search.warnings == ["pipe: is not a regular file", "folder: is not a regular file"]
+    assert search.refusals == {Refusal.NOT_REGULAR: 2}
 
 
 def test_a_missing_file_is_reported(world: World) -> None:
-    assert world.search("ARTIFACT: gone.txt\n").warnings == ["gone.txt: does not exist"]
+    assert world.search("ARTIFACT: gone.txt\n").refusals == {Refusal.MISSING: 1}
 
 
 def test_a_name_registered_twice_is_the_file_in_the_artifacts_directory(world: World) -> None:
@@ -128,13 +127,31 @@ def test_the_number_of_artifacts_is_bounded(world: World) -> None:
     search = world.search(limit=3)
 
     assert list(search.found) == ["0.txt", "1.txt", "2.txt"]
-    assert len(search.warnings) == 1
+    assert search.refusals == {Refusal.TOO_MANY: 2}
 
 
-def test_warnings_are_bounded(world: World) -> None:
-    search = world.search("".join(f"ARTIFACT: gone-{number}\n" for number in range(100)))
+@pytest.mark.parametrize(("kept", "announced"), [("d/a", "d"), ("d", "d/a"), ("d/e/f", "d"), ("d", "d/e/f")])
+def test_a_file_with_the_name_of_a_folder_of_artifacts_is_refused(world: World, kept: str, announced: str) -> None:
+    world.write(world.artifacts, kept)
+    world.write(world.work, announced)
 
-    assert len(search.warnings) == 20
+    search = world.search(f"ARTIFACT: {announced}\n")
+
+    assert list(search.found) == [kept]
+    assert search.refusals == {Refusal.NAME_IS_FOLDER: 1}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_something_else_in_the_place_of_stdout_is_refused_without_waiting_for_it(
+    world: World, make: Callable[[Path], None]
+) -> None:
+    world.write(world.artifacts, "a.txt")
+    make(world.stdout)
+    search = ArtifactSearch(world.work, world.artifacts, 10, lambda: False)
+
+    search.search_announcements(world.stdout, world.work)
+
+    assert search.refusals == {Refusal.STDOUT_REPLACED: 1}
 
 
 def test_a_stopped_search_reads_no_further_file(world: World) -> None:
