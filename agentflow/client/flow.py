@@ -19,6 +19,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError
 
+from agentflow.client.checks import checked_actor, checked_key
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.plan import Plan
 from agentflow.client.run import Run
@@ -40,7 +41,6 @@ from agentflow.storage import views
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
 
 UNDEFINED_TABLE = "42P01"
-MAX_KEY_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +116,21 @@ class AgentFlow:
 
         The project is the one given, else the plan's, else the settings'. The same ``idempotency_key`` in a project
         with the same plan and vars gives the same run (``existing``). Raises PlanRejected with every fault,
-        IdempotencyConflict, ContentError, ConfigurationError and ServersUnreachable. Nothing was written then; only
+        IdempotencyConflict, UsageError (such as a key that is not 1 to 200 printable characters), ContentError,
+        ConfigurationError and ServersUnreachable. Nothing was written then; only
         after a ServersUnreachable is that unknown, and the key makes it safe to submit again.
         """
-        if idempotency_key is not None and not 0 < len(idempotency_key) <= MAX_KEY_LENGTH:
-            raise UsageError(f"An idempotency key has 1 to {MAX_KEY_LENGTH} characters.")
+        key = None if idempotency_key is None else checked_key(idempotency_key)
+        acting = checked_actor(actor or self.settings.actor)
         checked = self.check(plan, vars, project=project)
         request = SubmitRequest(
             plan=checked.loaded.plan,
             vars=checked.vars,
             project=checked.project,
-            actor=actor or self.settings.actor,
+            actor=acting,
             content=checked.loaded.content,
             files=checked.loaded.files,
-            idempotency_key=idempotency_key,
+            idempotency_key=key,
         )
         submitted = submit(self._checked_context(), request)
         return Run(self, submitted.run_id, existing=submitted.is_existing, is_sent=submitted.is_sent)
@@ -162,12 +163,14 @@ class AgentFlow:
 
     def cancel(self, run: Run | str | UUID) -> CancelAsked:
         """End a run; the answer says how many running attempts were told to stop. Raises InvalidTransition."""
-        return cancel(self._checked_context(), self._id_of(run), self.settings.actor)
+        actor = checked_actor(self.settings.actor)
+        return cancel(self._checked_context(), self._id_of(run), actor)
 
     def retry(self, run: Run | str | UUID, step: str | None = None) -> Retried:
         """Take up what failed of a run, or one step of it. Raises InvalidTransition and NotFound."""
+        actor = checked_actor(self.settings.actor)
         only = None if step is None else StepKey(str(step))
-        return retry(self._checked_context(), self._id_of(run), self.settings.actor, only=only)
+        return retry(self._checked_context(), self._id_of(run), actor, only=only)
 
     def read_summary(self, run_id: RunId) -> RunSummary:
         """Read a run without its steps."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
+from agentflow.client.checks import checked_timeout
 from agentflow.client.feed import EventFeed
 from agentflow.client.pace import Pace
 from agentflow.content.store import Address
@@ -121,9 +122,10 @@ class Run:
         """Wait until the run has ended or rests, for at most ``timeout`` seconds.
 
         Raises WaitTimeout (a TimeoutError) when the time is over, ServersUnreachable when Postgres is away for 30
-        seconds and, if asked to, RunFailed unless the run completed.
+        seconds, UsageError for a timeout that is no number of seconds and, if asked to, RunFailed unless the run
+        completed.
         """
-        for _ in self.looks(Pace(timeout)):
+        for _ in self.looks(Pace(checked_timeout(timeout))):
             pass
         if not self.is_at_rest:
             raise WaitTimeout(

@@ -1,0 +1,33 @@
+"""What a caller may hand to the client: keys, actors and times, checked before any server is asked.
+
+Each check returns the value, or raises UsageError with the words for the caller.
+"""
+
+from __future__ import annotations
+
+from agentflow.domain.error import UsageError
+
+MAX_KEY_LENGTH = 200
+
+
+def checked_key(key: object) -> str:
+    """Check an idempotency key: 1 to 200 printable characters."""
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+        raise UsageError(f"An idempotency key has 1 to {MAX_KEY_LENGTH} printable characters.")
+    return key
+
+
+def checked_actor(actor: object) -> str:
+    """Check who is said to act: the name stands in the audit for ever and is printed to terminals."""
+    if not isinstance(actor, str) or not actor.strip() or not actor.isprintable():
+        raise UsageError(f"An actor (AGENTFLOW_ACTOR) has printable characters only, not {str(actor)[:80]!r}.")
+    return actor
+
+
+def checked_timeout(timeout: object) -> float | None:
+    """Check a time to wait: seconds, 0 or more; None is for ever."""
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:  # NaN too
+        raise UsageError(f"timeout takes seconds as a number, 0 or more, such as 5 or 0.5; not {str(timeout)[:80]!r}.")
+    return float(timeout)
