@@ -6,7 +6,7 @@ All of it is only for speed. Each call survives a Redis that is away: the poll a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -80,9 +80,21 @@ class SideChannel:
             log.warning("report_not_left", error=str(error))
 
     def take_reports(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Take up to ``limit`` reports, oldest first. Raises RedisError when Redis is away."""
+        """Take up to ``limit`` reports, oldest first; what is no report is dropped. RedisError when Redis is away."""
         taken: Any = self._client.rpop(self.keys.reports, limit) or []
-        return [json.loads(item) for item in taken]
+        reports = [report for item in taken if (report := _report_of(item)) is not None]
+        if len(reports) < len(taken):
+            log.warning("reports_not_readable", count=len(taken) - len(reports))
+        return reports
+
+    def put_back(self, reports: Sequence[Mapping[str, Any]]) -> None:
+        """Put reports back that were taken in this order, before all others; who does may come back for them."""
+        if not reports:
+            return
+        try:
+            self._client.rpush(self.keys.reports, *[json.dumps(dict(report)) for report in reversed(reports)])
+        except RedisError as error:
+            log.warning("reports_not_put_back", count=len(reports), error=str(error))
 
     def ping(self) -> None:
         """Raise RedisError when Redis does not answer."""
@@ -91,6 +103,14 @@ class SideChannel:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _report_of(item: bytes) -> dict[str, Any] | None:
+    try:
+        report = json.loads(item)
+    except (ValueError, RecursionError):  # whoever may write to this Redis may write anything
+        return None
+    return report if isinstance(report, dict) else None
 
 
 class StopListener:

@@ -129,11 +129,11 @@ class Dispatcher:
             reports = self._context.side_channel.take_reports()
         except RedisError:
             return
-        for report in reports:
+        for position, report in enumerate(reports):
             try:
                 self._act_on(report)
             except ServersUnreachable:
-                self._context.side_channel.report(report)
+                self._context.side_channel.put_back(reports[position:])
                 raise
 
     def _act_on(self, report: dict[str, Any]) -> None:

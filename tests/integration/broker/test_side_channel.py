@@ -90,6 +90,27 @@ def test_reports_are_taken_in_order_and_wake_the_dispatcher(channel: SideChannel
     assert channel.take_reports() == []
 
 
+def test_reports_that_are_put_back_come_first_and_in_order(channel: SideChannel) -> None:
+    for number in range(4):
+        channel.report({"number": number})
+    taken = channel.take_reports(3)
+
+    channel.put_back(taken[1:])
+    channel.put_back([])
+
+    assert [report["number"] for report in channel.take_reports()] == [1, 2, 3]
+
+
+def test_what_is_no_report_is_dropped_and_the_others_are_taken(channel: SideChannel, redis_url: str) -> None:
+    client = redis.Redis.from_url(redis_url)
+    client.lpush(channel.keys.reports, b"no json", b"\xff", b"[]", b"7", b"[" * 100_000)
+    client.close()
+    channel.report({"kind": "revoked"})
+
+    assert channel.take_reports() == [{"kind": "revoked"}]
+    assert channel.take_reports() == []
+
+
 def test_reports_are_bounded(channel: SideChannel, redis_url: str) -> None:
     client = redis.Redis.from_url(redis_url)
     client.lpush(channel.keys.reports, *["{}"] * (MAX_REPORTS + 5))
@@ -106,6 +127,7 @@ def test_a_redis_that_is_away_breaks_no_sender() -> None:
     channel.wake()
     channel.stop_attempts([uuid4()])
     channel.report({"kind": "revoked"})
+    channel.put_back([{"kind": "revoked"}])
     with pytest.raises(RedisError):
         channel.wait_for_wakeup(0.1)
     with pytest.raises(RedisError):
