@@ -1,24 +1,39 @@
 """The content store in a directory that all processes share: one folder a run, step and attempt.
 
 Owns the layout (``runs/<run>/inputs/<name>``, ``runs/<run>/steps/<step>/<attempt>/<name>``), the modes (0700
-and 0600) and the identity file by which a process proves that it sees the right store. Needs a POSIX file system; on
-several hosts, a shared one.
+and 0600) and the identity file by which a process proves that it sees the right store. Whatever the file system
+refuses is a ContentError. Needs a POSIX file system; on several hosts, a shared one.
 """
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import shutil
+import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 from uuid import UUID, uuid4
 
 from agentflow.content.store import Address
 from agentflow.domain.error import ContentError, StoreMismatch
 
 _IDENTITY = "store.id"
+_READ_BYTES = 64 * 1024
+
+
+@contextmanager
+def _named(name: str, trouble: str) -> Iterator[None]:
+    """Turn an OSError into a ContentError that names the content and no path: its text comes into rows."""
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise ContentError(f"{name!r} {trouble} the content store: {why}") from error
 
 
 class SharedDirectory:
@@ -71,32 +86,37 @@ class SharedDirectory:
 
     def put_file(self, address: Address, source: Path) -> None:
         """Keep a copy of ``source``."""
-        with self._replacing(address) as file, source.open("rb") as original:
+        with self._replacing(address) as file, _open_regular(address, source) as original:
             shutil.copyfileobj(original, file, 1 << 20)
 
     def adopt(self, address: Address, source: Path) -> None:
-        """Move ``source`` in; across file systems it is copied first."""
+        """Move ``source`` in; across file systems it is copied first. A link is not followed but refused."""
         path = self._path(address)
-        self._make_parents(path)
-        try:
-            source.rename(path)
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise ContentError(f"The content store cannot be written: {error}") from error
-            self.put_file(address, source)
-            source.unlink()
-            return
-        path.chmod(0o600)
+        with _named(address.name, "cannot be kept in"):
+            if not stat.S_ISREG(source.lstat().st_mode):
+                raise ContentError(f"{address.name!r} is not a regular file and cannot be kept in the content store")
+            _make_parents(path)
+            if not _moved(source, path):
+                self.put_file(address, source)
+                source.unlink()
+                return
+            path.chmod(0o600)
 
     def open(self, address: Address) -> BinaryIO:
         """Open content for reading."""
-        return self.local_path(address).open("rb")
+        with _named(address.name, "cannot be read from"):
+            return io.BufferedReader(_Reading(self.local_path(address), address.name), _READ_BYTES)
 
     def local_path(self, address: Address) -> Path:
         """Return where the content lies."""
         path = self._path(address)
-        if not path.is_file():
-            raise ContentError(f"The content store {self.root} holds no {address.name!r} of run {address.run_id}")
+        with _named(address.name, "cannot be read from"):
+            try:
+                is_there = stat.S_ISREG(path.stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                is_there = False
+        if not is_there:
+            raise ContentError(f"The content store holds no {address.name!r} of run {address.run_id}")
         return path
 
     def delete_run(self, run_id: str) -> None:
@@ -112,39 +132,56 @@ class SharedDirectory:
             return folder / "inputs" / address.name
         return folder / "steps" / address.step / str(address.attempt or 0) / address.name
 
-    def _make_parents(self, path: Path) -> None:
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ContentError(f"The content store cannot be written: {error}") from error
-
-    def _replacing(self, address: Address) -> _Replacement:
+    @contextmanager
+    def _replacing(self, address: Address) -> Iterator[IO[bytes]]:
+        """Write beside the address and move the result there, so that no reader sees half of it."""
         path = self._path(address)
-        self._make_parents(path)
-        return _Replacement(path)
+        with _named(address.name, "cannot be kept in"):
+            _make_parents(path)
+            handle, name = tempfile.mkstemp(dir=path.parent)
+            try:
+                with os.fdopen(handle, "wb") as file:
+                    yield file
+                Path(name).replace(path)
+            except BaseException:
+                Path(name).unlink(missing_ok=True)
+                raise
 
 
-class _Replacement:
-    """Writes beside a path and moves the result there, so that no reader sees half of it."""
+class _Reading(io.FileIO):
+    """An open file of the store; what goes wrong while it is read (a shared disk that is gone) is a ContentError."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(path, "rb")
+        self._content_name = name
 
-    def __enter__(self) -> IO[bytes]:
-        try:
-            handle, self._name = tempfile.mkstemp(dir=self._path.parent)
-        except OSError as error:
-            raise ContentError(f"The content store cannot be written: {error}") from error
-        self._file = os.fdopen(handle, "wb")
-        return self._file
+    def readinto(self, buffer: Any) -> int:
+        with _named(self._content_name, "cannot be read from"):
+            return super().readinto(buffer)
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        try:
-            self._file.close()
-            if kind is None:
-                Path(self._name).replace(self._path)
-                return
-        except OSError as failure:
-            Path(self._name).unlink(missing_ok=True)
-            raise ContentError(f"The content store cannot be written: {failure}") from failure
-        Path(self._name).unlink(missing_ok=True)
+    def readall(self) -> bytes:
+        with _named(self._content_name, "cannot be read from"):
+            return super().readall()
+
+
+def _make_parents(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _moved(source: Path, path: Path) -> bool:
+    """Move a file; False if the two places are on different file systems."""
+    try:
+        source.rename(path)
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            return False
+        raise
+    return True
+
+
+def _open_regular(address: Address, source: Path) -> BinaryIO:
+    handle = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO is not waited for
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ContentError(f"{address.name!r} is not a regular file and cannot be kept in the content store")
+    return os.fdopen(handle, "rb")
