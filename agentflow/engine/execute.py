@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import mimetypes
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from agentflow.engine.judge import judge
 from agentflow.engine.prepare import Unprepared, has_work_directory, prepare
 from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
 from agentflow.executors.base import Lifeline, Performance, executor_for
+from agentflow.executors.scratch import scratch_directory
 from agentflow.storage.attempts import Artifact
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
 from agentflow.telemetry import bound, get_logger
@@ -86,8 +86,8 @@ def _scratch(claimed: Claimed) -> Iterator[Path]:
     if not has_work_directory(claimed.plan.plan.step(claimed.key).action):
         yield Path(os.devnull)
         return
-    with tempfile.TemporaryDirectory(prefix="agentflow-", ignore_cleanup_errors=True) as scratch:
-        yield Path(scratch)
+    with scratch_directory() as scratch:
+        yield scratch
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from contextlib import suppress
 from agentflow.executors.base import Lifeline, StopReason
 from agentflow.executors.command import Command, CommandResult, Ended, StartProblem
 from agentflow.executors.orphans import end_orphans
+from agentflow.executors.scratch import sweep_scratch
 from agentflow.executors.supervisor_link import SupervisorLink
 
 _pools: weakref.WeakSet[SupervisorPool] = weakref.WeakSet()
@@ -93,6 +94,7 @@ class SupervisorPool:
                 self._links.discard(link)
         if is_first:
             end_orphans()  # of a worker that was killed together with its supervisors
+            sweep_scratch()
         link = SupervisorLink()
         with self._lock:
             self._links.add(link)
