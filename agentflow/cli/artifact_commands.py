@@ -148,6 +148,6 @@ def _print_list(kept: list[ArtifactView]) -> None:
         table.add_column(column, no_wrap=True, justify="right" if column in ("attempt", "size") else "left")
     for one in kept:
         kept_size = size(one.bytes) + (f" of {size(one.bytes_seen)}" if one.is_cut else "")
-        cells = (one.step, str(one.attempt), printable(one.name), kept_size, one.media_type, one.sha256[:12])
-        table.add_row(*(Text(cell) for cell in cells))
+        cells = (one.step, str(one.attempt), one.name, kept_size, one.media_type, one.sha256[:12])
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     printing.page(table)

@@ -40,7 +40,7 @@ def show(run_reference: options.RunReference, as_json: options.AsJson = False, p
             answer = {"schema": "agentflow.events/1", "run": found.id, "events": [event.as_json() for event in events]}
             printing.print_json(answer)
         else:
-            printing.page(_table(events))
+            printing.page(events_table(events))
 
 
 def verify(
@@ -103,7 +103,8 @@ def _print(report: VerificationReport, *, has_good_news: bool) -> None:
         print(f"The audit of run {short_id(report.run_id)} holds: {count(report.events, 'event')}.")
 
 
-def _table(events: list[EventView]) -> Table:
+def events_table(events: list[EventView]) -> Table:
+    """Return the events as a person reads them."""
     from rich.table import Table
     from rich.text import Text
 
@@ -117,5 +118,5 @@ def _table(events: list[EventView]) -> Table:
         moved = (f"{what.removeprefix('step:')} {old or 'new'} -> {new}" for what, (old, new) in event.moved.items())
         at = words.moment(event.at) + f".{event.at.microsecond // 1000:03}"
         cells = (at, event.actor, event.action, ", ".join(moved), words.reason(event.reason))
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(words.printable(cell)) for cell in cells))
     return table

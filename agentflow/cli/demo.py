@@ -120,7 +120,9 @@ class Demo:
         for column in ("artifact", "step", "size", "sha256"):
             table.add_column(column, no_wrap=True, justify="right" if column == "size" else "left")
         for file in files:
-            table.add_row(Text(file.name), Text(file.step), words.size(file.bytes), Text(file.sha256[:16], "dim"))
+            table.add_row(
+                Text(words.printable(file.name)), Text(file.step), words.size(file.bytes), Text(file.sha256[:16], "dim")
+            )
         printing.console().print(table)
         print()
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
@@ -19,6 +20,7 @@ Step = Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step; al
 Stderr = Annotated[bool, typer.Option("--stderr", help="Print stderr instead of both.")]
 Attempt = Annotated[int | None, typer.Option("--attempt", min=1, help="Which attempt; the last one without it.")]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended or rests.")]
+_BLOCK_CHARACTERS = 1 << 16
 
 
 def register(app: typer.Typer) -> None:
@@ -80,12 +82,32 @@ def _copy(found: Run, one: ArtifactView, *, is_error: bool) -> None:
     stream = sys.stderr if is_error else sys.stdout
     with found.open_artifact(one) as file:
         stream.flush()
-        shutil.copyfileobj(file, stream.buffer)
-        stream.buffer.flush()
+        if stream.isatty():
+            _show(file, stream)
+        else:
+            shutil.copyfileobj(file, stream.buffer)
+            stream.buffer.flush()
     if one.is_cut:
-        from agentflow.cli.words import size
+        printing.note(cut_note(one))
 
-        printing.note(f"[cut: {one.kind} of {one.step} was {size(one.bytes_seen)}, {size(one.bytes)} were kept]")
+
+def _show(file: BinaryIO, terminal: TextIO) -> None:
+    """Copy to a terminal, with nothing in it that the terminal would act on but lines and tabs."""
+    from agentflow.cli.words import printable
+
+    text = io.TextIOWrapper(file, encoding="utf-8", errors="backslashreplace", newline=None)
+    while block := text.read(_BLOCK_CHARACTERS):
+        terminal.write(printable(block, "\n\t"))
+    terminal.flush()
+
+
+def cut_note(one: ArtifactView) -> str:
+    """Return what is missing of a stream that was cut, as far as that is known."""
+    from agentflow.cli.words import size
+
+    if one.bytes == one.bytes_seen:  # its keeping was broken off: what came later was seen by nobody
+        return f"[{one.kind} of {one.step} may be incomplete: {size(one.bytes)} were kept]"
+    return f"[cut: {one.kind} of {one.step} was {size(one.bytes_seen)}, {size(one.bytes)} were kept]"
 
 
 def _follow(found: Run, step: str | None, streams: tuple[str, ...]) -> None:

@@ -15,9 +15,12 @@ def opened() -> Iterator[AgentFlow]:
     """Open the client of the environment's installation, or of the stack that is up."""
     from agentflow import telemetry
     from agentflow.client import AgentFlow
+    from agentflow.settings import load_settings
 
-    telemetry.configure(level="warning")
-    with AgentFlow() as flow:
+    settings = load_settings()
+    # What goes wrong is told in the verbs' own words; the lines of the libraries below are for who looks for a bug.
+    telemetry.configure(level="debug" if settings.log_level == "debug" else "error")
+    with AgentFlow(settings) as flow:
         yield flow
 
 

@@ -80,7 +80,7 @@ def _steps(plan: Plan) -> Table:
             format_duration(step.timeout_seconds),
             str(step.retry.max_attempts),
         )
-        table.add_row(*(Text(cell) for cell in cells))
+        table.add_row(*(Text(words.printable(cell)) for cell in cells))
     return table
 
 

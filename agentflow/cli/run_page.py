@@ -17,7 +17,9 @@ from rich.text import Text
 from agentflow.cli import words
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
+from agentflow.domain.wording import listing
 from agentflow.storage.view_shapes import RunSummary, RunView
 
 ROOM = 200
@@ -46,9 +48,19 @@ def headline(view: RunView) -> Text:
         (summary.plan_name, "bold"), "  ", (words.short_id(summary.id), "cyan"), "  ",
         (summary.state.value, words.STATE_STYLES[summary.state]),
     )  # fmt: skip
-    if summary.reason:
-        line.append(f": {words.reason(summary.reason)}")
-    return line
+    why = words.reason(summary.reason) or _why_partial(view)
+    return line.append(f": {why}") if why else line
+
+
+def _why_partial(view: RunView) -> str:
+    """Return which steps kept a run from completing that did not end it, so that it has no reason of its own."""
+    if view.summary.state is not ShownRunState.PARTIAL:
+        return ""
+    failed = [step.id for step in view.steps.values() if step.state == "failed"]
+    broken = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.WHEN_ERROR]
+    parts = [f"failed: {listing(failed)}"] if failed else []
+    parts += [f"skipped by a condition that cannot be evaluated: {listing(broken)}"] if broken else []
+    return "; ".join(parts)
 
 
 def closing_line(view: RunView, *, is_named: bool = True) -> Text:
@@ -74,7 +86,7 @@ def _facts(view: RunView) -> Table:
         ("steps", tally(Counter(step.state.value for step in view.steps.values()))),
     ):
         if value:
-            table.add_row(name, Text(value))
+            table.add_row(name, Text(words.printable(value)))
     return table
 
 

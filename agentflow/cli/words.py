@@ -82,9 +82,11 @@ def size(count: int) -> str:
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
-def printable(text: str) -> str:
-    """Return a name that a command chose with nothing in it that a terminal would act on."""
-    return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+def printable(text: str, kept: str = "") -> str:
+    """Return what others chose with nothing in it that a terminal would act on, apart from the characters ``kept``."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() or each in kept else repr(each)[1:-1] for each in text)
 
 
 def moment(at: datetime | None) -> str:
@@ -104,9 +106,9 @@ def reason(stored: Mapping[str, Any] | None) -> str:
     if not stored:
         return ""
     try:
-        return sentence_of(stored)
+        return printable(sentence_of(stored))
     except ValueError:
-        return str(stored.get("code", ""))
+        return printable(str(stored.get("code", "")))
 
 
 def step_reason(step: StepView, now: datetime) -> str:

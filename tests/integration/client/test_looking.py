@@ -113,6 +113,38 @@ def test_cut_output_says_so(house: Runtime, finish: Finish, at_home: Settings) -
     assert "[cut: stdout of s0 was 5.0 kB, 1.0 kB were kept]" in told.stderr
 
 
+def test_logs_are_raw_in_a_pipe_and_escaped_on_a_terminal(flow: AgentFlow, finish: Finish, at_home: Settings) -> None:
+    run = finish(flow.submit(shell_plan(r"printf 'a\tb\033[2J\377\n'")))
+    command = [sys.executable, "-m", "agentflow", "logs", run.id, "s0"]
+    environment = environment_of(flow.settings) | {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    ours, theirs = os.openpty()
+
+    piped = subprocess.run(command, env=environment, cwd="/", capture_output=True, check=True)
+    subprocess.run(command, env=environment, cwd="/", stdout=theirs, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 4096)
+    os.close(ours)
+
+    assert piped.stdout == b"a\tb\x1b[2J\xff\n"
+    assert shown.replace(b"\r\n", b"\n").expandtabs() == rb"a       b\x1b[2J\xff" + b"\n"
+
+
+def test_redis_away_is_told_in_words_and_in_log_lines_only_when_asked_for(at_home: Settings, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("{agentflow: 1, name: p, steps: [{id: a, noop: {}}]}", encoding="utf-8")
+    environment = environment_of(at_home) | {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    environment["AGENTFLOW_REDIS_URL"] = "redis://127.0.0.1:1/0"
+    command = [sys.executable, "-m", "agentflow", "run", "--detach", str(plan)]
+
+    told = [
+        subprocess.run(command, env=environment | more, cwd="/", capture_output=True, text=True, check=True).stderr
+        for more in ({}, {"AGENTFLOW_LOG_LEVEL": "debug"})
+    ]
+
+    assert ["doorbells_not_sent" in words for words in told] == [False, True]
+    assert "Redis" in told[0]
+
+
 def test_logs_of_nothing_say_so(flow: AgentFlow, at_home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     flow.submit(shell_plan("true"))
 

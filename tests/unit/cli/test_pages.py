@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
+from agentflow.cli.audit_commands import events_table
 from agentflow.cli.following import ChangeTeller, is_untaken
-from agentflow.cli.run_page import closing_line, next_things, run_page
+from agentflow.cli.log_commands import cut_note
+from agentflow.cli.run_page import closing_line, headline, next_things, run_page
 from agentflow.cli.steps_table import chosen, steps_table
-from tests.unit.cli.runs import EXIT_75, at, attempt, run, step
+from agentflow.domain.ids import StepKey
+from agentflow.storage.view_shapes import ArtifactView, EventView
+from tests.unit.cli.runs import EXIT_75, RUN_ID, START, at, attempt, run, step
 
 
 def drawn(page: RenderableType, width: int = 120) -> str:
@@ -123,3 +128,41 @@ def test_a_run_that_nobody_takes_is_noticed_after_a_while() -> None:
     assert not is_untaken(waiting, at(4))
     assert not is_untaken(run("running", step("a", "running", attempt(1, "running", 1)), now=6), at(6))
     assert not is_untaken(run("cancelled", step("a", "cancelled"), ended=1), at(6))
+
+
+def test_a_partial_run_says_which_steps_kept_it_from_completing() -> None:
+    broken = {"code": "when_error", "detail": {"problem": "'x' is not there"}}
+    failed, skipped = step("flaky", "failed", attempt(1, "failed", 0, 1)), step("tell", "skipped", reason=broken)
+
+    assert headline(run("partial", failed, skipped, ended=2)).plain.endswith(
+        "partial: failed: flaky; skipped by a condition that cannot be evaluated: tell"
+    )
+    assert headline(run("partial", failed, ended=2)).plain.endswith("partial: failed: flaky")
+    assert headline(run("completed", step("a", "succeeded"), ended=2)).plain.endswith("completed")
+
+
+def test_no_page_hands_a_terminal_what_it_would_act_on() -> None:
+    evil = {"code": "not_started", "detail": {"problem": "\x1b[2Jgone"}}
+    view = run("failed", step("a", "failed", attempt(1, "failed", 0, 1), reason=evil), ended=1, reason=evil)
+    page = drawn(run_page(replace(view, summary=replace(view.summary, actor="me\x1b[1A"))))
+
+    assert "\x1b" not in page
+    assert r"me\x1b[1A" in page
+    assert page.count(r"\x1b[2Jgone") == 2
+
+
+def stream(seen: int, kept: int) -> ArtifactView:
+    return ArtifactView(StepKey("s"), 1, "stdout", "stdout", kept, seen, "0" * 64, "text/plain", is_cut=True)
+
+
+def test_a_stream_that_was_broken_off_is_not_said_to_be_cut() -> None:
+    assert cut_note(stream(6, 6)) == "[stdout of s may be incomplete: 6 B were kept]"
+    assert cut_note(stream(5000, 1000)) == "[cut: stdout of s was 5.0 kB, 1.0 kB were kept]"
+
+
+def test_the_audit_shows_an_actor_with_nothing_that_a_terminal_would_act_on() -> None:
+    event = EventView(
+        1, RUN_ID, None, 1, START, "me\x1b[1A\u202e", "submit", "run", {"run": (None, "running")}, None, None, {}
+    )
+
+    assert r"me\x1b[1A\u202e" in drawn(events_table([event]))
