@@ -7,17 +7,22 @@ process itself never touches the database.
 
 from __future__ import annotations
 
+import select
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from celery import bootsteps
+from celery.exceptions import WorkerShutdown, WorkerTerminate
+from celery.worker import state
 
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
 
 WATCH_SECONDS = 2.0
+CHECK_SECONDS = 0.2
 READY, REFUSED = "ready", "refused "
 
 
@@ -33,7 +38,11 @@ class DispatcherBeside(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Start the process and wait for its word; a refusal ends the worker before it took anything."""
         self._process = start_dispatcher(worker.hostname)
-        word = wait_for_word(self._process)
+        try:
+            word = wait_for_word(self._process, state.maybe_shutdown)
+        except (WorkerShutdown, WorkerTerminate):
+            self.stop(worker)  # Celery stops no step of a worker that has not started
+            raise
         if word != READY:
             self.stop(worker)
             raise SystemExit(f"This worker takes no work: {word.removeprefix(REFUSED)}")
@@ -64,9 +73,15 @@ def start_dispatcher(hostname: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_for_word(process: subprocess.Popen[str]) -> str:
-    """Wait until the process says whether this host may work; an early end is a refusal."""
+def wait_for_word(process: subprocess.Popen[str], check: Callable[[], None] = lambda: None) -> str:
+    """Wait until the process says whether this host may work; an early end is a refusal.
+
+    While Postgres is away that may be long. ``check`` is called meanwhile and raises to end the wait: Celery's signal
+    handlers only note that the worker shall stop.
+    """
     stdout = process.stdout
+    while stdout and not select.select([stdout], [], [], CHECK_SECONDS)[0]:
+        check()
     word = stdout.readline().strip() if stdout else ""
     return word or f"{REFUSED}the dispatcher ended with exit code {process.wait()}"
 
