@@ -23,25 +23,36 @@ class _Drain:
     def __init__(self, app: Celery, grace_seconds: float) -> None:
         self._app = app
         self._grace_seconds = grace_seconds
-        self._read_end, self._write_end = os.pipe()
+        self._read_end, write_end = os.pipe()
+        self._write_end: int | None = write_end
+        self._has_begun = False
         self._main_pid = os.getpid()
 
     def begin(self, **_: Any) -> None:
-        """In the main process, when it begins to stop."""
+        """In the main process, when it begins to stop; Celery tells so anew with every signal."""
+        if self._has_begun:
+            return
+        self._has_begun = True
         timer = threading.Timer(self._grace_seconds, self._release)
         timer.daemon = True
         timer.start()
 
     def _release(self) -> None:
-        os.close(self._write_end)
+        self._close_write_end()
         runtime.current().lease_keeper.drain()  # of the pools that work in this very process
 
     def listen(self, **_: Any) -> None:
         """In a pool child, when it begins."""
         if os.getpid() == self._main_pid:
             return
-        os.close(self._write_end)
+        self._close_write_end()
         threading.Thread(target=self._wait, name="drain-listener", daemon=True).start()
+
+    def _close_write_end(self) -> None:
+        # Once: by the second time the number may be that of another file. A child forked during the drain finds None.
+        write_end, self._write_end = self._write_end, None
+        if write_end is not None:
+            os.close(write_end)
 
     def _wait(self) -> None:
         os.read(self._read_end, 1)  # ends when the main process closes its end
