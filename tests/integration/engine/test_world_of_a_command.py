@@ -231,6 +231,31 @@ def test_a_name_that_cannot_be_kept_costs_only_its_file(house: Runtime, worker: 
     assert "3" in line.partition("artifacts_refused")[2]
 
 
+def test_a_command_that_replaces_its_stdout_fails_and_frees_its_slot(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    fifo = shell_step("fifo", "rm ../stdout; mkfifo ../stdout; exit 3", retry=1, on_failure="continue")
+    link = shell_step("link", "rm ../stdout; ln -s /etc/hostname ../stdout", needs=["fifo"], when="always", retry=1)
+    run_id = _submit(house, tmp_path, [fifo, link])
+
+    assert wait_for_end(house.context, run_id) is RunState.FAILED
+    problem = "'stdout' is not a regular file and cannot be kept in the content store"
+    for step in ("fifo", "link"):
+        assert _failure(house, run_id, step) == {"code": "content", "detail": {"problem": problem}}
+
+
+def test_a_file_with_the_name_of_an_artifact_folder_costs_only_itself(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    script = 'mkdir "$AGENTFLOW_ARTIFACTS/d"; echo 1 > "$AGENTFLOW_ARTIFACTS/d/a"; echo 2 > d; echo "ARTIFACT: d"'
+    run_id = _submit(house, tmp_path, [shell_step("make", script)])
+
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+    with house.context.database.transaction() as tx:
+        names = tx.execute(text("SELECT name FROM artifact WHERE kind = 'file'")).scalars().all()
+    assert names == ["d/a"]
+
+
 def test_100_mb_of_output_is_cut_at_the_bound_and_says_so(house: Runtime, start_worker: Any, tmp_path: Path) -> None:
     worker = start_worker(AGENTFLOW_OUTPUT_LIMIT_BYTES="1048576")
     warm = _submit(house, tmp_path, [shell_step("warm", "true"), shell_step("too", "true", needs=["warm"])])
