@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -33,10 +33,10 @@ _current: Runtime | None = None
 
 @dataclass(frozen=True)
 class Servers:
-    """The servers that a process uses."""
+    """The servers that a process uses; the urls hold passwords."""
 
-    database_url: str
-    redis_url: str
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
 
 
 class Runtime:

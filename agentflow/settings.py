@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from agentflow.domain.error import ConfigurationError
+from agentflow.domain.plan_document import OWN_PREFIX
 
 _FILE_FORMS = ("database_url", "redis_url", "audit_key", "flower_basic_auth")
 SECRET_PREFIX = "AGENTFLOW_SECRET_"  # noqa: S105 - a prefix of names
@@ -134,7 +135,12 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def secret_from_environment(name: str) -> str | None:
-    """Return the secret ``name`` from AGENTFLOW_SECRET_<name>, its _FILE form, or the variable ``name`` itself."""
+    """Return the secret ``name`` from AGENTFLOW_SECRET_<name>, its _FILE form, or the variable ``name`` itself.
+
+    None for a name of agentflow's own settings: a plan must not reach the audit key or the servers.
+    """
+    if name.upper().startswith(OWN_PREFIX):
+        return None
     for variable in (SECRET_PREFIX + name, name):
         value = os.environ.get(variable)
         if value is not None:

@@ -25,6 +25,8 @@ from agentflow.domain.wording import shorten
 
 AVAILABLE_ACTIONS = ("noop", "subprocess")
 """The actions that this version performs; executors of third parties add theirs at submit."""
+OWN_PREFIX = "AGENTFLOW_"
+"""Of agentflow's own settings, in whatever case: the audit key and the passwords of the servers are among them."""
 _PLAN = Form(
     known=("agentflow", "name", "project", "files", "vars", "secrets", "defaults", "steps"),
     required=("agentflow", "name", "steps"),
@@ -108,6 +110,8 @@ def _read_secrets(value: Value) -> tuple[str, ...] | None:
             continue
         if not ENV_NAME.fullmatch(name):
             item.fault("bad_id", f"{shorten(name)!r} is no name of a secret: use letters, digits and _")
+        elif name.upper().startswith(OWN_PREFIX):
+            item.fault("bad_id", f"{shorten(name)} cannot be a secret of a plan: {OWN_PREFIX}* is agentflow's own")
         elif name in names:
             item.fault("duplicate_id", f"the secret {name} stands twice")
         names.append(name)

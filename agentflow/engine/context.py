@@ -82,5 +82,5 @@ class EngineContext:
     celery: Celery
     side_channel: SideChannel
     store: ContentStore
-    audit_key: bytes
+    audit_key: bytes = field(repr=False)
     plans: PlanCache = field(default_factory=PlanCache)

@@ -53,6 +53,8 @@ TOP_FAULTS = [
     ({"sekrets": []}, "unknown_field", ("sekrets",), "did you mean 'secrets'?"),
     ({"secrets": ["A", "A"]}, "duplicate_id", ("secrets", 1), "twice"),
     ({"secrets": ["A-B"]}, "bad_id", ("secrets", 0), "letters, digits and _"),
+    ({"secrets": ["AGENTFLOW_AUDIT_KEY"]}, "bad_id", ("secrets", 0), "agentflow's own"),
+    ({"secrets": ["agentflow_audit_key"]}, "bad_id", ("secrets", 0), "agentflow's own"),
     ({"secrets": "A"}, "wrong_type", ("secrets",), "write [A]"),
     ({"files": [1]}, "wrong_type", ("files", 0), "text"),
     ({"defaults": {"timeout": 60}}, "bad_duration", ("defaults", "timeout"), "write a unit, such as 60ms or 60s"),
