@@ -82,8 +82,36 @@ def cli_page() -> str:
     from agentflow.cli.main import build
 
     command = typer.main.get_command(build())
-    parts = [MADE_BY, "# Commands\n", f"{command.help or ''}\n"]
+    parts = [MADE_BY, "# Commands\n", f"{command.help or ''}\n", *_exit_codes()]
     return "\n".join([*parts, *_commands(command, command.make_context("agentflow", [], resilient_parsing=True))])
+
+
+def _exit_codes() -> list[str]:
+    """What the shell sees: every code with the states and errors that lead to it."""
+    from agentflow.cli import exit_codes
+
+    told = {
+        exit_codes.COMPLETED: ["the command did what it was asked to"],
+        exit_codes.FAILED: ["any other error, or a check that found a problem"],
+        exit_codes.INTERRUPTED: ["Ctrl-C; a run that was followed goes on without a follower"],
+    }
+    meanings: dict[int, list[str]] = {}
+    for state, code in exit_codes.BY_STATE.items():
+        meanings.setdefault(code, []).append(f"run `{state}`")
+    for error, code in exit_codes.BY_ERROR.items():
+        meanings.setdefault(code, []).append(f"error `{error}`")
+    for code, words in told.items():
+        meanings.setdefault(code, []).extend(words)
+    rows = [f"| {code} | {', '.join(meanings[code])} |" for code in sorted(meanings)]
+    return [
+        "## Exit codes\n",
+        "A run's state counts for verbs that wait for it: `run`, `watch`, `wait`, `demo`. With `--json` an error is",
+        "printed as `{error: {code, message, details}}`, by the names below.\n",
+        "| code | meaning |",
+        "|---|---|",
+        *rows,
+        "",
+    ]
 
 
 def _commands(command: Any, context: Any) -> list[str]:

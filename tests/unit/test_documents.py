@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agentflow.cli import exit_codes
 from agentflow.domain.plan_document import read_plan
 from agentflow.domain.transition import MAX_LOST
 
@@ -62,3 +63,11 @@ def test_the_reference_is_what_the_code_says() -> None:
 
 def test_the_number_of_losses_in_the_documents_is_the_code_s() -> None:
     assert MAX_LOST == 3, "docs/states.md says three losses"
+
+
+def test_every_exit_code_stands_in_the_reference() -> None:
+    page = (REPOSITORY / "docs/reference/cli.md").read_text(encoding="utf-8")
+    codes = {*exit_codes.BY_STATE.values(), *exit_codes.BY_ERROR.values(), exit_codes.INTERRUPTED, exit_codes.FAILED}
+
+    assert [code for code in sorted(codes) if f"\n| {code} | " not in page] == []
+    assert all(f"`{name}`" in page for name in [*exit_codes.BY_STATE, *exit_codes.BY_ERROR])
