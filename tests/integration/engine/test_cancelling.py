@@ -30,6 +30,7 @@ from tests.factories import (
     wait_for_end,
     work_off,
 )
+from tests.integration.engine.conftest import Station
 from tests.workers import WorkerProcess, is_alive
 
 ACTOR = "tester@test"
@@ -51,7 +52,8 @@ def _wait_for_pids(path: Path, count: int) -> list[int]:
     return [int(line) for line in lines_of(path)]
 
 
-def test_a_cancelled_run_leaves_no_process(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
+def test_a_cancelled_run_leaves_no_process(station: Station, tmp_path: Path) -> None:
+    house = station.house
     pids = tmp_path / "pids"
     stubborn = shell_step("stubborn", STUBBORN.format(pids=pids), needs=[])
     run_id = submitted(
@@ -78,9 +80,8 @@ def test_a_cancelled_run_leaves_no_process(house: Runtime, worker: WorkerProcess
     assert verify_run(house.context, run_id).findings == ()
 
 
-def test_a_cancelled_run_leaves_no_process_although_its_worker_died(
-    house: Runtime, worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_a_cancelled_run_leaves_no_process_although_its_worker_died(station: Station, tmp_path: Path) -> None:
+    house = station.house
     pids = tmp_path / "pids"
     run_id = submitted(house.context, [shell_step("stubborn", STUBBORN.format(pids=pids))])
     of_command = _wait_for_pids(pids, 5)
@@ -94,9 +95,8 @@ def test_a_cancelled_run_leaves_no_process_although_its_worker_died(
     assert [pid for pid in of_command if is_alive(pid)] == []
 
 
-def test_a_command_that_will_not_end_is_timed_out_with_all_that_it_started(
-    house: Runtime, worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_a_command_that_will_not_end_is_timed_out_with_all_that_it_started(station: Station, tmp_path: Path) -> None:
+    house = station.house
     pids = tmp_path / "pids"
     stubborn = shell_step("stubborn", STUBBORN.format(pids=pids), timeout="1s", retry=1)
     run_id = submitted(house.context, [stubborn])
@@ -154,7 +154,8 @@ def test_a_second_cancel_changes_nothing_and_an_ended_run_refuses_it(house: Runt
         cancel(house.context, done, ACTOR)
 
 
-def test_a_step_can_be_cancelled_alone(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
+def test_a_step_can_be_cancelled_alone(station: Station, tmp_path: Path) -> None:
+    house = station.house
     pids = tmp_path / "pids"
     run_id = submitted(
         house.context,
@@ -183,9 +184,8 @@ def test_a_step_can_be_cancelled_alone(house: Runtime, worker: WorkerProcess, tm
     assert verify_run(house.context, run_id).findings == ()
 
 
-def test_a_step_that_was_cancelled_is_not_tried_again_after_its_worker_died(
-    house: Runtime, worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_a_step_that_was_cancelled_is_not_tried_again_after_its_worker_died(station: Station, tmp_path: Path) -> None:
+    house = station.house
     pids = tmp_path / "pids"
     run_id = submitted(
         house.context, [shell_step("slow", f"trap '' TERM; echo $$ >> {pids}; sleep 90 & wait; sleep 90")]

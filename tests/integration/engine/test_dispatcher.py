@@ -72,9 +72,8 @@ def test_of_two_dispatchers_one_leads(house: Runtime) -> None:
         assert (one.is_leading, other.is_leading) == (True, False)
 
 
-def test_a_frozen_leader_is_replaced_and_does_nothing_once_it_thaws(house: Runtime, start_worker: Start) -> None:
-    start_worker("-c", "1")
-    start_worker("-c", "1")
+def test_a_frozen_or_dead_leader_is_replaced_and_a_thawed_one_does_nothing(house: Runtime, start_worker: Start) -> None:
+    workers = [start_worker("-c", "1"), start_worker("-c", "1")]
     frozen, term = wait_for(lambda: (leader := _leader(house))[0] and leader)
 
     os.kill(frozen, signal.SIGSTOP)
@@ -91,6 +90,12 @@ def test_a_frozen_leader_is_replaced_and_does_nothing_once_it_thaws(house: Runti
     assert _leader(house) == (successor, next_term)
     assert is_alive(frozen)
 
+    (victim,) = [worker for worker in workers if successor in children(worker.pid)]
+    victim.kill()
+    assert _seconds_to_replace(house, successor) < 5
+    assert _leader(house)[0] == frozen
+    _completes_many_roots(house)
+
 
 def test_a_worker_starts_its_killed_dispatcher_again(house: Runtime, start_worker: Start) -> None:
     worker = start_worker("-c", "1")
@@ -101,17 +106,6 @@ def test_a_worker_starts_its_killed_dispatcher_again(house: Runtime, start_worke
 
     assert _seconds_to_replace(house, killed) < 10
     assert _leader(house)[0] in children(worker.pid)
-    _completes_many_roots(house)
-
-
-def test_the_leader_of_a_killed_worker_is_replaced_by_that_of_another(house: Runtime, start_worker: Start) -> None:
-    workers = [start_worker("-c", "1"), start_worker("-c", "1")]
-    leading, _ = wait_for(lambda: (leader := _leader(house))[0] and leader)
-    (victim,) = [worker for worker in workers if leading in children(worker.pid)]
-
-    victim.kill()
-
-    assert _seconds_to_replace(house, leading) < 5
     _completes_many_roots(house)
 
 

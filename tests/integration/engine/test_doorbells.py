@@ -54,7 +54,7 @@ def test_a_run_completes_although_redis_forgot_everything(house: Runtime, start_
     assert queue_depths(house.celery)[COMMANDS] == 0
 
     start_worker("-c", "2")
-    for lines in (4, 12, 20):
+    for lines in (4, 16):
         wait_for(lambda lines=lines: len(lines_of(marker)) >= lines)
         _forget_everything(house)
 

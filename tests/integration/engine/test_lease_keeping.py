@@ -143,7 +143,7 @@ def test_a_redis_that_hangs_costs_no_lease(
         own = Runtime(house.settings.model_copy(update={"redis_url": SecretStr(valkey.url), "lease_seconds": 4.0}))
         start_worker("-c", "1", AGENTFLOW_REDIS_URL=valkey.url, AGENTFLOW_LEASE_SECONDS="4")
         marker = tmp_path / "marker"
-        run_id = submitted(own.context, [shell_step("work", f"echo x >> {marker}; sleep 8")])
+        run_id = submitted(own.context, [shell_step("work", f"echo x >> {marker}; sleep 6")])
         wait_for(lambda: lines_of(marker))
         assert valkey.pid is not None
         os.kill(valkey.pid, signal.SIGSTOP)

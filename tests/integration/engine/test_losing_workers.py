@@ -34,6 +34,7 @@ from tests.factories import (
     wait_for,
     wait_for_end,
 )
+from tests.integration.engine.conftest import Station
 from tests.workers import WorkerProcess, children, is_alive
 
 Start = Callable[..., WorkerProcess]
@@ -139,12 +140,13 @@ def test_a_crash_is_seen_within_thirty_seconds_at_the_default_lease(
     assert _seconds_until_seen(house, run_id, killed_at) < 30
 
 
-def test_a_killed_pool_child_is_rescued_at_once(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
+def test_a_killed_pool_child_is_rescued_at_once(station: Station, tmp_path: Path) -> None:
+    house = station.house
     marker = tmp_path / "marker"
     run_id = submitted(house.context, [_breaks_off(marker), noop_step("after", needs=["work"])])
     wait_for(lambda: lines_of(marker))
     child = int(attempt_rows(house.context, run_id)[0].worker.rsplit(":", 1)[1])
-    assert child in children(worker.pid)
+    assert child in children(station.worker.pid)
 
     killed_at = time.time()
     os.kill(child, signal.SIGKILL)
@@ -157,9 +159,8 @@ def test_a_killed_pool_child_is_rescued_at_once(house: Runtime, worker: WorkerPr
     assert (again.started_at - lost.ended_at).total_seconds() >= house.settings.kill_grace_seconds
 
 
-def test_a_step_that_kills_its_worker_each_time_is_given_up_and_its_neighbours_complete(
-    house: Runtime, worker: WorkerProcess
-) -> None:
+def test_a_step_that_kills_its_worker_each_time_is_given_up_and_its_neighbours_complete(station: Station) -> None:
+    house = station.house
     neighbours = [shell_step(f"n{i}", "sleep 0.2", needs=[]) for i in range(6)]
     poison = shell_step("poison", KILLS_ITS_WORKER, needs=[], on_failure="continue")
     run_id = submitted(house.context, [poison, *neighbours])
@@ -172,9 +173,8 @@ def test_a_step_that_kills_its_worker_each_time_is_given_up_and_its_neighbours_c
     assert {rows[step["id"]].state for step in neighbours} == {"succeeded"}
 
 
-def test_a_step_that_must_not_start_twice_waits_for_a_person(
-    house: Runtime, worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_a_step_that_must_not_start_twice_waits_for_a_person(station: Station, tmp_path: Path) -> None:
+    house = station.house
     marker = tmp_path / "marker"
     run_id = submitted(house.context, [_breaks_off(marker, on_lost="hold"), noop_step("after", needs=["work"])])
     wait_for(lambda: lines_of(marker))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -11,9 +10,8 @@ from typing import Any
 import pytest
 
 from agentflow.domain.state import AttemptState, RunState
-from agentflow.runtime import Runtime
 from tests.factories import attempt_rows, lines_of, shell_step, step_rows, submitted, wait_for_end
-from tests.workers import WorkerProcess
+from tests.integration.engine.conftest import Station
 
 FAILS_TWICE = "[ $AGENTFLOW_ATTEMPT -ge 3 ] || exit 75"
 SOON = {"base": "300ms", "factor": 1, "jitter": 0}
@@ -26,7 +24,8 @@ def _lags(attempts: list[Any]) -> list[float]:
     return [(after.started_at - before.retry_at).total_seconds() for before, after in pairs]
 
 
-def test_a_retry_starts_within_three_tenths_of_a_second_of_being_due(house: Runtime, worker: WorkerProcess) -> None:
+def test_a_retry_starts_within_three_tenths_of_a_second_of_being_due(station: Station) -> None:
+    house = station.house
     run_id = submitted(house.context, [shell_step("flaky", FAILS_TWICE)])
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
     attempts = attempt_rows(house.context, run_id)
@@ -43,8 +42,8 @@ def test_a_retry_starts_within_three_tenths_of_a_second_of_being_due(house: Runt
     assert max(lags) < 1.0  # a shared machine may be busy for a moment
 
 
-def test_every_policy_is_kept(house: Runtime, start_worker: Callable[..., WorkerProcess], tmp_path: Path) -> None:
-    start_worker("-c", "4")
+def test_every_policy_is_kept(station: Station, tmp_path: Path) -> None:
+    house = station.house
     seen = tmp_path / "seen"
     steps = [
         shell_step("default", FAILS_TWICE, needs=[]),
