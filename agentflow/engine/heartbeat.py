@@ -129,7 +129,8 @@ class LeaseKeeper:
             self._beat(leases)
         except ServersUnreachable as error:
             log.warning("leases_not_extended", leases=len(leases), error=str(error))
-        self._end_lapsed(leases)
+        finally:
+            self._end_lapsed(leases)
 
     def _beat(self, leases: dict[AttemptId, _Lease]) -> None:
         asked_at = time.monotonic()
