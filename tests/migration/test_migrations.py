@@ -6,7 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
@@ -89,6 +91,24 @@ def test_a_database_that_was_taken_down_is_refused_until_it_is_installed_again(h
         installation.check(context.database, context.store, context.audit_key)
     installation.install(context.database, context.store, context.audit_key)
     installation.check(context.database, context.store, context.audit_key)
+
+
+@pytest.mark.parametrize("to", ["up", "down"])
+def test_a_migration_may_take_as_long_as_it_takes(house: Runtime, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    timeouts: list[str] = []
+
+    def look(config: Config, _revision: str) -> None:
+        for name in ("statement_timeout", "idle_in_transaction_session_timeout"):
+            timeouts.append(config.attributes["connection"].execute(text(f"SHOW {name}")).scalar_one())
+
+    monkeypatch.setattr(command, "upgrade", look)
+    monkeypatch.setattr(command, "downgrade", look)
+    engine = house.context.database.engine
+    migrations.upgrade(engine) if to == "up" else migrations.downgrade(engine, "base")
+
+    assert timeouts == ["0", "0"]
+    with engine.connect() as connection:
+        assert connection.execute(text("SHOW statement_timeout")).scalar_one() != "0"
 
 
 def test_migration_files_are_named_by_number_and_purpose() -> None:

@@ -5,6 +5,8 @@ Owns the Alembic wiring. Every migration goes down and up again; the audit_event
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alembic import command
@@ -24,17 +26,25 @@ def _config(connection: Connection) -> Config:
     return config
 
 
+@contextmanager
+def _migrating(engine: Engine) -> Iterator[Connection]:
+    """Open the one transaction of a migration, which may take as long as it takes, and wait for the lock."""
+    with engine.begin() as connection:
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        yield connection
+
+
 def upgrade(engine: Engine, revision: str = "head") -> None:
     """Bring the database up to ``revision``; waits for another process that is doing the same."""
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+    with _migrating(engine) as connection:
         command.upgrade(_config(connection), revision)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
     """Take the database down to ``revision`` (``base`` for nothing but the audit events)."""
-    with engine.begin() as connection:
-        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+    with _migrating(engine) as connection:
         command.downgrade(_config(connection), revision)
 
 
