@@ -9,6 +9,7 @@ from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.storage import steps
+from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -33,7 +34,15 @@ def send_steps(
         broker.send(context.celery, [plan.bells(run_id, key, limit, tried.get(key, 0)) for key in keys])
     except ServersUnreachable as error:
         log.warning("doorbells_not_sent", run_id=str(run_id), steps=len(keys), error=str(error))
-        with context.database.transaction() as tx:
-            steps.forget_sent(tx, [step_id(run_id, key) for key in keys])
+        _take_back(context, run_id, keys)
         return False
     return True
+
+
+def _take_back(context: EngineContext, run_id: RunId, keys: Sequence[StepKey]) -> None:
+    """Take the notes back; never an error, since what the caller did is committed, and lost notes are found later."""
+    try:
+        with context.database.transaction() as tx:
+            steps.forget_sent(tx, [step_id(run_id, key) for key in keys])
+    except (ServersUnreachable, ConflictingWrite) as error:
+        log.warning("notes_not_taken_back", run_id=str(run_id), steps=len(keys), error=str(error))

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from sqlalchemy import Connection
 from agentflow.broker import dispatch as broker
 from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.error import ServersUnreachable
-from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.ids import StepId
 from agentflow.engine.cancel import cancel_step
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
@@ -208,21 +209,15 @@ class Dispatcher:
             for queue in QUEUE_NAMES:
                 room = self._context.settings.doorbells_per_queue - outstanding.get(queue, 0)
                 due += steps.stamp_due(tx, queue, min(room, BATCH)) if room > 0 else []
-            plans = {
-                step.run_id: self._context.plans.get(tx, runs.read_plan_fingerprint(tx, step.run_id)) for step in due
-            }
-        sent = [
-            send_steps(self._context, run_id, plans[run_id], list(retries), retries) for run_id, retries in _by_run(due)
-        ]
-        return 0.0 if due and all(sent) else POLL_SECONDS
+        # A list: all of them are sent, whatever becomes of the first.
+        is_sent = [self._send(list(steps_of_run)) for _, steps_of_run in groupby(due, key=lambda step: step.run_id)]
+        return 0.0 if due and all(is_sent) else POLL_SECONDS
 
-
-def _by_run(due: list[steps.DueStep]) -> list[tuple[RunId, dict[StepKey, int]]]:
-    """Group neighbours of one run, each step with its retries; the fair order between runs stays."""
-    groups: list[tuple[RunId, dict[StepKey, int]]] = []
-    for step in due:
-        if groups and groups[-1][0] == step.run_id:
-            groups[-1][1][step.key] = step.retries
-        else:
-            groups.append((step.run_id, {step.key: step.retries}))
-    return groups
+    def _send(self, of_one_run: list[steps.DueStep]) -> bool:
+        """Send neighbours of one run, so that the fair order between runs stays."""
+        run_id, retries = of_one_run[0].run_id, {step.key: step.retries for step in of_one_run}
+        with self._surviving("due_steps_not_sent", run_id=str(run_id)):
+            with self._context.database.transaction() as tx:
+                plan = self._context.plans.get(tx, of_one_run[0].plan_fingerprint)
+            return send_steps(self._context, run_id, plan, list(retries), retries)
+        return False

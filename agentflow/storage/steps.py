@@ -81,6 +81,7 @@ class DueStep:
     run_id: RunId
     key: StepKey
     retries: int
+    plan_fingerprint: str
 
 
 def insert_graph(
@@ -195,7 +196,10 @@ def stamp_due(tx: Connection, queue: str, room: int) -> list[DueStep]:
     """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order."""
     rows = tx.execute(statement("stamp_due"), {"queue": queue, "room": room}).all()
     ordered = sorted(rows, key=lambda row: (row.turn, row.not_before))
-    return [DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key), row.retries) for row in ordered]
+    return [
+        DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key), row.retries, row.plan_fingerprint)
+        for row in ordered
+    ]
 
 
 def stamp_sent(tx: Connection, step_ids: Sequence[StepId]) -> set[StepId]:

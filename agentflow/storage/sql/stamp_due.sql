@@ -13,5 +13,6 @@ WITH due AS (
     LIMIT :room
     FOR NO KEY UPDATE OF step SKIP LOCKED
 )
-UPDATE step SET sent_at = now() FROM picked WHERE step.id = picked.id
-RETURNING step.id, step.run_id, step.key, step.failures + step.losses AS retries, picked.turn, step.not_before
+UPDATE step SET sent_at = now() FROM picked, run WHERE step.id = picked.id AND run.id = step.run_id
+RETURNING step.id, step.run_id, step.key, step.failures + step.losses AS retries, picked.turn, step.not_before,
+       run.plan_fingerprint
