@@ -30,6 +30,9 @@ from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
 
+ENDING = frozenset({RunState.FAILING, RunState.CANCELLING})
+"""A run in one of these is over once nothing of it runs any more."""
+
 Fence = Callable[[Connection], attempts.HeldAttempt | None]
 
 
@@ -130,21 +133,9 @@ def _write(
     moves.add_step(held.key, StepState.RUNNING, then.state)
     retry_at = attempts.end(tx, held, settlement.outcome, then, signal=settlement.signal)
     attempts.insert_artifacts(tx, run.run_id, held.step_id, held.attempt_id, settlement.artifacts)
-    followed, open_sinks, run_state = Advance(), run.open_sinks, run.state
+    followed, is_over = Advance(), run.state in ENDING
     if then.state in FINAL_STEP_STATES:
-        run_state, closed = _fail_run(tx, settlement.plan, run, held, then, moves)
-        followed = advance(
-            tx,
-            settlement.plan,
-            run.run_id,
-            [held.step_id],
-            then.state,
-            conditions=conditions,
-            holds_run=holds_run,
-            moves=moves,
-        )
-        closed += followed.closed_sinks + held.is_sink
-        open_sinks = runs.close_sinks(tx, run, closed) if closed else run.open_sinks
+        followed, is_over = _end_step(tx, settlement.plan, run, held, then, conditions, moves, holds_run=holds_run)
     is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
     now_sent = _stamp(tx, followed, settlement.chain_next)
     record(
@@ -160,8 +151,28 @@ def _write(
         verdict=ATTEMPT_STATES[type(settlement.outcome)],
         facts={"attempt": held.number, "exit_code": getattr(settlement.outcome, "exit_code", None)},
     )
-    is_over = not open_sinks or run_state in (RunState.FAILING, RunState.CANCELLING)
     return Settled(then, retry_at, is_carried, now_sent, is_over, moves)
+
+
+def _end_step(
+    tx: Connection,
+    plan: PlanView,
+    run: runs.LockedRun,
+    held: attempts.HeldAttempt,
+    then: NextStep,
+    conditions: Conditions,
+    moves: Moves,
+    *,
+    holds_run: bool,
+) -> tuple[Advance, bool]:
+    """Draw the consequences of a step's end: for the run, then for its successors; also whether the run may be over."""
+    run_state, closed = _fail_run(tx, plan, run, held, then, moves)
+    followed = advance(
+        tx, plan, run.run_id, [held.step_id], then.state, conditions=conditions, holds_run=holds_run, moves=moves
+    )
+    closed += followed.closed_sinks + held.is_sink
+    open_sinks = runs.close_sinks(tx, run, closed) if closed else run.open_sinks
+    return followed, not open_sinks or run_state in ENDING
 
 
 def _fail_run(
