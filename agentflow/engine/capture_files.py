@@ -80,7 +80,7 @@ def _matches(root: Path, pattern: str, document: Path | None) -> list[str]:
     own = document.resolve() if document is not None else None
     found = [relative for relative in found if (root / relative).resolve() != own]
     if not found:
-        raise RefusedError(f"{shorten(pattern)!r} matches no file in {root.name or 'the folder'} of the plan")
+        raise RefusedError(f"{shorten(pattern)!r} matches no file beside the plan")
     return found
 
 

@@ -29,6 +29,7 @@ from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
 from agentflow.engine.rescue import rescue
 from agentflow.storage import attempts, leaders, runs, steps
+from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -64,7 +65,7 @@ class Dispatcher:
         return self._clock.term is not None
 
     def run(self, stopping: threading.Event) -> None:
-        """Work until ``stopping`` is set; an outage of Postgres or Redis is waited out."""
+        """Work until ``stopping`` is set; an outage of Postgres or Redis is waited out, a conflict tried again."""
         while not stopping.is_set():
             try:
                 wait_seconds = self.one_pass()
@@ -72,6 +73,9 @@ class Dispatcher:
                 log.warning("servers_unreachable", error=str(error))
                 self._clock.contact_since = None
                 self._clock.term = None
+                wait_seconds = POLL_SECONDS
+            except ConflictingWrite as error:
+                log.warning("pass_given_up", error=str(error))
                 wait_seconds = POLL_SECONDS
             self._wait(stopping, wait_seconds)
         self._resign()
@@ -139,11 +143,15 @@ class Dispatcher:
 
     def _act_on(self, report: dict[str, Any]) -> None:
         with self._surviving("report_not_acted_on", report=report):
-            step_id = StepId(UUID(report["task_id"]))
-            if report["kind"] == "revoked":
-                cancel_step(self._context, step_id, report["actor"])
-            elif report["kind"] == "child_lost":
-                self._rescue_known_lost(step_id, report["worker"])
+            try:
+                step_id = StepId(UUID(report["task_id"]))
+                if report["kind"] == "revoked":
+                    cancel_step(self._context, step_id, report["actor"])
+                elif report["kind"] == "child_lost":
+                    self._rescue_known_lost(step_id, report["worker"])
+            except ConflictingWrite:
+                self._context.side_channel.put_back([report])
+                raise
 
     @contextmanager
     def _surviving(self, event: str, **about: object) -> Iterator[None]:

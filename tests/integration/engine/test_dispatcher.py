@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from sqlalchemy import text
 
-from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.state import RunState
 from agentflow.engine.claim import Claimed, claim
@@ -179,22 +177,6 @@ def test_a_report_that_makes_no_sense_is_passed_over(house: Runtime) -> None:
 
     assert step_rows(house.context, run_id)["one"].state == "cancelled"
     assert house.context.side_channel.take_reports() == []
-
-
-def test_a_report_outlives_an_outage_of_postgres(house: Runtime) -> None:
-    run_id = submitted(house.context, [noop_step("one")])
-    report = {"kind": "revoked", "task_id": str(step_id(run_id, StepKey("one"))), "actor": "celery-control"}
-    house.context.side_channel.report(report)
-    away = Runtime(
-        house.settings.model_copy(update={"database_url": SecretStr("postgresql://nobody@127.0.0.1:1/nothing")})
-    )
-
-    with pytest.raises(ServersUnreachable):
-        Dispatcher(away.context, "away:1")._act_on_reports()
-    away.close()
-
-    Dispatcher(house.context, "one:1").one_pass()
-    assert step_rows(house.context, run_id)["one"].state == "cancelled"
 
 
 def test_a_run_that_nobody_ended_is_ended_by_the_dispatcher(house: Runtime) -> None:

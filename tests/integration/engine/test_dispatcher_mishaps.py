@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from sqlalchemy import text
 from agentflow.broker.dispatch import queue_depths
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import StepKey, step_id
+from agentflow.engine import dispatcher
 from agentflow.engine.context import PlanView
 from agentflow.engine.dispatch import send_steps
 from agentflow.engine.dispatcher import Dispatcher
 from agentflow.runtime import Runtime
+from agentflow.storage.database import ConflictingWrite
 from tests.factories import noop_step, planned, step_rows, submitted
 
 
@@ -39,6 +42,42 @@ def test_reports_outlive_an_outage_of_postgres_in_their_order(house: Runtime) ->
     channel.put_back(left)
     Dispatcher(house.context, "one:1").one_pass()
     assert [step_rows(house.context, run_id)["one"].state for run_id in run_ids] == ["cancelled"] * 3
+
+
+def test_a_report_outlives_a_conflict(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = submitted(house.context, [noop_step("one")])
+    step = str(step_id(run_id, StepKey("one")))
+    house.context.side_channel.report({"kind": "revoked", "task_id": step, "actor": "celery-control"})
+    leading = Dispatcher(house.context, "one:1")
+    with monkeypatch.context() as patch:
+        patch.setattr(dispatcher, "cancel_step", _conflict)
+        leading.one_pass()
+    assert step_rows(house.context, run_id)["one"].state == "ready"
+
+    leading.one_pass()
+
+    assert step_rows(house.context, run_id)["one"].state == "cancelled"
+
+
+def _conflict(*_: object) -> None:
+    raise ConflictingWrite("deadlock detected")
+
+
+def test_a_conflict_does_not_end_the_dispatcher(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping, passes = threading.Event(), 0
+
+    def conflict_once(_: object) -> float:
+        nonlocal passes
+        passes += 1
+        if passes == 1:
+            raise ConflictingWrite("deadlock detected")
+        stopping.set()
+        return 0.0
+
+    monkeypatch.setattr(Dispatcher, "one_pass", conflict_once)
+    Dispatcher(house.context, "one:1").run(stopping)
+
+    assert passes == 2
 
 
 UNPERFORMED = {"type": "llm", "model": "m", "prompt": {"sha256": "0" * 64, "bytes": 1}}
@@ -67,12 +106,12 @@ def test_a_run_that_cannot_be_sent_does_not_keep_the_others_from_being_sent(hous
     _execute(house, "UPDATE step SET sent_at = NULL")
     fresh = Runtime(house.settings, celery=house.celery)
     depth = _waiting(house)
-    dispatcher = Dispatcher(fresh.context, "one:1")
+    leading = Dispatcher(fresh.context, "one:1")
 
-    dispatcher.one_pass()
+    leading.one_pass()
     fresh.close()
 
-    assert dispatcher.is_leading
+    assert leading.is_leading
     assert step_rows(house.context, good)["one"].sent_at is not None
     assert _waiting(house) == depth + 1
 
