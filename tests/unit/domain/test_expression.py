@@ -37,7 +37,7 @@ CONTEXT: dict[str, Any] = {
     "run": {"id": "r-1"},
     "steps": {
         "collect": {"stdout": "7", "state": "succeeded", "exit_code": 0, "result": {"worst": [{"hour": 13}], "x": 2}},
-        "a-b": {"stdout": "dashed", "artifacts": {"report.md": {"path": "/work/report.md"}}},
+        "a-b": {"stdout": "dashed", "artifacts": {"report.md": {"path": "/kept/report.md"}}},
     },
 }
 
@@ -49,7 +49,7 @@ CONTEXT: dict[str, Any] = {
         ("a {{ vars.log }} b {{run.id}}", "a a.log b r-1"),
         ("{{ steps.collect.stdout }}", "7"),
         ('{{ steps["a-b"].stdout }}', "dashed"),
-        ("{{ steps['a-b'].artifacts['report.md'].path }}", "/work/report.md"),
+        ("{{ steps['a-b'].artifacts['report.md'].path }}", "/kept/report.md"),
         ("{{ steps.collect.result.worst[0].hour + 1 }}", "14"),
         ("{{ vars.yes }} {{ vars.nothing }} {{ vars.half }}", "true null 0.5"),
         ("{{ vars.items }}{{ vars.map }}", '[3, 1, 1]{"a": "é", "b": 1}'),
