@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -53,6 +54,7 @@ def test_the_reference_is_what_the_code_says() -> None:
     checked = subprocess.run(
         [sys.executable, "docs/generate_reference.py", "--check"],
         cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         check=False,
