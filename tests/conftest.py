@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,15 @@ from tests.workers import WorkerProcess
 AUDIT_KEY = "0123456789abcdef0123456789abcdef"
 TEMPLATE = "agentflow_template"
 _numbers = itertools.count(1)
+
+
+def pytest_configure() -> None:
+    """Let the commands under test hear Ctrl-C, also where the tests run in the background of a shell that ignores it.
+
+    An ignored signal is inherited by every process that is started; a handled one is back at its default there.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
