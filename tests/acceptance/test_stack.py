@@ -170,7 +170,7 @@ def test_a_demo_interrupted_at_any_moment_leaves_nothing(cli: CommandLine, secon
         demo.communicate(timeout=seconds)
     os.killpg(demo.pid, signal.SIGINT)
     demo.communicate(timeout=30)
-    assert demo.returncode == 130
+    assert demo.returncode in (130, -signal.SIGINT)  # the latter before Python itself has started; shells show 130
     cli.wait_until_gone(5)
 
 
