@@ -19,11 +19,11 @@ _original_close = transport.Channel.close
 def _close(channel: Any) -> Any:
     if channel._in_poll:  # noqa: SLF001 - the guard is about kombu's own state
         try:
-            channel._brpop_read()  # noqa: SLF001
+            channel._brpop_read()  # noqa: SLF001 - as above
         except Empty:
             pass  # the reply was "nothing yet": now it is read
         except channel.connection_errors:
-            channel._in_poll = None  # noqa: SLF001
+            channel._in_poll = None  # noqa: SLF001 - as above
     return _original_close(channel)
 
 

@@ -169,5 +169,5 @@ def test_its_beat_leads_and_its_worker_works(house: Runtime, start: Callable[...
 def _ask(url: str) -> Any:
     request = urllib.request.Request(url)  # noqa: S310 - our own server on 127.0.0.1
     request.add_header("Authorization", "Basic " + b64encode(USER.encode()).decode())
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - as above
         return json.loads(answer.read())
