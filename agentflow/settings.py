@@ -1,6 +1,7 @@
 """Settings: the only reader of the environment (prefix AGENTFLOW_, see docs/reference for the list).
 
-Owns names, defaults and bounds. Secrets may come as NAME or as NAME_FILE (a path). Does not look for a running
+Owns names, defaults and bounds. What the environment does not say may stand in a TOML file (AGENTFLOW_CONFIG, else
+agentflow.toml in the home). Secrets may come as NAME or as NAME_FILE (a path). Does not look for a running
 embedded stack; runtime.py does.
 """
 
@@ -11,11 +12,18 @@ import os
 import socket
 from functools import cached_property
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
+from agentflow.domain.budget import ConfiguredBudgets
 from agentflow.domain.error import ConfigurationError
 from agentflow.domain.plan_document import OWN_PREFIX
 
@@ -29,6 +37,18 @@ def default_home() -> Path:
         return Path("/var/lib/agentflow")
     data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(data_home) / "agentflow"
+
+
+def _config_file() -> Path | None:
+    """The configuration file: the one that AGENTFLOW_CONFIG names, which must be there, else the home's if it is."""
+    named = os.environ.get("AGENTFLOW_CONFIG")
+    if named:
+        if not Path(named).is_file():
+            raise ConfigurationError(f"AGENTFLOW_CONFIG names {named}, which is no file")
+        return Path(named)
+    home = os.environ.get("AGENTFLOW_HOME")
+    path = (Path(home) if home else default_home()) / "agentflow.toml"
+    return path if os.access(path, os.R_OK) else None
 
 
 def _default_actor() -> str:
@@ -90,6 +110,34 @@ class Settings(BaseSettings):
     flower_config: Path | None = Field(
         default=None, description="Flower's configuration file, in place of config/flowerconfig.py."
     )
+    budgets: ConfiguredBudgets = Field(
+        default=ConfiguredBudgets(),
+        description="Caps of tokens and usd for projects, directives and each day; a table of the configuration file.",
+    )
+    provider_credentials: Path | None = Field(
+        default=None,
+        description="The file that names providers of models and where their keys come from; "
+        "provider_credentials.yaml in the home if it is there.",
+    )
+    http_private_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Private addresses that http steps may call: hosts, host:port, or networks such as 10.0.0.0/8.",
+    )
+    answer_limit_bytes: int = Field(
+        default=16 * 1024 * 1024, ge=1024, description="How large the answer to an llm or http step may be."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the configuration file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
 
     @model_validator(mode="before")
     @classmethod
@@ -126,12 +174,19 @@ def load_settings(**overrides: Any) -> Settings:
     """Read the settings; ConfigurationError names every variable that cannot be used."""
     try:
         return Settings(**overrides)
+    except TOMLDecodeError as error:
+        raise ConfigurationError(f"The configuration file {_config_file()} is no TOML: {error}") from None
     except ValidationError as error:
         problems = "; ".join(
             f"{'AGENTFLOW_' + str(fault['loc'][0]).upper() if fault['loc'] else 'settings'}: {fault['msg']}"
             for fault in error.errors(include_input=False)
         )
         raise ConfigurationError(f"The settings cannot be used: {problems}") from None
+
+
+def variable_from_environment(name: str) -> str | None:
+    """Return a variable that a file of provider credentials names, stripped; None where it is missing or empty."""
+    return (os.environ.get(name) or "").strip() or None
 
 
 def secret_from_environment(name: str) -> str | None:

@@ -43,6 +43,15 @@ class SubprocessAction(BaseModel):
     shell: bool = False
 
 
+class Price(BaseModel):
+    """What a model costs, in nano-dollars a million tokens (1 USD is 1e9); the plan's word wins over price lists."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    input_nano: int = Field(ge=0)
+    output_nano: int = Field(ge=0)
+
+
 class LlmAction(BaseModel):
     """Calls a model, named ``provider:model``."""
 
@@ -57,6 +66,22 @@ class LlmAction(BaseModel):
     seed: int | None = None
     output_schema: dict[str, JsonValue] | None = None
     keep_content: bool = False
+    """Whether the answer stays after the run."""
+    price: Price | None = None
 
 
-Action = Annotated[SubprocessAction | NoopAction | LlmAction, Field(discriminator="type")]
+class HttpAction(BaseModel):
+    """Calls an HTTP service. ``body`` is content: the JSON text of ``json``, whose strings may be templates."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["http"] = "http"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"] = "GET"
+    url: str
+    body: ContentRef | None = None
+    headers: dict[str, str] = {}
+    ok_status: tuple[int, ...] | None = None
+    """None: every status from 200 to 299."""
+
+
+Action = Annotated[SubprocessAction | NoopAction | LlmAction | HttpAction, Field(discriminator="type")]

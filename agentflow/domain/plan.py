@@ -15,7 +15,9 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from agentflow.domain.action import Action
+from agentflow.domain.budget import Budget
 from agentflow.domain.ids import StepKey
+from agentflow.domain.limit import ConcurrencyLimit, RateLimit
 from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
 
 ID_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}\Z"
@@ -69,12 +71,14 @@ class Step(BaseModel):
     action: Action
     when: str = "succeeded"
     """``succeeded``, ``failed``, ``always`` or an expression."""
-    outputs: Literal["none", "stdout_json"] = "none"
+    outputs: Literal["none", "stdout_json", "body_json"] = "none"
     inputs: tuple[StepInput, ...] = ()
     timeout_seconds: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, allow_inf_nan=False)
     retry: RetryPolicy = DEFAULT_RETRY
     on_failure: Literal["stop", "continue"] = "stop"
     on_lost: Literal["rerun", "hold"] = "rerun"
+    rate_limit: RateLimit | None = None
+    concurrency: ConcurrencyLimit | None = None
 
 
 class Plan(BaseModel):
@@ -85,6 +89,9 @@ class Plan(BaseModel):
     agentflow: Literal[1] = 1
     name: str
     project: str = "default"
+    directive: str | None = None
+    """The name under which budgets of the configuration may hold for the run."""
+    budget: Budget | None = None
     files: tuple[PlanFile, ...] = ()
     vars: dict[str, VarSpec] = {}
     secrets: tuple[str, ...] = ()

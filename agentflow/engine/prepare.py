@@ -14,7 +14,7 @@ from typing import Any
 
 from agentflow.content.store import Address
 from agentflow.domain import expression
-from agentflow.domain.action import Action, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.action import Action, HttpAction, LlmAction, NoopAction, SubprocessAction
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import Plan, StepInput
@@ -122,7 +122,7 @@ def _rendered(action: Action, values: Mapping[str, Any]) -> Action:
                     "cwd": expression.render_argument(action.cwd, values),
                 }
             )
-        case NoopAction() | LlmAction():
+        case NoopAction() | LlmAction() | HttpAction():
             return action
 
 

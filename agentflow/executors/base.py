@@ -13,9 +13,10 @@ from enum import StrEnum
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from agentflow.domain.action import Action
+from agentflow.domain.call import CallProblem, CallUsage
 from agentflow.domain.error import ConfigurationError
 from agentflow.executors.command import Ended, StartProblem, StreamRecord
 
@@ -116,6 +117,9 @@ class Assignment:
     timeout_seconds: float
     kill_grace_seconds: float = 5.0
     stdin: Path | None = None
+    texts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The action's content, rendered: ``prompt`` and ``system`` of an llm step, ``json`` (its text) of an http step.
+    It is written nowhere; an executor that logs it breaks the house's promise."""
     masks: tuple[str, ...] = ()
     """Secrets that must not appear in anything that is kept of the output."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -161,6 +165,44 @@ class Refusal(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Estimate:
+    """An honest upper bound of what an attempt will use, and whom it calls; ``problem`` if it cannot be made at all.
+
+    ``endpoint`` names who is called, for the circuit breaker: the same for all that fail together. ``usd_nano`` is None
+    where the price is unknown, ``tokens`` where the answer has no bound.
+    """
+
+    endpoint: str | None = None
+    tokens: int | None = 0
+    usd_nano: int | None = 0
+    problem: CallProblem | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What happened in a call: counts, hashes and codes, and where its answer lies, never what was said.
+
+    ``was_sent`` is False only if the request provably never left. ``answer`` is a file of mode 0600 in the scratch
+    directory. ``provider_status`` is an HTTP status; ``retry_after_seconds`` is what the other side asked for.
+    """
+
+    provider: str
+    model: str
+    was_sent: bool
+    problem: CallProblem | None = None
+    usage: CallUsage | None = None
+    finish_reason: str | None = None
+    provider_status: int | None = None
+    retry_after_seconds: float | None = None
+    duration_seconds: float = 0.0
+    request_sha256: str | None = None
+    answer_sha256: str | None = None
+    answer: Path | None = None
+    answer_bytes: int = 0
+    answer_media_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True)
 class Performance:
     """What happened in an attempt. Whether that is a success is decided by the engine."""
 
@@ -183,6 +225,8 @@ class Performance:
     """What stands in $AGENTFLOW_OUTPUT, masked, at most ``limits.result_bytes`` + 1; None if there is no such file."""
     refusals: Mapping[Refusal, int] = field(default_factory=dict)
     """How often what was wrong with what the work left behind."""
+    call: CallRecord | None = None
+    """Of an action that calls a model or a service; also of one that was stopped or timed out in its call."""
 
 
 class Executor(Protocol):
@@ -201,6 +245,14 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Let go of what is kept between attempts."""
+
+
+@runtime_checkable
+class CallingExecutor(Executor, Protocol):
+    """An executor whose attempts cost tokens or money, or go to an endpoint with a circuit breaker."""
+
+    def estimate(self, assignment: Assignment) -> Estimate:
+        """Say what the attempt will use at most, before anything is sent. Must be quick and call nobody."""
 
 
 _registry_lock = threading.RLock()

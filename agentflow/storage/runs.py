@@ -40,6 +40,7 @@ class Submission:
     idempotency_key: str | None
     request_sha256: str
     actor: str
+    directive: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ def insert_run(tx: Connection, submission: Submission) -> datetime | None:
         "idempotency_key": submission.idempotency_key,
         "request_sha256": submission.request_sha256,
         "actor": submission.actor,
+        "directive": submission.directive,
     }
     created_at: datetime | None = tx.execute(statement("insert_run"), parameters).scalar_one_or_none()
     return created_at

@@ -66,6 +66,10 @@ def _json(*, nullable: bool = False) -> Any:
     return Column(JSONB(none_as_null=True), nullable=nullable)
 
 
+def _count(*, nullable: bool = False) -> Any:
+    return Column(BigInteger, nullable=nullable)
+
+
 def _run_key(*, primary_key: bool = False) -> Any:
     return Column(Uuid, ForeignKey("run.id", ondelete="CASCADE"), primary_key=primary_key, nullable=False)
 
@@ -101,10 +105,26 @@ class RunRow(SQLModel, table=True):
     request_sha256: str
     actor: str
     created_at: datetime = Field(sa_column=_moment(now=True))
+    directive: str | None = None
+
+
+class RunBudgetRow(SQLModel, table=True):
+    """The caps of a run as they stand now; null means none. Money is in nano-dollars."""
+
+    __tablename__ = "run_budget"
+    run_id: UUID = Field(sa_column=_run_key(primary_key=True))
+    steps: int | None = Field(default=None, sa_column=_count(nullable=True))
+    tokens: int | None = Field(default=None, sa_column=_count(nullable=True))
+    usd_nano: int | None = Field(default=None, sa_column=_count(nullable=True))
+    active_seconds: float | None = None
 
 
 class RunStateRow(SQLModel, table=True):
-    """How a run stands: narrow and hot. Claims share its lock; cancel, failing and sinks take it for themselves."""
+    """How a run stands: narrow and hot. Claims share its lock; cancel, failing and sinks take it for themselves.
+
+    ``exhausted`` holds the budgets for which the run rests. ``rested_seconds`` is how long it rested or had ended in
+    all, without the rest since ``rests_since``.
+    """
 
     __tablename__ = "run_state"
     __table_args__ = (
@@ -123,10 +143,16 @@ class RunStateRow(SQLModel, table=True):
     ended_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
     event_sequence: int = 0
     event_head: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    exhausted: list[dict[str, Any]] | None = Field(default=None, sa_column=_json(nullable=True))
+    rests_since: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    rested_seconds: float = Field(default=0.0, sa_column_kwargs={"server_default": text("0")})
 
 
 class StepRow(SQLModel, table=True):
-    """One step of a run. ``sent_at`` is the delivery note: set while a doorbell for the step should be on its way."""
+    """One step of a run. ``sent_at`` is the delivery note: set while a doorbell for the step should be on its way.
+
+    ``ticket_at`` is the place in time that its rate limit gave it, until it is claimed.
+    """
 
     __tablename__ = "step"
     __table_args__ = (
@@ -136,6 +162,14 @@ class StepRow(SQLModel, table=True):
         CheckConstraint("state <> 'ready' OR needs_open = 0", name="ready_has_its_needs"),
         CheckConstraint("sent_at IS NULL OR state IN ('ready', 'retrying')", name="sent_only_while_due"),
         Index("step_due", "not_before", postgresql_where=text("state IN ('ready', 'retrying')")),
+        Index(
+            "step_limited",
+            "slot_key",
+            "rate_key",
+            postgresql_where=text(
+                "state IN ('ready', 'retrying', 'running') AND (slot_key IS NOT NULL OR rate_key IS NOT NULL)"
+            ),
+        ),
         {"postgresql_with": {"fillfactor": 70}},
     )
     id: UUID = Field(primary_key=True)
@@ -161,6 +195,12 @@ class StepRow(SQLModel, table=True):
     result: Any = Field(default=None, sa_column=_json(nullable=True))
     event_sequence: int = 0
     event_head: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    slot_key: str | None = None
+    slot_limit: int | None = None
+    rate_key: str | None = None
+    rate_interval_seconds: float | None = None
+    rate_burst: int | None = None
+    ticket_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
 
 
 class EdgeRow(SQLModel, table=True):
@@ -183,6 +223,7 @@ class AttemptRow(SQLModel, table=True):
         # The rule "at most one attempt of a step is running" as the database keeps it.
         Index("attempt_one_running", "step_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("attempt_run_id", "run_id"),
+        Index("attempt_reserving", "run_id", postgresql_where=text("state = 'running' AND reserved IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 70}},
     )
     id: UUID = Field(primary_key=True)
@@ -200,6 +241,64 @@ class AttemptRow(SQLModel, table=True):
     signal: int | None = None
     reason: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     retry_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    reserved: dict[str, int] | None = Field(default=None, sa_column=_json(nullable=True))
+
+
+class SlotRow(SQLModel, table=True):
+    """One of the places that a concurrency key has; free while no attempt holds it."""
+
+    __tablename__ = "slot"
+    __table_args__ = (UniqueConstraint("attempt_id"), {"postgresql_with": {"fillfactor": 50}})
+    key: str = Field(primary_key=True)
+    number: int = Field(primary_key=True)
+    attempt_id: UUID | None = Field(
+        default=None, sa_column=Column(Uuid, ForeignKey("attempt.id", ondelete="SET NULL"), nullable=True)
+    )
+    held_since: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+
+
+class RateRow(SQLModel, table=True):
+    """When the next ticket of a rate key is free."""
+
+    __tablename__ = "rate"
+    __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
+    key: str = Field(primary_key=True)
+    next_at: datetime = Field(sa_column=_moment())
+
+
+class LlmCallRow(SQLModel, table=True):
+    """What one attempt's model call used: counts, hashes and times, never what was said.
+
+    ``started_at`` is the attempt's: it places the call in a day. ``usd_nano`` is null where the price is unknown.
+    """
+
+    __tablename__ = "llm_call"
+    __table_args__ = (
+        Index("llm_call_run_id", "run_id"),
+        Index("llm_call_project_started_at", "project", "started_at"),
+        Index("llm_call_started_at", "started_at"),
+    )
+    attempt_id: UUID = Field(
+        sa_column=Column(Uuid, ForeignKey("attempt.id", ondelete="CASCADE"), primary_key=True, nullable=False)
+    )
+    run_id: UUID = Field(sa_column=_run_key())
+    step_id: UUID = Field(sa_column=_step_key())
+    project: str
+    directive: str | None = None
+    provider: str
+    model: str
+    input_tokens: int = Field(sa_column=_count())
+    output_tokens: int = Field(sa_column=_count())
+    cached_tokens: int = Field(sa_column=_count())
+    reasoning_tokens: int = Field(sa_column=_count())
+    usd_nano: int | None = Field(default=None, sa_column=_count(nullable=True))
+    is_estimated: bool
+    finish_reason: str | None = None
+    problem: str | None = None
+    started_at: datetime = Field(sa_column=_moment())
+    duration_seconds: float
+    request_sha256: str | None = None
+    answer_sha256: str | None = None
 
 
 class ArtifactRow(SQLModel, table=True):

@@ -1,0 +1,201 @@
+"""Budgets: what may be used, by whom, and what it means that one is exhausted.
+
+Owns the kinds, the amounts, the scopes that a run stands in and the budgets that the configuration gives to scopes.
+Money is counted in whole nano-dollars (1e-9 USD), so that no sum is ever rounded. Reserving is broker/budgets.py's,
+what was used is storage's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, time, timedelta
+from decimal import ROUND_CEILING, Decimal
+from enum import StrEnum
+from typing import Any, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from agentflow.domain.ids import RunId
+
+NANO_PER_USD = 1_000_000_000
+MAX_USD = 1_000_000
+"""The most that a budget may say: what it comes to in nano-dollars is still exact in a double (2^53), as Lua counts."""
+MAX_TOKENS = 10**15
+
+
+class BudgetKind(StrEnum):
+    """What is counted. ``steps`` are attempts, retries too; ``active_time`` is time in which a run does not rest."""
+
+    STEPS = "steps"
+    TOKENS = "tokens"
+    USD = "usd"
+    ACTIVE_TIME = "active_time"
+
+
+def nano_of(usd: Decimal | float | str) -> int:
+    """Return USD as nano-dollars, rounded up: a bound must not become smaller than what it bounds."""
+    return int((Decimal(str(usd)) * NANO_PER_USD).to_integral_value(rounding=ROUND_CEILING))
+
+
+def usd_of(nano: int) -> float:
+    """Return nano-dollars as USD, for showing."""
+    return nano / NANO_PER_USD
+
+
+class Budget(BaseModel):
+    """The caps of one scope; None means that there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    usd_nano: int | None = Field(default=None, ge=1, le=MAX_USD * NANO_PER_USD)
+    active_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing is capped."""
+        return self == Budget()
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What an attempt reserves, or what was used."""
+
+    steps: int = 0
+    tokens: int = 0
+    usd_nano: int = 0
+
+    def __add__(self, other: Amounts) -> Amounts:
+        return Amounts(self.steps + other.steps, self.tokens + other.tokens, self.usd_nano + other.usd_nano)
+
+    def as_json(self) -> dict[str, int]:
+        """The stored form."""
+        return {"steps": self.steps, "tokens": self.tokens, "usd_nano": self.usd_nano}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Self:
+        """Read the stored form."""
+        return cls(int(stored.get("steps", 0)), int(stored.get("tokens", 0)), int(stored.get("usd_nano", 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a budget is for, by a name such as ``run:<id>``, ``project:ops`` or ``project:ops@2026-11-21``.
+
+    ``since`` and ``resets_at`` bound a day's scope: what attempts used that began in between counts.
+    """
+
+    name: str
+    limits: Budget
+    run_id: RunId | None = None
+    project: str | None = None
+    directive: str | None = None
+    since: datetime | None = None
+    resets_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exhaustion:
+    """Which budget of which scope does not cover an attempt; amounts are nano-dollars for usd, seconds for time."""
+
+    budget: BudgetKind
+    scope: str
+    limit: float
+    used: float
+    reserved: float
+    needed: float
+    resets_at: datetime | None = None
+
+    def as_detail(self) -> dict[str, Any]:
+        """The public form: {budget, scope, limit, used, reserved, needed}, usd in dollars."""
+        shown = (lambda amount: usd_of(int(amount))) if self.budget is BudgetKind.USD else (lambda amount: amount)
+        detail: dict[str, Any] = {"budget": self.budget.value, "scope": self.scope}
+        for name in ("limit", "used", "reserved", "needed"):
+            detail[name] = shown(getattr(self, name))
+        if self.resets_at is not None:
+            detail["resets_at"] = self.resets_at.isoformat()
+        return detail
+
+
+class ScopeBudget(BaseModel):
+    """What the configuration caps for a project, a directive or the installation, in all and for each day."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    usd: Decimal | None = Field(default=None, gt=0, le=MAX_USD)
+    tokens_per_day: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
+    usd_per_day: Decimal | None = Field(default=None, gt=0, le=MAX_USD)
+
+    @property
+    def in_all(self) -> Budget:
+        """The caps that hold for good."""
+        return Budget(tokens=self.tokens, usd_nano=None if self.usd is None else nano_of(self.usd))
+
+    @property
+    def per_day(self) -> Budget:
+        """The caps that hold for each day."""
+        usd = self.usd_per_day
+        return Budget(tokens=self.tokens_per_day, usd_nano=None if usd is None else nano_of(usd))
+
+
+class ConfiguredBudgets(BaseModel):
+    """The installation's budgets. Projects and directives by name (``project/directive``), ``*`` for all others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    timezone: str = "UTC"
+    """Where a day begins and ends."""
+    installation: ScopeBudget = ScopeBudget()
+    project: dict[str, ScopeBudget] = {}
+    directive: dict[str, ScopeBudget] = {}
+
+    @field_validator("timezone")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin") from error
+        return name
+
+    def scopes(self, project: str, directive: str | None, at: datetime) -> list[Scope]:
+        """Return the configured scopes with caps of an attempt that began ``at``, the narrow ones first."""
+        found = []
+        if directive is not None:
+            name = f"{project}/{directive}"
+            budget = self.directive.get(name, self.directive.get("*", ScopeBudget()))
+            found += self._pair(f"directive:{name}", budget, at, project=project, directive=directive)
+        budget = self.project.get(project, self.project.get("*", ScopeBudget()))
+        found += self._pair(f"project:{project}", budget, at, project=project)
+        found += self._pair("installation", self.installation, at)
+        return [scope for scope in found if not scope.limits.is_unlimited]
+
+    def _pair(
+        self, name: str, budget: ScopeBudget, at: datetime, *, project: str | None = None, directive: str | None = None
+    ) -> list[Scope]:
+        since, until = self.day_of(at)
+        day = f"{name}@{since.date().isoformat()}"
+        return [
+            Scope(name, budget.in_all, project=project, directive=directive),
+            Scope(day, budget.per_day, project=project, directive=directive, since=since, resets_at=until),
+        ]
+
+    def day_of(self, at: datetime) -> tuple[datetime, datetime]:
+        """Return when the day of ``at`` begins and ends, in the configured time zone."""
+        zone = ZoneInfo(self.timezone)
+        date = at.astimezone(zone).date()
+        return (
+            datetime.combine(date, time(), tzinfo=zone),
+            datetime.combine(date + timedelta(days=1), time(), tzinfo=zone),
+        )
+
+
+def scopes_of(
+    run_id: RunId, run_budget: Budget, project: str, directive: str | None, at: datetime, configured: ConfiguredBudgets
+) -> list[Scope]:
+    """Return every scope that an attempt counts in, its run first. The run's is there also without caps."""
+    return [Scope(f"run:{run_id}", run_budget, run_id=run_id), *configured.scopes(project, directive, at)]
