@@ -119,6 +119,11 @@ class SharedDirectory:
             raise ContentError(f"The content store holds no {address.name!r} of run {address.run_id}")
         return path
 
+    def delete(self, address: Address) -> None:
+        """Remove the file."""
+        with _named(address.name, "cannot be removed from"):
+            self._path(address).unlink(missing_ok=True)
+
     def delete_run(self, run_id: str) -> None:
         """Remove a run's folder."""
         shutil.rmtree(self._run_folder(run_id), ignore_errors=True)

@@ -56,5 +56,8 @@ class ContentStore(Protocol):
     def local_path(self, address: Address) -> Path:
         """A local path that holds the content, for a command to read; ContentError when there is none."""
 
+    def delete(self, address: Address) -> None:
+        """Forget content; what is not there is forgotten already. ContentError when it cannot be removed."""
+
     def delete_run(self, run_id: str) -> None:
         """Forget everything of a run."""

@@ -67,6 +67,9 @@ class LlmAction(BaseModel):
     output_schema: dict[str, JsonValue] | None = None
     keep_content: bool = False
     """Whether the answer stays after the run."""
+    is_answer_needed: bool = False
+    """Whether a later step refers to the answer; it is then in the content store until the run ends. Set at reading,
+    for prompts and stdin are no part of the stored plan."""
     price: Price | None = None
 
 

@@ -65,27 +65,41 @@ class Remedy(StrEnum):
 class Meaning:
     """What a problem means. ``is_outage``: it counts against the endpoint in its circuit breaker.
 
-    ``sentence`` follows "the call"; ``message`` is what the retry policy's on_messages are matched against.
+    ``is_refusal``: the other side said that it did nothing, so nothing was used. ``sentence`` follows "the call";
+    ``message`` is what the retry policy's on_messages are matched against.
     """
 
     remedy: Remedy
     sentence: str
     is_outage: bool = False
     message: str = ""
+    is_refusal: bool = False
 
 
 _NETWORK, _LIMIT = "transient network", "rate limit"
 MEANINGS: Mapping[CallProblem, Meaning] = {
-    CallProblem.RATE_LIMITED: Meaning(Remedy.WAIT, "was refused: too many calls (429)", message=_LIMIT),
-    CallProblem.QUOTA_EXCEEDED: Meaning(Remedy.GIVE_UP, "was refused: the account has no quota left"),
+    CallProblem.RATE_LIMITED: Meaning(
+        Remedy.WAIT, "was refused: too many calls (429)", message=_LIMIT, is_refusal=True
+    ),
+    CallProblem.QUOTA_EXCEEDED: Meaning(Remedy.GIVE_UP, "was refused: the account has no quota left", is_refusal=True),
     CallProblem.SERVER_ERROR: Meaning(Remedy.RETRY, "met an error of the server", is_outage=True, message=_NETWORK),
-    CallProblem.UNAVAILABLE: Meaning(Remedy.WAIT, "met a server that is unavailable", is_outage=True, message=_NETWORK),
-    CallProblem.OVERLOADED: Meaning(Remedy.WAIT, "met a server that is overloaded", is_outage=True, message=_NETWORK),
-    CallProblem.UNAUTHENTICATED: Meaning(Remedy.GIVE_UP, "was refused: the credential is not accepted (401)"),
-    CallProblem.FORBIDDEN: Meaning(Remedy.GIVE_UP, "was refused: not allowed (403)"),
-    CallProblem.NOT_FOUND: Meaning(Remedy.GIVE_UP, "was refused: there is no such model or address (404)"),
-    CallProblem.CONTEXT_TOO_LONG: Meaning(Remedy.SHORTEN, "was refused: its text is longer than the model can take"),
-    CallProblem.REJECTED: Meaning(Remedy.GIVE_UP, "was refused: the request is not accepted"),
+    CallProblem.UNAVAILABLE: Meaning(
+        Remedy.WAIT, "met a server that is unavailable", is_outage=True, message=_NETWORK, is_refusal=True
+    ),
+    CallProblem.OVERLOADED: Meaning(
+        Remedy.WAIT, "met a server that is overloaded", is_outage=True, message=_NETWORK, is_refusal=True
+    ),
+    CallProblem.UNAUTHENTICATED: Meaning(
+        Remedy.GIVE_UP, "was refused: the credential is not accepted (401)", is_refusal=True
+    ),
+    CallProblem.FORBIDDEN: Meaning(Remedy.GIVE_UP, "was refused: not allowed (403)", is_refusal=True),
+    CallProblem.NOT_FOUND: Meaning(
+        Remedy.GIVE_UP, "was refused: there is no such model or address (404)", is_refusal=True
+    ),
+    CallProblem.CONTEXT_TOO_LONG: Meaning(
+        Remedy.SHORTEN, "was refused: its text is longer than the model can take", is_refusal=True
+    ),
+    CallProblem.REJECTED: Meaning(Remedy.GIVE_UP, "was refused: the request is not accepted", is_refusal=True),
     CallProblem.NOT_CONNECTED: Meaning(Remedy.RETRY, "could not connect", is_outage=True, message=_NETWORK),
     CallProblem.CONNECTION_LOST: Meaning(Remedy.RETRY, "lost its connection", is_outage=True, message=_NETWORK),
     CallProblem.MALFORMED: Meaning(Remedy.RETRY, "got an answer that cannot be read", is_outage=True, message=_NETWORK),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from agentflow.domain.budget import Exhaustion
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import AttemptState
 
@@ -50,10 +51,16 @@ class Cancelled:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The claim was given back: it counts against no retry and no max_lost. ``was_started``: its work had begun."""
+    """The claim was given back: it counts against no retry and no max_lost. ``was_started``: its work had begun.
+
+    ``delay_seconds`` is how long the step is snoozed. ``exhausted`` names the budgets that do not cover it: the run
+    then rests.
+    """
 
     reason: Reason
     was_started: bool = False
+    delay_seconds: float = 0.0
+    exhausted: tuple[Exhaustion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,10 @@ class ReasonCode(StrEnum):
     WHEN_FALSE = "when_false"
     WHEN_ERROR = "when_error"
     AWAITS_PERSON = "awaits_person"
+    CALL_FAILED = "call_failed"
+    CALL_POSTPONED = "call_postponed"
+    BREAKER_OPEN = "breaker_open"
+    BUDGET_EXHAUSTED = "budget_exhausted"
 
 
 SENTENCES: Mapping[ReasonCode, str] = {
@@ -61,6 +65,11 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.WHEN_FALSE: "its condition does not hold",
     ReasonCode.WHEN_ERROR: "its condition cannot be evaluated: {problem}",
     ReasonCode.AWAITS_PERSON: "waits for a person: on_lost is hold, and it was broken off ({after})",
+    ReasonCode.CALL_FAILED: "its call {what}",
+    ReasonCode.CALL_POSTPONED: "its call {what}; the other side asks to wait {seconds:g} s",
+    ReasonCode.BREAKER_OPEN: "waits because calls to {endpoint} fail; the next one is tried in {seconds:g} s",
+    ReasonCode.BUDGET_EXHAUSTED: "the {budget} budget of {scope} does not cover it: of {limit:g}, {used:g} used, "
+    "{needed:g} needed",
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import assert_never
+from typing import TypeGuard, assert_never
 
 from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Lost, Released, Succeeded, TimedOut
 from agentflow.domain.reason import Reason, ReasonCode
@@ -76,6 +76,8 @@ ATTEMPT_TRANSITIONS: Mapping[tuple[AttemptState, AttemptState], frozenset[str]] 
 
 MAX_LOST = 3
 """How many workers a step may lose before it is failed as poisoned."""
+MAX_POSTPONED = 100
+"""How many attempts of a step may be given back before one that the other side postpones again counts as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class StepTerms:
     failures: int = 0
     losses: int = 0
     is_stop_requested: bool = False
+    releases: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +116,8 @@ def after_attempt(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState
 
 
 def _after(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
+    if _is_postponed(outcome) and terms.releases >= MAX_POSTPONED:  # waiting has become an outage
+        outcome = Failed(outcome.reason)
     match outcome:
         case Succeeded():
             return NextStep(S.SUCCEEDED)
@@ -125,6 +130,10 @@ def _after(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fract
         case Lost():
             return _after_loss(outcome, terms, run_state)
     assert_never(outcome)
+
+
+def _is_postponed(outcome: AttemptOutcome) -> TypeGuard[Released]:
+    return isinstance(outcome, Released) and outcome.reason.code is ReasonCode.CALL_POSTPONED
 
 
 def _after_failure(outcome: Failed | TimedOut, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
@@ -150,7 +159,7 @@ def _after_release(released: Released, terms: StepTerms, run_state: RunState) ->
         return NextStep(S.SKIPPED, released.reason)
     if terms.holds_when_lost and released.was_started:
         return NextStep(S.HELD, _awaits_person(released.reason))
-    return NextStep(S.READY, released.reason)
+    return NextStep(S.READY, released.reason, released.delay_seconds)
 
 
 def _after_loss(lost: Lost, terms: StepTerms, run_state: RunState) -> NextStep:

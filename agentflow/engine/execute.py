@@ -25,7 +25,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.engine.judge import judge
-from agentflow.engine.prepare import Unprepared, has_work_directory, prepare
+from agentflow.engine.prepare import Unprepared, has_scratch, prepare
 from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
 from agentflow.executors.base import Lifeline, Performance, executor_for
 from agentflow.executors.scratch import scratch_directory
@@ -83,7 +83,7 @@ def execute(context: EngineContext, keeper: LeaseKeeper, doorbell: Doorbell, wor
 
 @contextmanager
 def _scratch(claimed: Claimed) -> Iterator[Path]:
-    if not has_work_directory(claimed.plan.plan.step(claimed.key).action):
+    if not has_scratch(claimed.plan.plan.step(claimed.key).action):
         yield Path(os.devnull)
         return
     with scratch_directory() as scratch:

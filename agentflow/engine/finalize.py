@@ -10,20 +10,21 @@ from agentflow.domain.event import seal_of
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import StepTally, run_end
+from agentflow.engine.answers import forget_answers
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
 
 
 def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
-    """End the run if nothing of it is open any more; None when it goes on or had ended before.
+    """End the run if nothing of it is open any more; None when it goes on, rests, or had ended before.
 
     A cancelled run ends only when no process of it is left: the command of an attempt that was just lost with its
     worker may take its kill grace. The dispatcher looks again.
     """
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id)
-        if run is None or run.state in FINAL_RUN_STATES:
+        if run is None or run.state in FINAL_RUN_STATES or run.rests:
             return None
         counts, broken_conditions = steps.count_by_state(tx, run_id)
         if any(state not in FINAL_STEP_STATES for state in counts):
@@ -50,6 +51,9 @@ def _tally(
 
 def _end(context: EngineContext, tx: Connection, run: runs.LockedRun, tally: StepTally, actor: str) -> RunState:
     end = run_end(run.state, tally)
+    # Before the commit: all steps are final, so that nobody asks for the answers any more, and a process that dies
+    # here leaves none behind.
+    forget_answers(context, tx, run.run_id, context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id)).plan)
     runs.set_state(tx, run, end, reason=run.reason)
     moves = Moves()
     moves.add_run(run.state, end)

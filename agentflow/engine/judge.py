@@ -9,14 +9,17 @@ from contextlib import suppress
 from typing import Any
 
 from agentflow.domain.action import SubprocessAction
+from agentflow.domain.call import MEANINGS, Remedy
 from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Released, Succeeded, TimedOut
 from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
-from agentflow.executors.base import Performance, StopReason
+from agentflow.executors.base import CallRecord, Performance, StopReason
 from agentflow.executors.command import Ended, StartProblem, StreamRecord
 from agentflow.executors.regular_file import open_regular
 
 RESULT_LIMIT_BYTES = 64 * 1024
+MAX_POSTPONED_SECONDS = 24 * 3600.0
+"""The longest that a step is snoozed because the other side asks for it."""
 _MESSAGE_BYTES = 16 * 1024
 _SHOWN_CHARACTERS = 200
 _START_PROBLEMS: Mapping[StartProblem, str] = {
@@ -52,8 +55,31 @@ def judge(step: Step, performance: Performance, stop_reason: StopReason | None) 
             return Failed(Reason(ReasonCode.NOT_STARTED, {"problem": _why_not_started(step, performance)}))
         case Ended.SUPERVISOR_LOST:
             return Failed(Reason(ReasonCode.SUPERVISOR_LOST), message="transient network")
+        case Ended.EXITED if performance.call is not None:
+            return _called(step, performance.call)
         case Ended.EXITED:
             return _exited(step, performance)
+
+
+def _called(step: Step, call: CallRecord) -> AttemptOutcome:
+    if call.problem is None:
+        return _with_body(call) if step.outputs == "body_json" else Succeeded()
+    meaning = MEANINGS[call.problem]
+    detail: dict[str, Any] = {"problem": call.problem.value, "what": meaning.sentence}
+    if call.provider_status is not None:
+        detail |= {"status": call.provider_status}
+    if meaning.remedy is Remedy.WAIT and call.retry_after_seconds is not None:
+        seconds = min(call.retry_after_seconds, MAX_POSTPONED_SECONDS)
+        return Released(Reason(ReasonCode.CALL_POSTPONED, detail | {"seconds": seconds}), delay_seconds=seconds)
+    is_permanent = meaning.remedy in (Remedy.GIVE_UP, Remedy.SHORTEN)
+    return Failed(Reason(ReasonCode.CALL_FAILED, detail), message=meaning.message, is_permanent=is_permanent)
+
+
+def _with_body(call: CallRecord) -> AttemptOutcome:
+    if call.answer is None:
+        return Failed(Reason(ReasonCode.OUTPUT_INVALID, {"problem": "the answer has no body"}))
+    with open_regular(call.answer) as file:
+        return _with_json(file.read(RESULT_LIMIT_BYTES + 1), None)
 
 
 def _why_not_started(step: Step, performance: Performance) -> str:
@@ -101,16 +127,20 @@ def _with_result(step: Step, performance: Performance) -> AttemptOutcome:
         raw = _head(performance.stdout)
     if raw is None:
         return Succeeded(performance.exit_code)
+    return _with_json(raw, performance.exit_code)
+
+
+def _with_json(raw: bytes, exit_code: int | None) -> AttemptOutcome:
     if len(raw) > RESULT_LIMIT_BYTES:
         reason = Reason(ReasonCode.OUTPUT_TOO_LARGE, {"limit_bytes": RESULT_LIMIT_BYTES})
-        return Failed(reason, exit_code=performance.exit_code, is_permanent=True)
+        return Failed(reason, exit_code=exit_code, is_permanent=True)
     try:
         result: Any = json.loads(raw, parse_constant=_refuse_constant)
         _check_storable(result)
     except (ValueError, RecursionError) as error:
         problem = type(error).__name__ if not isinstance(error, json.JSONDecodeError) else error.msg
-        return Failed(Reason(ReasonCode.OUTPUT_INVALID, {"problem": problem}), exit_code=performance.exit_code)
-    return Succeeded(performance.exit_code, result=result, has_result=True)
+        return Failed(Reason(ReasonCode.OUTPUT_INVALID, {"problem": problem}), exit_code=exit_code)
+    return Succeeded(exit_code, result=result, has_result=True)
 
 
 def _refuse_constant(name: str) -> Any:

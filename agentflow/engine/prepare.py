@@ -5,16 +5,17 @@ Rendered values live in this process and in the attempt's scratch directory (070
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from agentflow.content.store import Address
 from agentflow.domain import expression
-from agentflow.domain.action import Action, HttpAction, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.action import Action, ContentRef, HttpAction, LlmAction, NoopAction, SubprocessAction
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import Plan, StepInput
@@ -29,6 +30,9 @@ from agentflow.executors.environment import allowed_environment
 from agentflow.settings import secret_from_environment
 from agentflow.storage import steps
 
+STDIN, SYSTEM, PROMPT, JSON = "stdin", "system", "prompt", "json"
+"""What an action's content is called, here and in Assignment.texts."""
+
 
 class Unprepared(Exception):
     """The step cannot be prepared, and would not be the next time either; ``reason`` says why."""
@@ -38,8 +42,8 @@ class Unprepared(Exception):
         self.reason = reason
 
 
-def has_work_directory(action: Action) -> bool:
-    """Whether an action is performed in a directory of its own."""
+def has_scratch(action: Action) -> bool:
+    """Whether an action is performed with a directory of its own."""
     return not isinstance(action, NoopAction)
 
 
@@ -48,14 +52,15 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
     step = claimed.plan.plan.step(claimed.key)
     try:
         secrets = _secrets(claimed.plan.plan)
-        stdin = _stdin_template(context, claimed.run_id, step.action)
-        references = _references(step.action, stdin)
+        contents = _contents(context, claimed.run_id, step.action)
+        references = _references(step.action, contents)
         facts = _facts(context, claimed.run_id, steps_in(references) | {wish.step for wish in step.inputs})
         values = gather(context, claimed.run_id, references, facts, variables=claimed.vars, secrets=secrets)
-        if has_work_directory(step.action):
+        if isinstance(step.action, SubprocessAction):
             _lay_out(context, claimed, step.inputs, facts, scratch / "work")
         action = _rendered(step.action, values)
-        stdin_path = _write_stdin(scratch, stdin, values)
+        texts = {name: _render_content(name, text, values) for name, text in contents.items()}
+        stdin_path = _write_stdin(scratch, texts.pop(STDIN, None))
     except TemplateError as error:
         raise Unprepared(Reason(ReasonCode.TEMPLATE, {"problem": str(error)})) from error
     except ContentError as error:
@@ -69,6 +74,7 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
         timeout_seconds=step.timeout_seconds,
         kill_grace_seconds=context.settings.kill_grace_seconds,
         stdin=stdin_path,
+        texts=texts,
         masks=tuple(value for value in secrets.values() if value),
         environment=allowed_environment(os.environ),
         limits=Limits(output_bytes=context.settings.output_limit_bytes),
@@ -85,15 +91,27 @@ def _secrets(plan: Plan) -> dict[str, str]:
     return secrets
 
 
-def _stdin_template(context: EngineContext, run_id: RunId, action: Action) -> str | None:
-    if not isinstance(action, SubprocessAction) or action.stdin is None:
-        return None
-    with context.store.open(input_address(run_id, action.stdin.sha256)) as file:
+def _contents(context: EngineContext, run_id: RunId, action: Action) -> dict[str, str]:
+    """Read the action's templates that were taken out of the plan as content, by name."""
+    match action:
+        case SubprocessAction(stdin=stdin):
+            wanted = {STDIN: stdin}
+        case LlmAction(system=system, prompt=prompt):
+            wanted = {SYSTEM: system, PROMPT: prompt}
+        case HttpAction(body=body):
+            wanted = {JSON: body}
+        case _:
+            return {}
+    return {name: _content(context, run_id, ref) for name, ref in wanted.items() if ref is not None}
+
+
+def _content(context: EngineContext, run_id: RunId, ref: ContentRef) -> str:
+    with context.store.open(input_address(run_id, ref.sha256)) as file:
         return file.read().decode("utf-8")
 
 
-def _references(action: Action, stdin: str | None) -> frozenset[Reference]:
-    return frozenset().union(*(expression.references(text) for text in _texts(action, stdin)))
+def _references(action: Action, contents: Mapping[str, str]) -> frozenset[Reference]:
+    return frozenset().union(*(expression.references(text) for text in _texts(action, contents)))
 
 
 def _facts(context: EngineContext, run_id: RunId, keys: set[StepKey]) -> dict[StepKey, steps.StepFacts]:
@@ -103,27 +121,70 @@ def _facts(context: EngineContext, run_id: RunId, keys: set[StepKey]) -> dict[St
         return steps.read_facts(tx, run_id, keys)
 
 
-def _texts(action: Action, stdin: str | None) -> Iterable[str]:
-    if isinstance(action, SubprocessAction):
-        yield from [action.command] if isinstance(action.command, str) else action.command
-        yield from action.env.values()
-        yield action.cwd
-    if stdin is not None:
-        yield stdin
+def _texts(action: Action, contents: Mapping[str, str]) -> Iterator[str]:
+    match action:
+        case SubprocessAction():
+            yield from [action.command] if isinstance(action.command, str) else action.command
+            yield from action.env.values()
+            yield action.cwd
+        case LlmAction():
+            yield action.model
+        case HttpAction():
+            yield action.url
+            yield from action.headers.values()
+        case NoopAction():
+            pass
+    for name, text in contents.items():
+        yield from _leaves(json.loads(text)) if name == JSON else (text,)
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    """The texts in a JSON value; keys are no templates."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
 
 
 def _rendered(action: Action, values: Mapping[str, Any]) -> Action:
+    def rendered(text: str) -> str:
+        return expression.render_argument(text, values)
+
+    def rendered_values(texts: Mapping[str, str]) -> dict[str, str]:
+        return {name: rendered(text) for name, text in texts.items()}
+
     match action:
         case SubprocessAction():
             return action.model_copy(
                 update={
                     "command": _command(action.command, values),
-                    "env": {name: expression.render_argument(value, values) for name, value in action.env.items()},
-                    "cwd": expression.render_argument(action.cwd, values),
+                    "env": rendered_values(action.env),
+                    "cwd": rendered(action.cwd),
                 }
             )
-        case NoopAction() | LlmAction() | HttpAction():
+        case LlmAction():
+            return action.model_copy(update={"model": rendered(action.model)})
+        case HttpAction():
+            return action.model_copy(update={"url": rendered(action.url), "headers": rendered_values(action.headers)})
+        case NoopAction():
             return action
+
+
+def _render_content(name: str, text: str, values: Mapping[str, Any]) -> str:
+    if name != JSON:
+        return expression.render(text, values)
+    return json.dumps(_rendered_json(json.loads(text), values), ensure_ascii=False)
+
+
+def _rendered_json(value: Any, values: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        return expression.render(value, values)
+    if isinstance(value, list):
+        return [_rendered_json(item, values) for item in value]
+    if isinstance(value, dict):
+        return {key: _rendered_json(item, values) for key, item in value.items()}
+    return value
 
 
 def _command(command: tuple[str, ...] | str, values: Mapping[str, Any]) -> tuple[str, ...] | str:
@@ -132,12 +193,12 @@ def _command(command: tuple[str, ...] | str, values: Mapping[str, Any]) -> tuple
     return tuple(expression.render_argument(part, values) for part in command)
 
 
-def _write_stdin(scratch: Path, stdin: str | None, values: Mapping[str, Any]) -> Path | None:
-    if stdin is None:
+def _write_stdin(scratch: Path, text: str | None) -> Path | None:
+    if text is None:
         return None
     path = scratch / "stdin"
     path.touch(mode=0o600)
-    path.write_text(expression.render(stdin, values), encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
     return path
 
 

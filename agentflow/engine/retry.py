@@ -15,7 +15,7 @@ from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.reason import ReasonCode
-from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
+from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, MOVING_STEP_STATES, RunState, StepState
 from agentflow.engine.advance import let_go, make_ready
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
@@ -71,7 +71,9 @@ def _in_transaction(
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
         if run.state in FINAL_RUN_STATES:
             moves.add_run(run.state, RunState.RUNNING)
-        runs.reopen(tx, run, sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks))
+        has_waited = not any(step.state in MOVING_STEP_STATES for step in standing.values())
+        open_sinks = sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks)
+        runs.reopen(tx, run, open_sinks, has_waited=has_waited)
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="retry", subject="run", moves=moves)
     retried = Retried(

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
+from agentflow.domain.budget import Amounts
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Succeeded
 from agentflow.domain.transition import NextStep
@@ -22,6 +23,7 @@ class HeldAttempt:
     step_id: StepId
     key: StepKey
     is_sink: bool
+    attempts: int
     failures: int
     losses: int
     event_sequence: int
@@ -30,6 +32,13 @@ class HeldAttempt:
     number: int
     worker: str
     is_stop_requested: bool
+    reserved: Amounts | None
+    started_at: datetime
+
+    @property
+    def releases(self) -> int:
+        """How often the step was given back before this attempt, over all rounds."""
+        return max(0, self.attempts - 1 - self.failures - self.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +83,7 @@ def _held(row: RowMapping | None) -> HeldAttempt | None:
     fields: dict[str, Any] = dict(row)
     fields["step_id"] = StepId(fields.pop("id"))
     fields["event_head"] = _bytes(row["event_head"])
+    fields["reserved"] = Amounts.from_json(row["reserved"]) if row["reserved"] else None
     return HeldAttempt(**fields)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
-from agentflow.domain.ids import RunId
+from agentflow.domain.budget import Budget, Exhaustion
+from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
 from agentflow.storage.database import statement, to_json
@@ -27,6 +28,12 @@ class LockedRun:
     event_sequence: int
     event_head: bytes | None
     at: datetime
+    exhausted: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def rests(self) -> bool:
+        """Whether nothing of it is started until someone lifts the reason."""
+        return self.state is RunState.RUNNING and bool(self.exhausted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +109,53 @@ def lock(tx: Connection, run_id: RunId, *, is_shared: bool = False) -> LockedRun
         event_sequence=row.event_sequence,
         event_head=_bytes(row.event_head),
         at=row.at,
+        exhausted=tuple(row.exhausted or ()),
     )
+
+
+def exhaust(tx: Connection, run: LockedRun, exhaustions: Sequence[Exhaustion]) -> None:
+    """Let a locked run rest over budgets; what it rested over before stays, the same budget in its newest figures."""
+    by_budget = {(each["budget"], each["scope"]): dict(each) for each in run.exhausted}
+    by_budget |= {(each.budget.value, each.scope): each.as_detail() for each in exhaustions}
+    parameters = {"run_id": run.run_id, "exhausted": to_json(list(by_budget.values()))}
+    tx.execute(statement("exhaust_run"), parameters)
+
+
+def resume(tx: Connection, run: LockedRun) -> list[StepKey]:
+    """Let a locked run go on; returns the steps that are due again."""
+    tx.execute(statement("resume_run"), {"run_id": run.run_id}).one()
+    return [StepKey(key) for key in tx.execute(statement("free_resting_steps"), {"run_id": run.run_id}).scalars()]
+
+
+def find_reset(tx: Connection, limit: int) -> list[RunId]:
+    """Find runs that rest only over budgets of days that are over."""
+    return [RunId(row) for row in tx.execute(statement("find_reset_runs"), {"limit": limit}).scalars()]
+
+
+def read_budget(tx: Connection, run_id: RunId) -> Budget:
+    """Read the caps of a run as they stand."""
+    row = tx.execute(statement("read_run_budget"), {"run_id": run_id}).mappings().one_or_none()
+    return Budget() if row is None else Budget(**row)
+
+
+def raise_budget(tx: Connection, run: LockedRun, caps: Budget) -> bool:
+    """Set a locked run's caps anew; False when one of them would be lowered or none is there."""
+    parameters = {"run_id": run.run_id, **caps.model_dump()}
+    return tx.execute(statement("raise_run_budget"), parameters).one_or_none() is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a run is: what its budgets beside its own go by."""
+
+    project: str
+    directive: str | None
+
+
+def read_owner(tx: Connection, run_id: RunId) -> Owner:
+    """Read whose a run is."""
+    row = tx.execute(statement("read_run_owner"), {"run_id": run_id}).one()
+    return Owner(row.project, row.directive)
 
 
 def set_state(
@@ -139,9 +192,14 @@ def read_plan_fingerprint(tx: Connection, run_id: RunId) -> str:
     return str(tx.execute(statement("read_plan_fingerprint"), {"run_id": run_id}).scalar_one())
 
 
-def reopen(tx: Connection, run: LockedRun, open_sinks: int) -> None:
-    """Set a locked run going again; its sinks are counted anew."""
-    parameters = {"run_id": run.run_id, "old_state": run.state, "open_sinks": open_sinks}
+def reopen(tx: Connection, run: LockedRun, open_sinks: int, *, has_waited: bool) -> None:
+    """Set a locked run going again; its sinks are counted anew. ``has_waited``: nothing of it was moving."""
+    parameters = {
+        "run_id": run.run_id,
+        "old_state": run.state,
+        "open_sinks": open_sinks,
+        "has_waited": has_waited,
+    }
     tx.execute(statement("reopen_run"), parameters)
 
 

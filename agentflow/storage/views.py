@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Row
 
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
@@ -34,7 +35,7 @@ LAST = "@last"
 _HEX = re.compile(r"[0-9a-f]{4,32}")
 _CANDIDATES = 8
 _ANY_RUN: Mapping[str, Any] = dict.fromkeys(
-    ("run_id", "project", "name", "states", "is_waiting", "before_at", "before_id")
+    ("run_id", "project", "name", "states", "is_waiting", "is_exhausted", "before_at", "before_id")
 )
 
 
@@ -93,14 +94,15 @@ def read_summary(tx: Connection, run_id: RunId) -> RunSummary:
 
 def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]:
     """Read up to ``limit`` runs, the newest first."""
-    states, is_waiting = _stored(wanted.state)
+    stored = _stored(wanted.state)
     before_at, before_id = wanted.before or (None, None)
     parameters = {
         **_ANY_RUN,
         "project": wanted.project,
         "name": wanted.name,
-        "states": states,
-        "is_waiting": is_waiting,
+        "states": stored.states,
+        "is_waiting": stored.is_waiting,
+        "is_exhausted": stored.is_exhausted,
         "before_at": before_at,
         "before_id": before_id,
         "limit": limit,
@@ -108,21 +110,36 @@ def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]
     return [_summary(row) for row in tx.execute(statement("view_runs"), parameters)]
 
 
-def _stored(state: ShownRunState | None) -> tuple[list[str] | None, bool | None]:
-    """Which stored states a shown state may come from, and whether such a run waits."""
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """What the rows of runs in a shown state say; None means anything."""
+
+    states: list[str] | None = None
+    is_waiting: bool | None = None
+    is_exhausted: bool | None = None
+
+
+def _stored(state: ShownRunState | None) -> _Stored:
     match state:
         case None:
-            return None, None
+            return _Stored()
+        case ShownRunState.EXHAUSTED:
+            return _Stored([RunState.RUNNING], is_exhausted=True)
         case ShownRunState.WAITING:
-            return [RunState.RUNNING], True
+            return _Stored([RunState.RUNNING], is_waiting=True, is_exhausted=False)
         case ShownRunState.RUNNING:
-            return [RunState.RUNNING], False
+            return _Stored([RunState.RUNNING], is_waiting=False, is_exhausted=False)
         case _:
-            return [state.value], None
+            return _Stored([state.value])
 
 
 def _summary(row: Row[Any]) -> RunSummary:
-    facts = RunFacts(RunState(row.state), moving_steps=int(row.is_moving), held_steps=int(row.is_holding))
+    facts = RunFacts(
+        RunState(row.state),
+        is_exhausted=row.exhausted is not None,
+        moving_steps=int(row.is_moving),
+        held_steps=int(row.is_holding),
+    )
     state = shown_state(facts)
     return RunSummary(
         id=RunId(row.id),
@@ -131,13 +148,23 @@ def _summary(row: Row[Any]) -> RunSummary:
         plan_name=row.plan_name,
         plan_fingerprint=row.plan_fingerprint,
         actor=row.actor,
-        reason=row.held_reason if state is ShownRunState.WAITING else row.reason,
+        reason=_reason(row, state),
         round=row.round,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,
         read_at=row.read_at,
     )
+
+
+def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
+    """Why the run stands as it does; of several exhausted budgets the first, with the others beside it."""
+    reason: dict[str, Any] | None = row.held_reason if state is ShownRunState.WAITING else row.reason
+    if state is not ShownRunState.EXHAUSTED:
+        return reason
+    first, *others = row.exhausted
+    detail = first | ({"others": others} if others else {})
+    return {"code": ReasonCode.BUDGET_EXHAUSTED.value, "detail": detail}
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:

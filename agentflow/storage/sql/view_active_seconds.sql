@@ -1,9 +1,5 @@
--- How long a run was going, over all its rounds: from each start to the end that followed it, or to now.
+-- How long a run was active, over all its rounds: from its start to its end or to now, without the time in which it rested.
 -- Parameters: run_id
-WITH turns AS (
-    SELECT at, moved -> 'run' ->> 1 AS state, lead(at) OVER (ORDER BY sequence) AS next_at
-    FROM audit_event
-    WHERE run_id = :run_id AND step_id IS NULL AND moved -> 'run' IS NOT NULL
-)
-SELECT coalesce(sum(extract(epoch FROM coalesce(next_at, now()) - at)), 0) AS active_seconds
-FROM turns WHERE state NOT IN ('cancelled', 'completed', 'failed', 'partial')
+SELECT greatest(0, coalesce(
+    extract(epoch FROM coalesce(rests_since, ended_at, now()) - started_at) - rested_seconds, 0)) AS active_seconds
+FROM run_state WHERE run_id = :run_id

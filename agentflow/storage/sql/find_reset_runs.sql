@@ -1,0 +1,8 @@
+-- Runs that rest only over budgets that have been renewed since: a new day began for each of them.
+-- Parameters: limit
+SELECT run_id FROM run_state
+WHERE state = 'running' AND exhausted IS NOT NULL
+  AND NOT EXISTS (
+      SELECT 1 FROM jsonb_array_elements(exhausted) AS of_budget
+      WHERE coalesce(CAST(of_budget ->> 'resets_at' AS timestamptz) > now(), true))
+LIMIT :limit
