@@ -5,6 +5,8 @@
 | ``<prefix>agentflow:wakeup`` | list, at most one element | until the dispatcher pops it |
 | ``<prefix>agentflow:reports`` | list, at most 10,000 | until the dispatcher pops them: revokes, lost pool children |
 | ``<prefix>agentflow:stops`` | pub/sub channel | attempts to stop; the rows are the backstop |
+| ``<prefix>agentflow:breaker:<endpoint>`` | hash | a day after its last use: the endpoint's circuit breaker |
+| ``<prefix>agentflow:breakers`` | sorted set: endpoints by last use | a day after the last use of any |
 
 Nothing here is needed to be right, only to be quick: all of it can be flushed at any moment.
 """
@@ -34,3 +36,12 @@ class Keys:
     def stops(self) -> str:
         """The channel on which attempts are told to stop."""
         return f"{self.prefix}agentflow:stops"
+
+    def breaker(self, endpoint: str) -> str:
+        """The circuit breaker of an endpoint."""
+        return f"{self.prefix}agentflow:breaker:{endpoint}"
+
+    @property
+    def breakers(self) -> str:
+        """The endpoints that have a circuit breaker."""
+        return f"{self.prefix}agentflow:breakers"
