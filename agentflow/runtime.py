@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from agentflow.broker.app import make_celery
 from agentflow.broker.bells import SideChannel
+from agentflow.broker.breakers import Breakers
 from agentflow.content.shared_directory import SharedDirectory
 from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded.state import read_state
@@ -59,11 +60,13 @@ class Runtime:
     @cached_property
     def context(self) -> EngineContext:
         """What verbs work with."""
+        side_channel = SideChannel(self.servers.redis_url, self.settings.redis_prefix)
         return EngineContext(
             settings=self.settings,
             database=Database(self.servers.database_url, pool_size=self._pool_size),
             celery=self.celery,
-            side_channel=SideChannel(self.servers.redis_url, self.settings.redis_prefix),
+            side_channel=side_channel,
+            breakers=Breakers(side_channel.client, side_channel.keys),
             store=SharedDirectory(self.settings.content_root()),
             audit_key=audit_key_of(self.settings),
         )

@@ -41,6 +41,11 @@ class SideChannel:
         self._url = redis_url
         self._client = _client(redis_url)
 
+    @property
+    def client(self) -> redis.Redis:
+        """The process's connections to Redis, for what else of the broker's lives there."""
+        return self._client
+
     def wake(self) -> None:
         """Wake the dispatcher; at most one wake-up waits."""
         try:

@@ -13,6 +13,7 @@ from celery import Celery
 from sqlalchemy import Connection
 
 from agentflow.broker.bells import SideChannel
+from agentflow.broker.breakers import Breakers
 from agentflow.broker.canvas import Bell
 from agentflow.content.store import ContentStore
 from agentflow.domain.graph import Graph
@@ -82,5 +83,6 @@ class EngineContext:
     celery: Celery
     side_channel: SideChannel
     store: ContentStore
+    breakers: Breakers
     audit_key: bytes = field(repr=False)
     plans: PlanCache = field(default_factory=PlanCache)
