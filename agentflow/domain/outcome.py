@@ -88,9 +88,13 @@ class ClaimRefusal(StrEnum):
 
     UNKNOWN = "unknown"
     RUN_NOT_RUNNING = "run_not_running"
+    RUN_RESTS = "run_rests"
+    """A budget of it is exhausted."""
     STEP_NOT_READY = "step_not_ready"
     STEP_RUNNING = "step_running"
     STEP_FINAL = "step_final"
     STEP_CANCELLED = "step_cancelled"
     NOT_DUE = "not_due"
+    RATE_LIMITED = "rate_limited"
+    SLOT_BUSY = "slot_busy"
     SERVERS_AWAY = "servers_away"

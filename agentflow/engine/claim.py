@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from agentflow.domain.budget import Budget
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey, step_id
 from agentflow.domain.outcome import ClaimRefusal
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
@@ -19,7 +21,10 @@ from agentflow.storage import steps
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A step that is this process's for one attempt, until the lease ends."""
+    """A step that is this process's for one attempt, until the lease ends.
+
+    ``budget`` holds the run's caps, ``active_seconds_used`` how long it was going before this attempt, without rests.
+    """
 
     run_id: RunId
     step_id: StepId
@@ -31,6 +36,10 @@ class Claimed:
     plan: PlanView
     vars: Mapping[str, Any]
     project: str
+    directive: str | None
+    budget: Budget
+    started_at: datetime
+    active_seconds_used: float
 
 
 def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> Claimed | ClaimRefusal:
@@ -63,8 +72,32 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
             facts={"attempt": taken.number},
         )
         plan = context.plans.get(tx, taken.plan_fingerprint)
+    return _claimed(run_id, step, attempt_id, claim_token, taken, plan)
+
+
+def _claimed(
+    run_id: RunId,
+    step: StepId,
+    attempt_id: AttemptId,
+    claim_token: ClaimToken,
+    taken: steps.ClaimedStep,
+    plan: PlanView,
+) -> Claimed:
     return Claimed(
-        run_id, step, key, attempt_id, claim_token, taken.number, taken.is_sink, plan, taken.vars, taken.project
+        run_id=run_id,
+        step_id=step,
+        key=taken.key,
+        attempt_id=attempt_id,
+        claim_token=claim_token,
+        number=taken.number,
+        is_sink=taken.is_sink,
+        plan=plan,
+        vars=taken.vars,
+        project=taken.project,
+        directive=taken.directive,
+        budget=taken.budget,
+        started_at=taken.started_at,
+        active_seconds_used=taken.active_seconds_used,
     )
 
 
@@ -81,4 +114,7 @@ def _refusal(tx: Connection, run_id: RunId, step: StepId) -> ClaimRefusal:
         return ClaimRefusal.STEP_RUNNING
     if met.run_state != RunState.RUNNING:
         return ClaimRefusal.RUN_NOT_RUNNING
+    if met.is_resting:
+        steps.forget_sent(tx, [step])  # this was its doorbell: the dispatcher sends another once the run goes on
+        return ClaimRefusal.RUN_RESTS
     return ClaimRefusal.NOT_DUE if met.is_early else ClaimRefusal.STEP_NOT_READY

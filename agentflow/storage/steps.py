@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from agentflow.domain.budget import Budget
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
@@ -33,7 +34,10 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedStep:
-    """What a claim got: which step, which try, and what the plan and the run say about it."""
+    """What a claim got: which step, which try, and what the plan and the run say about it.
+
+    ``active_seconds_used`` is how long the run was going before this attempt, without its rests.
+    """
 
     old_state: str
     key: StepKey
@@ -47,6 +51,9 @@ class ClaimedStep:
     plan_fingerprint: str
     vars: Mapping[str, Any]
     project: str
+    directive: str | None
+    budget: Budget
+    active_seconds_used: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +141,8 @@ def claim(
     fields: dict[str, Any] = dict(row)
     head = fields["event_head"]
     fields["event_head"] = None if head is None else bytes(head)
+    fields["budget"] = Budget(**{name: fields.pop(name) for name in Budget.model_fields})
+    fields["active_seconds_used"] = float(fields["active_seconds_used"])
     return ClaimedStep(**fields)
 
 
@@ -249,6 +258,7 @@ class StepFacts:
     """What templates and conditions may know of a step: its row, its last attempt and the names of its artifacts."""
 
     key: StepKey
+    action: str
     state: StepState
     exit_code: int | None
     result: Any
@@ -264,7 +274,13 @@ def read_facts(tx: Connection, run_id: RunId, keys: Iterable[StepKey]) -> dict[S
     rows = tx.execute(statement("read_step_facts"), {"run_id": run_id, "keys": wanted}).all()
     return {
         StepKey(row.key): StepFacts(
-            StepKey(row.key), StepState(row.state), row.exit_code, row.result, row.attempts, tuple(row.artifacts)
+            StepKey(row.key),
+            row.action,
+            StepState(row.state),
+            row.exit_code,
+            row.result,
+            row.attempts,
+            tuple(row.artifacts),
         )
         for row in rows
     }

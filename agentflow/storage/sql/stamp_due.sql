@@ -5,7 +5,7 @@ WITH due AS (
     SELECT step.id, step.not_before, row_number() OVER (PARTITION BY step.run_id ORDER BY step.not_before, step.position) AS turn
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.state IN ('ready', 'retrying') AND step.not_before <= now() AND step.sent_at IS NULL
-      AND step.queue = :queue AND run_state.state = 'running'
+      AND step.queue = :queue AND run_state.state = 'running' AND run_state.exhausted IS NULL
 ), picked AS (
     SELECT step.id, due.turn FROM step JOIN due ON due.id = step.id
     WHERE step.sent_at IS NULL AND step.state IN ('ready', 'retrying')
