@@ -30,7 +30,7 @@ def run_page(view: RunView) -> Group:
     """Return the page of one run."""
     now = view.summary.read_at
     parts: list[RenderableType] = [headline(view), _facts(view), Text(), steps_table(view, now, ROOM)]
-    files = [file for step in view.steps.values() for file in step.artifacts if file.kind == "file"]
+    files = [file for step in view.steps.values() for file in step.artifacts if not file.is_stream]
     if files:
         parts += [Text(), Text("artifacts", "dim"), Padding(_files_table(files[:ROOM]), (0, 0, 0, 2), expand=False)]
         if len(files) > ROOM:
@@ -115,7 +115,7 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     if state.value not in {final.value for final in FINAL_RUN_STATES}:
         yield f"agentflow watch {short}", "follow it"
         yield f"agentflow cancel {short}", "end it"
-    files = [file for step in view.steps.values() for file in step.artifacts if file.kind == "file"]
+    files = [file for step in view.steps.values() for file in step.artifacts if not file.is_stream]
     if files:
         owners = {file.step for file in files if file.name == files[-1].name}
         which = f" --step {files[-1].step}" if len(owners) > 1 else ""

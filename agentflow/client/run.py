@@ -102,7 +102,7 @@ class Run:
     @property
     def artifacts(self) -> tuple[ArtifactView, ...]:
         """The files that the last attempts registered, without their stdout and stderr."""
-        return tuple(found for step in self.steps.values() for found in step.artifacts if found.kind == "file")
+        return tuple(found for step in self.steps.values() for found in step.artifacts if not found.is_stream)
 
     @property
     def is_at_rest(self) -> bool:
@@ -211,7 +211,7 @@ class Run:
 
     def open_artifact(self, artifact: ArtifactView) -> BinaryIO:
         """Open what ``find_artifact``, ``artifacts`` or a step named, for reading. ContentError when it is gone."""
-        name = artifact.name if artifact.kind in ("stdout", "stderr") else artifact_name(artifact.name)
+        name = artifact_name(artifact.name) if artifact.kind == "file" else artifact.name
         return self._flow.context.store.open(Address(self.id, name, artifact.step, artifact.attempt))
 
     def read_artifact(self, name: str, step: str | None = None) -> bytes:

@@ -58,6 +58,8 @@ STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
     (S.HELD, S.PENDING): frozenset({"retry"}),
     (S.FAILED, S.READY): frozenset({"retry"}),
     (S.FAILED, S.PENDING): frozenset({"retry"}),
+    (S.SUCCEEDED, S.READY): frozenset({"retry"}),
+    (S.SUCCEEDED, S.PENDING): frozenset({"retry"}),
     (S.CANCELLED, S.READY): frozenset({"retry"}),
     (S.CANCELLED, S.PENDING): frozenset({"retry"}),
     (S.CANCELLED, S.SKIPPED): frozenset({"retry"}),

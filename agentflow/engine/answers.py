@@ -59,10 +59,13 @@ def forget_answers(context: EngineContext, tx: Connection, run_id: RunId, plan: 
         return
     for facts in steps.read_facts(tx, run_id, passing).values():
         for attempt in range(1, facts.attempt + 1):
-            _forget(context.store, Address(str(run_id), TEXT, facts.key, attempt))
+            forget_answer(context.store, Address(str(run_id), TEXT, facts.key, attempt), plan.step(facts.key))
 
 
-def _forget(store: ContentStore, address: Address) -> None:
+def forget_answer(store: ContentStore, address: Address, step: Step) -> None:
+    """Remove one answer that nobody chose to keep; nothing where the step's answers stay or where there is none."""
+    if not is_passing(step):
+        return
     try:
         store.delete(address)
     except ContentError as error:

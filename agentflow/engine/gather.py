@@ -6,6 +6,7 @@ nowhere but into the work that asked for it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -58,7 +59,7 @@ def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attrib
     plain: Mapping[str, Callable[[], Any]] = {
         "state": lambda: facts.state.value,
         "exit_code": lambda: facts.exit_code,
-        "result": lambda: facts.result,
+        "result": lambda: _result(context, run_id, facts),
         "stdout": lambda: _text(context, run_id, facts, STDOUT),
         "text": lambda: _text(context, run_id, facts, "text"),
         "stdout_path": lambda: _path(context, run_id, facts, STDOUT),
@@ -66,6 +67,16 @@ def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attrib
         "artifacts": lambda: _artifacts(context, run_id, facts),
     }
     return plain[attribute]()
+
+
+def _result(context: EngineContext, run_id: RunId, facts: steps.StepFacts) -> Any:
+    """The declared result; that of a model call is in no row, but in its answer."""
+    if facts.action != "llm":
+        return facts.result
+    try:
+        return json.loads(_text(context, run_id, facts, "text"))
+    except ValueError:  # its text is not to be quoted
+        raise TemplateError(f"The answer of step {facts.key!r} is no JSON") from None
 
 
 def _address(run_id: RunId, facts: steps.StepFacts, name: str) -> Address:

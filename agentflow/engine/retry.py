@@ -1,6 +1,7 @@
 """Retry: take the failed, cancelled or held steps of a run up again, and with them what waited for them.
 
-A finished run gets a new round. What succeeded stays; what failed or was held starts over; what was skipped or
+A finished run gets a new round. What succeeded stays, but for model calls whose answers went with the end of the run
+and are needed again; what failed or was held starts over; what was skipped or
 cancelled on their account waits for its needs, or is decided by its condition, as it was the first time.
 """
 
@@ -18,13 +19,14 @@ from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, MOVING_STEP_STATES, RunState, StepState
 from agentflow.engine.advance import let_go, make_ready
 from agentflow.engine.announce import announce
+from agentflow.engine.answers import lost_answers
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import runs, steps
 
-STARTS_OVER = frozenset({StepState.FAILED, StepState.HELD})
+STARTS_OVER = frozenset({StepState.FAILED, StepState.HELD, StepState.SUCCEEDED})
 """A step in one of these had started: its needs and its condition are not asked again."""
 STOPPED = frozenset({ReasonCode.STEP_FAILED, ReasonCode.DRAINED, ReasonCode.SERVERS_AWAY, ReasonCode.WORKER_LOST})
 """Why a step is skipped that only the failing of its run kept from running."""
@@ -66,6 +68,8 @@ def _in_transaction(
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id))
         standing = steps.read_states(tx, run_id)
         reopened = _reopened(run, plan.graph, standing, only)
+        if run.state in FINAL_RUN_STATES:
+            reopened = _with_lost_answers(plan, standing, reopened)
         moves = Moves()
         _take_up(tx, plan, run_id, standing, reopened, conditions, moves)
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
@@ -130,6 +134,17 @@ def _with_skipped(
         if step.state is StepState.SKIPPED and (was_stopped or any(need in again for need in graph.needs[key])):
             again.add(key)
     return again
+
+
+def _with_lost_answers(
+    plan: PlanView, standing: Mapping[StepKey, steps.StandingStep], reopened: frozenset[StepKey]
+) -> frozenset[StepKey]:
+    """Add the model calls whose answers went with the end of the run and that a step which runs again may read."""
+    succeeded = frozenset(key for key, step in standing.items() if step.state is StepState.SUCCEEDED)
+    lost = lost_answers(plan.plan, succeeded)
+    again = set(reopened)
+    again |= {key for key in lost if any(plan.graph.is_ancestor(key, of=other) for other in reopened)}
+    return frozenset(again)
 
 
 def _take_up(

@@ -24,7 +24,7 @@ def moment(at: datetime | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactView:
-    """A file that an attempt left; ``kind`` is stdout, stderr or file, sizes are bytes (``bytes_seen``: uncut)."""
+    """A file that an attempt left; ``kind`` is stdout, stderr, file or answer, sizes are bytes (``bytes_seen``: uncut)."""
 
     step: StepKey
     attempt: int
@@ -36,9 +36,38 @@ class ArtifactView:
     media_type: str
     is_cut: bool
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is what a command wrote on stdout or stderr."""
+        return self.kind in ("stdout", "stderr")
+
     def as_json(self) -> dict[str, Any]:
         """The artifact as it stands under its step."""
         return {name: getattr(self, name) for name in self.__slots__ if name not in ("step", "attempt")}
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """What an attempt's model call used; ``usd`` is None where the price is unknown.
+
+    ``is_estimated``: the provider did not say, and the upper bound that had been reserved counts.
+    """
+
+    provider: str
+    model: str
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    usd: float | None
+    is_estimated: bool
+    finish_reason: str | None
+    problem: str | None
+    duration_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The call as it stands under its attempt."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +83,7 @@ class AttemptView:
     signal: int | None
     reason: Mapping[str, Any] | None
     retry_at: datetime | None
+    call: CallView | None = None
 
     @property
     def duration_seconds(self) -> float | None:
@@ -73,6 +103,7 @@ class AttemptView:
             "signal": self.signal,
             "reason": self.reason,
             "retry_at": moment(self.retry_at),
+            "call": self.call.as_json() if self.call else None,
         }
 
 
@@ -143,11 +174,23 @@ class RunSummary:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run used: attempts of all steps, the seconds in which it was going, and those that attempts ran."""
+    """What a run used: attempts of all steps, the seconds in which it did not rest, and those that attempts ran.
+
+    Of its model calls: ``usd`` is the sum of those with a known price, ``unpriced_calls`` counts the others.
+    """
 
     attempts: int
     active_seconds: float
     attempt_seconds: float
+    calls: int = 0
+    tokens: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    usd: float = 0.0
+    estimated_calls: int = 0
+    unpriced_calls: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The usage as the contract writes it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from agentflow.domain.budget import usd_of
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.reason import ReasonCode
@@ -24,6 +25,7 @@ from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
     AttemptView,
+    CallView,
     EventView,
     RunSummary,
     RunView,
@@ -168,18 +170,19 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts and usage, in six statements. NotFound when there is none."""
+    """Read a run with its steps, attempts, artifacts and usage, in seven statements. NotFound when there is none."""
     summary = read_summary(tx, run_id)
+    calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
     attempts: dict[str, list[AttemptView]] = defaultdict(list)
     for row in tx.execute(statement("view_attempts"), {"run_id": run_id}):
-        attempts[row.key].append(_attempt(row))
+        attempts[row.key].append(_attempt(row, calls.get((row.key, row.number))))
     artifacts: dict[str, list[ArtifactView]] = defaultdict(list)
     for artifact in read_artifacts(tx, run_id):
         artifacts[artifact.step].append(artifact)
     rows = tx.execute(statement("view_steps"), {"run_id": run_id}).all()
     needs = _needs(tx, run_id, rows)
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
-    return RunView(summary, _usage(tx, run_id, attempts.values()), steps)
+    return RunView(summary, _usage(tx, run_id, attempts.values(), calls.values()), steps)
 
 
 def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:
@@ -191,7 +194,7 @@ def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[U
     return {row.id: [StepKey(rows[position].key) for position in sorted(wanted[row.id])] for row in rows}
 
 
-def _attempt(row: Row[Any]) -> AttemptView:
+def _attempt(row: Row[Any], call: Row[Any] | None) -> AttemptView:
     return AttemptView(
         number=row.number,
         state=AttemptState(row.state),
@@ -202,6 +205,23 @@ def _attempt(row: Row[Any]) -> AttemptView:
         signal=row.signal,
         reason=row.reason,
         retry_at=row.retry_at,
+        call=_call(call) if call is not None else None,
+    )
+
+
+def _call(row: Row[Any]) -> CallView:
+    return CallView(
+        provider=row.provider,
+        model=row.model,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        cached_tokens=row.cached_tokens,
+        reasoning_tokens=row.reasoning_tokens,
+        usd=None if row.usd_nano is None else usd_of(row.usd_nano),
+        is_estimated=row.is_estimated,
+        finish_reason=row.finish_reason,
+        problem=row.problem,
+        duration_seconds=row.duration_seconds,
     )
 
 
@@ -220,10 +240,25 @@ def _step(
     )
 
 
-def _usage(tx: Connection, run_id: RunId, attempts: Iterable[Sequence[AttemptView]]) -> Usage:
+def _usage(
+    tx: Connection, run_id: RunId, attempts: Iterable[Sequence[AttemptView]], calls: Collection[Row[Any]]
+) -> Usage:
     active = tx.execute(statement("view_active_seconds"), {"run_id": run_id}).scalar_one()
     ended = [attempt.duration_seconds or 0.0 for of_step in attempts for attempt in of_step]
-    return Usage(len(ended), round(float(active), 6), round(sum(ended), 6))
+    return Usage(
+        attempts=len(ended),
+        active_seconds=round(float(active), 6),
+        attempt_seconds=round(sum(ended), 6),
+        calls=len(calls),
+        tokens=sum(call.input_tokens + call.output_tokens for call in calls),
+        input_tokens=sum(call.input_tokens for call in calls),
+        output_tokens=sum(call.output_tokens for call in calls),
+        cached_tokens=sum(call.cached_tokens for call in calls),
+        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
+        usd=usd_of(sum(call.usd_nano or 0 for call in calls)),
+        estimated_calls=sum(call.is_estimated for call in calls),
+        unpriced_calls=sum(call.usd_nano is None for call in calls),
+    )
 
 
 def read_artifacts(tx: Connection, run_id: RunId, step: str | None = None) -> list[ArtifactView]:

@@ -19,6 +19,6 @@ SET state = 'pending', reason = NULL, exit_code = NULL, result = NULL, failures 
     not_before = NULL, needs_open = counted.open, needs_failed = counted.failed, needs_skipped = counted.skipped,
     needs_cancelled = counted.cancelled
 FROM counted
-WHERE step.id = counted.id AND step.state IN ('failed', 'skipped', 'cancelled', 'held')
+WHERE step.id = counted.id AND step.state IN ('failed', 'skipped', 'cancelled', 'held', 'succeeded')
 RETURNING step.id, step.key, step.position, step.state, step.when_rule, step.is_sink,
           step.needs_open, step.needs_failed, step.needs_skipped, step.needs_cancelled
