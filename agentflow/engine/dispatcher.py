@@ -28,6 +28,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
 from agentflow.engine.rescue import rescue
+from agentflow.engine.resume import resume
 from agentflow.storage import attempts, leaders, runs, steps
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
@@ -88,6 +89,7 @@ class Dispatcher:
         self._act_on_reports()
         self._rescue_lapsed()
         self._end_runs()
+        self._resume_renewed()
         self._recall_lost_doorbells()
         return self._send_due()
 
@@ -186,6 +188,14 @@ class Dispatcher:
         for run_id in over:
             with self._surviving("run_not_ended", run_id=str(run_id)):
                 finalize(self._context, run_id, self._actor)
+
+    def _resume_renewed(self) -> None:
+        """Let runs go on that rest only over budgets of a day that is over."""
+        with self._context.database.transaction() as tx:
+            renewed = runs.find_reset(tx, BATCH)
+        for run_id in renewed:
+            with self._surviving("run_not_resumed", run_id=str(run_id)):
+                resume(self._context, run_id, self._actor)
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()
