@@ -54,8 +54,8 @@ def _check_budget(tx: Connection, run: runs.LockedRun) -> None:
         if missing is not None:
             option = each["budget"].replace("_", "-")
             raise InvalidTransition(
-                f"Run {run.run_id} is still exhausted: of {each['limit']:g} {each['budget']}, {each['used']:g} are used "
-                f"and {each['needed']:g} needed. Raise it first: agentflow budget raise {run.run_id} "
+                f"Run {run.run_id} is still exhausted: of {each['limit']:g} {each['budget']}, {each['used']:g} are "
+                f"used and {each['needed']:g} needed. Raise it first: agentflow budget raise {run.run_id} "
                 f"--{option} +{missing}",
                 exhausted=dict(each),
             )
