@@ -1,85 +1,30 @@
-"""The written form of the actions: ``subprocess``, ``noop`` and ``llm``.
+"""The written form of the actions: ``subprocess``, ``noop``, and by their own modules ``llm`` and ``http``.
 
-Owns reading them, taking content (stdin, prompt, system text) out, and the list of the texts that are templates. Which
-references those may hold is reference_check's.
+Owns reading commands, and which actions there are. What comes out of a reading is action_reading's; which references
+its texts may hold is reference_check's.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import PurePosixPath
 
-from agentflow.domain.action import Action, ContentRef, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.action import NoopAction, SubprocessAction
+from agentflow.domain.action_reading import ON_THE_STEP, ActionReading, Place
 from agentflow.domain.document import Form, Value
+from agentflow.domain.http_document import HTTP_FORM, read_http
+from agentflow.domain.llm_document import LLM_FORM, read_llm
 from agentflow.domain.template import has_expressions
 from agentflow.domain.wording import shorten
 
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-STEP_FIELDS = ("id", "needs", "when", "outputs", "inputs", "timeout", "retry", "on_failure", "on_lost")
-_ON_THE_STEP = dict.fromkeys(STEP_FIELDS, "the step: write it beside the action, one level up")
-
-
-class Place(StrEnum):
-    """Where a text with templates stands; it decides what the text may refer to."""
-
-    ARGV = "the command"
-    SHELL = "a shell command"
-    ENV = "env"
-    CWD = "cwd"
-    STDIN = "stdin"
-    MODEL = "model"
-    SYSTEM = "system"
-    PROMPT = "prompt"
-    WHEN = "when"
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A text that is rendered in the worker, and where it stands."""
-
-    place: Place
-    text: str
-    value: Value
-
-
-@dataclass(slots=True)
-class ActionReading:
-    """What came out of an action's document: the action (None after faults), its templates and its content."""
-
-    action: Action | None = None
-    templates: list[Template] = field(default_factory=list)
-    content: dict[str, bytes] = field(default_factory=dict)
-
-    def template(self, place: Place, value: Value, text: str | None) -> str | None:
-        """Note ``text`` as a template if it is one; returns it."""
-        if text is not None and has_expressions(text):
-            self.templates.append(Template(place, text, value))
-        return text
-
-    def take_content(self, place: Place, value: Value, text: str | None) -> ContentRef | None:
-        """Take ``text`` out of the plan; returns its reference, or None when there is none."""
-        if not self.template(place, value, text):
-            return None
-        data = (text or "").encode()
-        digest = hashlib.sha256(data).hexdigest()
-        self.content[digest] = data
-        return ContentRef(sha256=digest, bytes=len(data))
-
 
 _SUBPROCESS = Form(
-    known=("command", "env", "cwd", "stdin", "ok_exit_codes", "shell"), required=("command",), elsewhere=_ON_THE_STEP
+    known=("command", "env", "cwd", "stdin", "ok_exit_codes", "shell"), required=("command",), elsewhere=ON_THE_STEP
 )
-_LLM = Form(
-    known=("model", "system", "prompt", "max_tokens", "temperature", "seed", "output_schema", "keep_content"),
-    required=("model", "prompt"),
-    elsewhere=_ON_THE_STEP,
-)
-_NOOP = Form(known=(), elsewhere=_ON_THE_STEP)
+_NOOP = Form(known=(), elsewhere=ON_THE_STEP)
 
 
 def read_subprocess(value: Value, reading: ActionReading) -> None:
@@ -188,47 +133,17 @@ def read_noop(value: Value, reading: ActionReading) -> None:
         reading.action = NoopAction()
 
 
-def read_llm(value: Value, reading: ActionReading) -> None:
-    """Read ``llm: {model: "provider:name", prompt: ..., ...}``."""
-    fields = value.fields(_LLM)
-    if fields is None:
-        return
-    before = len(value.faults)
-    texts: dict[str, ContentRef | None] = {}
-    for key, place in (("system", Place.SYSTEM), ("prompt", Place.PROMPT)):
-        if key in fields:
-            texts[key] = reading.take_content(place, fields[key], fields[key].text(is_empty_allowed=key == "system"))
-    read = {key: reader(fields[key]) for key, reader in _LLM_VALUES.items() if key in fields}
-    model = _read_model(fields["model"], reading) if "model" in fields else None
-    if model and texts.get("prompt") and len(value.faults) == before:
-        reading.action = LlmAction.model_validate({"model": model, **texts, **read})
-
-
-_LLM_VALUES: Mapping[str, Callable[[Value], object]] = {
-    "max_tokens": lambda value: value.integer(1),
-    "temperature": lambda value: value.number(0, 2),
-    "seed": lambda value: value.integer(),
-    "output_schema": lambda value: value.json() if value.entries() is not None else None,
-    "keep_content": lambda value: value.boolean(),
-}
-
-
-def _read_model(value: Value, reading: ActionReading) -> str | None:
-    text = reading.template(Place.MODEL, value, value.text())
-    if text is not None and not has_expressions(text) and not all(text.partition(":")):
-        value.fault("bad_value", f"model must name its provider, as in openai:gpt-4o-mini, not {shorten(text)!r}")
-    return text
-
-
 READERS: Mapping[str, Callable[[Value, ActionReading], None]] = {
     "subprocess": read_subprocess,
     "noop": read_noop,
     "llm": read_llm,
+    "http": read_http,
 }
-LATER_ACTIONS = ("http", "python", "approval", "wait", "notify", "decision", "run")
+LATER_ACTIONS = ("python", "approval", "wait", "notify", "decision", "run")
 """Actions of the format that this version does not have."""
 FIELD_HOMES: Mapping[str, str] = {
-    **dict.fromkeys(_LLM.known, "llm"),
+    **dict.fromkeys(HTTP_FORM.known, "http"),
+    **dict.fromkeys(LLM_FORM.known, "llm"),
     **dict.fromkeys(_SUBPROCESS.known, "subprocess"),
 }
 """The fields of actions, for those who write one on the step."""

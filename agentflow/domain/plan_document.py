@@ -8,31 +8,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import JsonValue
+
 from agentflow.domain.action_document import ENV_NAME
+from agentflow.domain.budget_document import read_budget
 from agentflow.domain.document import Form, Path, Value
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import StepKey
+from agentflow.domain.limit_document import read_concurrency, read_rate_limit
 from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, Plan, PlanFile, VarSpec
 from agentflow.domain.plan_check import check_order
-from agentflow.domain.reference_check import Declared, check_references
+from agentflow.domain.reference_check import Declared, Producer, check_references
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.step_document import Defaults, StepDraft, read_step
 from agentflow.domain.variable import read_vars
 from agentflow.domain.wording import shorten
 
-AVAILABLE_ACTIONS = ("noop", "subprocess")
+AVAILABLE_ACTIONS = ("http", "llm", "noop", "subprocess")
 """The actions that this version performs; executors of third parties add theirs at submit."""
 OWN_PREFIX = "AGENTFLOW_"
 """Of agentflow's own settings, in whatever case: the audit key and the passwords of the servers are among them."""
 _PLAN = Form(
-    known=("agentflow", "name", "project", "files", "vars", "secrets", "defaults", "steps"),
+    known=("agentflow", "name", "project", "directive", "files", "vars", "secrets", "budget", "defaults", "steps"),
     required=("agentflow", "name", "steps"),
-    later=("budget", "directive", "rate_limit", "concurrency"),
+    elsewhere=dict.fromkeys(("rate_limit", "concurrency"), "the steps: write it on each, or in defaults for all"),
 )
-_DEFAULTS = Form(known=("timeout", "retry"), later=("rate_limit", "concurrency", "budget"))
+_DEFAULTS = Form(known=("timeout", "retry", "rate_limit", "concurrency"), later=("budget",))
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenSchema:
+    """A JSON Schema that stands in a plan, yet to be judged: where, and in which step."""
+
+    schema: JsonValue
+    path: Path
+    step: str | None
 
 
 @dataclass(frozen=True)
@@ -40,12 +53,14 @@ class PlanReading:
     """What came out of a document: the plan (None when there are faults), its content by SHA-256, and the faults.
 
     ``file_patterns`` are the globs of ``files``, with the path of each; the plan's own ``files`` are those handed in.
+    ``schemas`` are for whoever can judge JSON Schemas.
     """
 
     plan: Plan | None
     content: dict[str, bytes] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
     file_patterns: tuple[tuple[str, Path], ...] = ()
+    schemas: tuple[WrittenSchema, ...] = ()
 
 
 def read_plan(
@@ -70,20 +85,25 @@ def read_plan(
     defaults = _read_defaults(fields["defaults"]) if "defaults" in fields else Defaults()
     drafts = _read_steps(fields["steps"], defaults, available_actions) if "steps" in fields else []
     needs = check_order(drafts)
-    check_references(drafts, _declared(variables, secrets, needs, drafts))
+    needed = check_references(drafts, _declared(variables, secrets, needs, drafts))
     content = {digest: data for draft in drafts for digest, data in draft.content.items()}
+    schemas = tuple(
+        WrittenSchema(schema, value.path, value.step) for draft in drafts for schema, value in draft.schemas
+    )
     if faults:
-        return PlanReading(None, content, _in_order(faults), patterns)
-    steps = tuple(draft.step(needs[draft.key]) for draft in drafts if draft.key is not None)
+        return PlanReading(None, content, _in_order(faults), patterns, schemas)
+    steps = tuple(
+        draft.step(needs[draft.key], is_answer_needed=draft.key in needed) for draft in drafts if draft.key is not None
+    )
     plan = Plan.model_validate(header | {"files": tuple(files), "vars": variables, "secrets": secrets, "steps": steps})
-    return PlanReading(plan, content, (), patterns)
+    return PlanReading(plan, content, (), patterns, schemas)
 
 
 def _read_header(fields: dict[str, Value]) -> tuple[dict[str, object], tuple[tuple[str, Path], ...]]:
     if "agentflow" in fields and (version := fields["agentflow"].integer()) not in (None, 1):
         fields["agentflow"].fault("bad_format", f"the format version {version} is unknown: write agentflow: 1")
     header: dict[str, object] = {}
-    for key in ("name", "project"):
+    for key in ("name", "project", "directive"):
         if key in fields and (text := fields[key].text()) is not None:
             header[key] = text
             if not re.match(NAME_PATTERN, text):
@@ -92,6 +112,8 @@ def _read_header(fields: dict[str, Value]) -> tuple[dict[str, object], tuple[tup
                     f"{key} cannot be {shorten(text)!r}: start with a letter, a digit or _, "
                     "then also . and -, at most 100 characters",
                 )
+    if "budget" in fields:
+        header["budget"] = read_budget(fields["budget"])
     patterns = []
     for item in (fields["files"].items() or ()) if "files" in fields else ():
         if (pattern := item.text()) is not None:
@@ -121,8 +143,12 @@ def _read_secrets(value: Value) -> tuple[str, ...] | None:
 def _read_defaults(value: Value) -> Defaults:
     fields = value.fields(_DEFAULTS) or {}
     seconds = fields["timeout"].seconds() if "timeout" in fields else None
-    retry = read_retry(fields["retry"]) if "retry" in fields else None
-    return Defaults(retry=retry) if seconds is None else Defaults(seconds, retry)
+    defaults = Defaults(
+        retry=read_retry(fields["retry"]) if "retry" in fields else None,
+        rate_limit=read_rate_limit(fields["rate_limit"]) if "rate_limit" in fields else None,
+        concurrency=read_concurrency(fields["concurrency"]) if "concurrency" in fields else None,
+    )
+    return defaults if seconds is None else replace(defaults, timeout_seconds=seconds)
 
 
 def _read_steps(value: Value, defaults: Defaults, available_actions: Collection[str]) -> list[StepDraft]:
@@ -144,8 +170,10 @@ def _declared(
     drafts: Sequence[StepDraft],
 ) -> Declared:
     # Of steps with one id the first counts, here as in check_order.
-    actions = {draft.key: draft.action_name for draft in reversed(drafts) if draft.key is not None}
-    return Declared(variables, secrets, needs, actions)
+    producers = {
+        draft.key: Producer(draft.action_name, draft.has_result) for draft in reversed(drafts) if draft.key is not None
+    }
+    return Declared(variables, secrets, needs, producers)
 
 
 def _in_order(faults: list[Fault]) -> tuple[Fault, ...]:

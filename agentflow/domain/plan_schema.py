@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentflow.domain.budget import MAX_TOKENS, MAX_USD
 from agentflow.domain.duration import PATTERN as DURATION_PATTERN
+from agentflow.domain.http_document import HEADER_NAME, METHODS, WITHOUT_BODY
+from agentflow.domain.limit import KEY_PATTERN
+from agentflow.domain.limit_document import MAX_RATE, MAX_SLOTS
 from agentflow.domain.plan import ID_PATTERN, MAX_STEPS, NAME_PATTERN
 from agentflow.domain.retry_document import MAX_ATTEMPTS
 from agentflow.domain.retry_policy import Backoff
@@ -23,6 +27,9 @@ _DURATION: Schema = {"$ref": "#/$defs/duration"}
 _TEXT: Schema = {"type": "string"}
 _ARGUMENT: Schema = {"type": ["string", "number"]}
 _EXIT_CODES: Schema = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}
+_LIMITS: Schema = {"rate_limit": {"$ref": "#/$defs/rate_limit"}, "concurrency": {"$ref": "#/$defs/concurrency"}}
+_KEY: Schema = {"type": "string", "pattern": KEY_PATTERN}
+_USD: Schema = {"type": "number", "minimum": 0, "maximum": MAX_USD}
 _RELATIVE: Schema = {"type": "string", "minLength": 1, "pattern": r"^(?!/)(?!(.*/)?\.\.(/|$))"}
 
 
@@ -41,9 +48,13 @@ def plan_schema() -> Schema:
             },
             "var": _var(),
             "retry": _retry(),
+            "budget": _budget(),
+            "rate_limit": _rate_limit(),
+            "concurrency": _concurrency(),
             "step": _step(),
             "subprocess": _subprocess(),
             "llm": _llm(),
+            "http": _http(),
         },
     }
 
@@ -53,6 +64,11 @@ def _plan_properties() -> Schema:
         "agentflow": {"const": 1, "description": "The version of the plan format."},
         "name": {"type": "string", "pattern": _ecma(NAME_PATTERN)},
         "project": {"type": "string", "pattern": _ecma(NAME_PATTERN), "default": "default"},
+        "directive": {
+            "type": "string",
+            "pattern": _ecma(NAME_PATTERN),
+            "description": "The name under which the configuration may hold a budget.",
+        },
         "files": {
             "type": "array",
             "items": _RELATIVE,
@@ -64,7 +80,8 @@ def _plan_properties() -> Schema:
             "additionalProperties": {"$ref": "#/$defs/var"},
         },
         "secrets": {"type": "array", "items": {"type": "string", "pattern": _WORD}, "uniqueItems": True},
-        "defaults": _mapping({"timeout": _DURATION, "retry": {"$ref": "#/$defs/retry"}}),
+        "budget": {"$ref": "#/$defs/budget"},
+        "defaults": _mapping({"timeout": _DURATION, "retry": {"$ref": "#/$defs/retry"}, **_LIMITS}),
         "steps": {"type": "array", "minItems": 1, "maxItems": MAX_STEPS, "items": {"$ref": "#/$defs/step"}},
     }
 
@@ -107,6 +124,36 @@ def _retry() -> Schema:
     }
 
 
+def _budget() -> Schema:
+    count = {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS}
+    return _mapping(
+        {
+            "steps": {**count, "description": "Attempts, retries too."},
+            "tokens": count,
+            "usd": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_USD},
+            "active_time": {**_DURATION, "description": "Time in which the run does not rest."},
+        },
+        minProperties=1,
+    )
+
+
+def _rate_limit() -> Schema:
+    rate = {"type": "string", "pattern": "^ *0*[1-9][0-9]* */ *[smhd] *$", "description": "60/m: s, m, h or d."}
+    shared = _mapping(
+        {"key": _KEY, "limit": rate, "burst": {"type": "integer", "minimum": 1, "maximum": MAX_RATE, "default": 1}},
+        required=["limit"],
+    )
+    return {"anyOf": [rate, shared], "description": "How often steps start, over all workers; by key if there is one."}
+
+
+def _concurrency() -> Schema:
+    return _mapping(
+        {"key": _KEY, "limit": {"type": "integer", "minimum": 1, "maximum": MAX_SLOTS}},
+        required=["key", "limit"],
+        description="How many steps of one key run at once, over all workers.",
+    )
+
+
 def _step() -> Schema:
     step = _mapping(
         {
@@ -114,6 +161,7 @@ def _step() -> Schema:
             "subprocess": {"$ref": "#/$defs/subprocess"},
             "noop": {"anyOf": [{"type": "null"}, _mapping({})]},
             "llm": {"$ref": "#/$defs/llm"},
+            "http": {"$ref": "#/$defs/http"},
             "needs": {
                 "type": "array",
                 "items": {"type": "string"},
@@ -124,16 +172,17 @@ def _step() -> Schema:
                 "anyOf": [{"enum": ["succeeded", "failed", "always"]}, {"type": "string", "minLength": 1}],
                 "default": "succeeded",
             },
-            "outputs": {"enum": ["none", "stdout_json"], "default": "none"},
+            "outputs": {"enum": ["none", "stdout_json", "body_json"], "default": "none"},
             "inputs": {"type": "array", "items": _input(), "description": "Artifacts of earlier steps."},
             "timeout": {**_DURATION, "default": "30m"},
             "retry": {"$ref": "#/$defs/retry"},
+            **_LIMITS,
             "on_failure": {"enum": ["stop", "continue"], "default": "stop"},
             "on_lost": {"enum": ["rerun", "hold"], "default": "rerun"},
         },
         required=["id"],
     )
-    return step | {"oneOf": [{"required": [action]} for action in ("subprocess", "noop", "llm")]}
+    return step | {"oneOf": [{"required": [action]} for action in ("subprocess", "noop", "llm", "http")]}
 
 
 def _input() -> Schema:
@@ -171,6 +220,38 @@ def _llm() -> Schema:
             "seed": {"type": "integer"},
             "output_schema": {"type": "object"},
             "keep_content": {"type": "boolean", "default": False},
+            "price": _mapping(
+                {"input": _USD, "output": _USD},
+                required=["input", "output"],
+                description="USD per million tokens; it wins over price lists.",
+            ),
         },
         required=["model", "prompt"],
     )
+
+
+def _http() -> Schema:
+    schema = _mapping(
+        {
+            "method": {"enum": list(METHODS), "default": "GET"},
+            "url": {"type": "string", "pattern": r"^https?://[^/]|\{\{"},
+            "json": {"description": "The body, whose texts may be templates. Kept as content."},
+            "headers": {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{HEADER_NAME}$"},
+                "additionalProperties": _ARGUMENT,
+            },
+            "ok_status": {
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "integer", "minimum": 100, "maximum": 599},
+                "description": "Every status from 200 to 299 unless it is written.",
+            },
+        },
+        required=["url"],
+    )
+    with_body = [method for method in METHODS if method not in WITHOUT_BODY]
+    return schema | {
+        "if": {"required": ["json"]},
+        "then": {"properties": {"method": {"enum": with_body}}, "required": ["method"]},
+    }

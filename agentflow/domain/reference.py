@@ -16,7 +16,9 @@ from agentflow.domain.wording import did_you_mean, shorten
 
 ROOTS = ("vars", "secrets", "run", "steps")
 RUN_ATTRIBUTES = ("id",)
-STEP_ATTRIBUTES = ("stdout", "stdout_path", "stderr_path", "text", "result", "state", "exit_code", "artifacts")
+STEP_ATTRIBUTES = (
+    "stdout", "stdout_path", "stderr_path", "text", "text_path", "result", "state", "exit_code", "artifacts",
+)  # fmt: skip
 MAX_DEPTH = 64
 
 _ALLOWED = (

@@ -1,7 +1,8 @@
 """Whether what the texts of a plan refer to exists, comes earlier, and may stand where it stands.
 
-Owns the rules for references: declared vars and secrets, ancestors, no step output in a shell command, no model's text
-in a command. How references are found in a text is reference.py's.
+Owns the rules for references: declared vars and secrets, ancestors, what steps of each action have, no step output in a
+shell command, no model's text in a command or an address, no secret before a model's eyes. How references are found in
+a text is reference.py's.
 """
 
 from __future__ import annotations
@@ -9,17 +10,51 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from agentflow.domain.action_document import Place, Template
+from agentflow.domain.action_reading import Place, Template
 from agentflow.domain.document import Value
 from agentflow.domain.expression import inspect_expression, inspect_template
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
 from agentflow.domain.reference import Reference
 from agentflow.domain.step_document import StepDraft
-from agentflow.domain.wording import did_you_mean, shorten
+from agentflow.domain.wording import did_you_mean, listing, shorten
 
-_LLM_CONTENT = ("stdout", "text", "result")
-_OF_A_COMMAND = (Place.ARGV, Place.ENV, Place.CWD, Place.MODEL)
+ANSWER_ATTRIBUTES = ("text", "text_path", "result")
+"""What of an llm step is read from its answer."""
+_OF_AN_ANSWER = (*ANSWER_ATTRIBUTES, "state")
+_ATTRIBUTES: Mapping[str, Sequence[str]] = {
+    "noop": ("state",),
+    "llm": _OF_AN_ANSWER,
+    "http": _OF_AN_ANSWER,
+    "subprocess": ("stdout", "stdout_path", "stderr_path", "result", "state", "exit_code", "artifacts"),
+}
+"""What steps have, by action; a step of an action that is not here may have anything."""
+_RESULT_COMES_WITH = {"llm": "output_schema", "http": "outputs: body_json"}
+_MODEL_OUTPUT = ("text", "result")
+_IN_A_COMMAND = "llm_output_in_command", "hand it over on stdin or as a file (text_path)"
+_IN_AN_ADDRESS = "llm_output_in_address", "a model must not choose who is called; hand it over in prompt or json"
+_CLOSED_TO_MODELS: Mapping[Place, tuple[str, str]] = {
+    Place.ARGV: _IN_A_COMMAND,
+    Place.ENV: _IN_A_COMMAND,
+    Place.CWD: _IN_A_COMMAND,
+    Place.MODEL: _IN_AN_ADDRESS,
+    Place.URL: _IN_AN_ADDRESS,
+    Place.HEADERS: _IN_AN_ADDRESS,
+}
+_CLOSED_TO_SECRETS: Mapping[Place, tuple[str, str]] = {
+    Place.WHEN: ("secret_in_when", "secrets exist only while a step runs"),
+    Place.PROMPT: ("secret_in_prompt", "a model must not read secrets"),
+    Place.SYSTEM: ("secret_in_prompt", "a model must not read secrets"),
+    Place.MODEL: ("secret_in_model", "the name of the model is recorded with each call"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """What a step is to those that refer to it: its action, None where it could not be read, and if it has a result."""
+
+    action: str | None
+    has_result: bool
 
 
 @dataclass(frozen=True)
@@ -29,22 +64,37 @@ class Declared:
     vars: Collection[str] | None
     secrets: Collection[str] | None
     needs: Mapping[StepKey, Sequence[StepKey]]
-    actions: Mapping[StepKey, str | None]
+    producers: Mapping[StepKey, Producer]
 
 
-def check_references(drafts: Sequence[StepDraft], declared: Declared) -> None:
-    """Record every fault of the templates, conditions and inputs of ``drafts``."""
+def check_references(drafts: Sequence[StepDraft], declared: Declared) -> frozenset[StepKey]:
+    """Record every fault of the templates, conditions and inputs of ``drafts``.
+
+    Returns the steps to whose answers other steps refer.
+    """
     graph = Graph(declared.needs)
+    needed: set[StepKey] = set()
     for draft in drafts:
         for template in draft.templates:
-            _check_template(draft, template, declared, graph)
+            references = _check_template(draft, template, declared, graph)
+            needed |= {each.step for each in references if each.step and each.attribute in ANSWER_ATTRIBUTES}
         for one, value in draft.inputs:
             if draft.action_name not in (None, "subprocess"):
                 value.fault("bad_value", "inputs are files for a command: only a subprocess step has them")
-            _check_step(draft, one.step, value, graph)
+            elif _check_step(draft, one.step, value, graph):
+                _check_input(one.step, value, declared)
+    return frozenset(needed)
 
 
-def _check_template(draft: StepDraft, template: Template, declared: Declared, graph: Graph) -> None:
+def _check_input(key: StepKey, value: Value, declared: Declared) -> None:
+    action = declared.producers[key].action
+    has = _ATTRIBUTES.get(action or "", ("artifacts",))
+    if "artifacts" not in has:
+        hint = f": write {{{{ steps.{key}.text_path }}}} in the command" if "text_path" in has else ""
+        value.fault("bad_value", f"inputs are artifacts of commands, and {key!r} is a step of {action}{hint}")
+
+
+def _check_template(draft: StepDraft, template: Template, declared: Declared, graph: Graph) -> frozenset[Reference]:
     inspect = inspect_expression if template.place is Place.WHEN else inspect_template
     inspection = inspect(template.text)
     for problem in inspection.problems:
@@ -60,6 +110,7 @@ def _check_template(draft: StepDraft, template: Template, declared: Declared, gr
                 _check_step_reference(draft, reference, template, declared, graph)
             case _:
                 pass
+    return inspection.references
 
 
 def _check_declared(reference: Reference, what: str, known: Collection[str] | None, value: Value) -> None:
@@ -73,8 +124,9 @@ def _check_declared(reference: Reference, what: str, known: Collection[str] | No
 
 
 def _check_secret_place(reference: Reference, template: Template) -> None:
-    if template.place is Place.WHEN:
-        template.value.fault("secret_in_when", f"when cannot read {reference}: secrets exist only while a step runs")
+    if template.place in _CLOSED_TO_SECRETS:
+        code, why = _CLOSED_TO_SECRETS[template.place]
+        template.value.fault(code, f"{template.place} cannot read {reference}: {why}")
 
 
 def _check_step_reference(
@@ -83,23 +135,31 @@ def _check_step_reference(
     key = reference.step
     if key is None or not _check_step(draft, key, template.value, graph):
         return
-    action = declared.actions.get(key)
-    attribute = reference.attribute
-    if action == "noop" and attribute != "state":
-        template.value.fault("unknown_attribute", f"{reference}: a noop step has only .state")
-    elif attribute == "text" and action not in ("llm", None):
-        template.value.fault("unknown_attribute", f"{reference}: only an llm step has .text; a command has .stdout")
+    producer = declared.producers.get(key, Producer(None, has_result=True))
+    problem = _missing_in(reference, producer)
+    if problem is not None:
+        template.value.fault("unknown_attribute", f"{reference}: {problem}")
     elif template.place is Place.SHELL:
         template.value.fault(
             "step_output_in_shell",
             f"{reference} may not stand in a shell command, where it could become code: hand it over in env or stdin",
         )
-    elif action == "llm" and attribute in _LLM_CONTENT and template.place in _OF_A_COMMAND:
-        template.value.fault(
-            "llm_output_in_command",
-            f"{reference} is a model's text and may not stand in "
-            f"{template.place}: hand it over on stdin or as a file (stdout_path)",
-        )
+    elif producer.action == "llm" and reference.attribute in _MODEL_OUTPUT and template.place in _CLOSED_TO_MODELS:
+        code, hint = _CLOSED_TO_MODELS[template.place]
+        template.value.fault(code, f"{reference} is a model's text and may not stand in {template.place}: {hint}")
+
+
+def _missing_in(reference: Reference, producer: Producer) -> str | None:
+    """Say why a step does not have what is referred to; None where it has it."""
+    action, attribute = producer.action, reference.attribute
+    has = _ATTRIBUTES.get(action or "")
+    if action is None or has is None:
+        return None
+    if attribute not in has:
+        return f"a step of {action} has only {listing(['.' + each for each in has])}"
+    if attribute == "result" and not producer.has_result:
+        return f"the step has no result: it comes with {_RESULT_COMES_WITH[action]}"
+    return None
 
 
 def _check_step(draft: StepDraft, key: StepKey, value: Value, graph: Graph) -> bool:

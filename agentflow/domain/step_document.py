@@ -10,28 +10,30 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from agentflow.domain.action_document import (
-    FIELD_HOMES,
-    LATER_ACTIONS,
-    READERS,
-    STEP_FIELDS,
-    ActionReading,
-    Place,
-    Template,
-    relative_path,
-)
+from pydantic import JsonValue
+
+from agentflow.domain.action import LlmAction
+from agentflow.domain.action_document import FIELD_HOMES, LATER_ACTIONS, READERS, relative_path
+from agentflow.domain.action_reading import STEP_FIELDS, ActionReading, Place, Template
 from agentflow.domain.document import NOT_AVAILABLE, Form, Value
 from agentflow.domain.error import TemplateError
 from agentflow.domain.expression import bare_expression
 from agentflow.domain.ids import StepKey
+from agentflow.domain.limit import ConcurrencyLimit, RateLimit
+from agentflow.domain.limit_document import read_concurrency, read_rate_limit
 from agentflow.domain.plan import DEFAULT_TIMEOUT_SECONDS, ID_PATTERN, Step, StepInput
 from agentflow.domain.reference import ROOTS
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
 from agentflow.domain.wording import listing, nearest, shorten
 
-LATER_STEP_FIELDS = ("rate_limit", "concurrency", "budget", "switch", "foreach", "wave")
+LATER_STEP_FIELDS = ("budget", "switch", "foreach", "wave")
 """Fields of the format that this version does not have."""
+OUTPUTS: Mapping[str, tuple[str, str]] = {
+    "stdout_json": ("subprocess", "the stdout of a command"),
+    "body_json": ("http", "the answer to an http step"),
+}
+"""What a step may declare to be its result: the action that has it, and what it is."""
 WHEN_WORDS = ("succeeded", "failed", "always")
 _STEP = Form(
     known=(*STEP_FIELDS, *READERS),
@@ -49,6 +51,8 @@ class Defaults:
 
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     retry: RetryPolicy | None = None
+    rate_limit: RateLimit | None = None
+    concurrency: ConcurrencyLimit | None = None
 
 
 @dataclass(slots=True)
@@ -62,13 +66,25 @@ class StepDraft:
     inputs: list[tuple[StepInput, Value]] = field(default_factory=list)
     templates: list[Template] = field(default_factory=list)
     content: dict[str, bytes] = field(default_factory=dict)
+    schemas: list[tuple[JsonValue, Value]] = field(default_factory=list)
     read: dict[str, object] = field(default_factory=dict)
     """Further fields of Step by name."""
 
-    def step(self, needs: tuple[StepKey, ...]) -> Step:
+    @property
+    def has_result(self) -> bool:
+        """Whether ``steps.ID.result`` means something; yes where the action could not be read."""
+        action = self.read.get("action")
+        if isinstance(action, LlmAction):
+            return action.output_schema is not None
+        return self.action_name != "http" or action is None or self.read.get("outputs") == "body_json"
+
+    def step(self, needs: tuple[StepKey, ...], *, is_answer_needed: bool = False) -> Step:
         """Return the finished step; only for a draft without faults."""
         inputs = tuple(one for one, _ in self.inputs)
-        return Step.model_validate({"id": self.key, "needs": needs, "inputs": inputs, **self.read})
+        read = dict(self.read)
+        if is_answer_needed and isinstance(action := read["action"], LlmAction):
+            read["action"] = action.model_copy(update={"is_answer_needed": True})
+        return Step.model_validate({"id": self.key, "needs": needs, "inputs": inputs, **read})
 
 
 def read_step(value: Value, defaults: Defaults, available_actions: Collection[str]) -> StepDraft:
@@ -124,6 +140,7 @@ def _read_action(draft: StepDraft, fields: dict[str, Value], available_actions: 
         draft.read["action"] = reading.action
         draft.templates += reading.templates
         draft.content |= reading.content
+        draft.schemas += reading.schemas
         if name not in available_actions:
             fields[name].fault(
                 NOT_AVAILABLE,
@@ -199,12 +216,16 @@ def _read_when(draft: StepDraft, value: Value | None) -> None:
 
 def _read_choices(draft: StepDraft, fields: dict[str, Value]) -> None:
     for key, options in (
-        ("outputs", ("none", "stdout_json")),
+        ("outputs", ("none", *OUTPUTS)),
         ("on_failure", ("stop", "continue")),
         ("on_lost", ("rerun", "hold")),
     ):
         if key in fields and (choice := fields[key].choice(options)) is not None:
             draft.read[key] = choice
+    outputs = str(draft.read.get("outputs", "none"))
+    if outputs in OUTPUTS and draft.action_name not in (None, OUTPUTS[outputs][0]):
+        hint = ": give an llm step an output_schema instead" if draft.action_name == "llm" else ""
+        fields["outputs"].fault("bad_value", f"outputs: {outputs} is {OUTPUTS[outputs][1]}, which is not here{hint}")
 
 
 def _read_limits(draft: StepDraft, fields: dict[str, Value], defaults: Defaults) -> None:
@@ -221,3 +242,7 @@ def _read_limits(draft: StepDraft, fields: dict[str, Value], defaults: Defaults)
             )
         policy = (policy or DEFAULT_RETRY).model_copy(update={"max_attempts": 1})
     draft.read["retry"] = policy or DEFAULT_RETRY
+    draft.read["rate_limit"] = read_rate_limit(fields["rate_limit"]) if "rate_limit" in fields else defaults.rate_limit
+    draft.read["concurrency"] = (
+        read_concurrency(fields["concurrency"]) if "concurrency" in fields else defaults.concurrency
+    )

@@ -6,8 +6,8 @@ means is domain/plan_document's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from agentflow.domain.error import NotFound, PlanRejected, UsageError
 from agentflow.domain.fault import Fault
 from agentflow.domain.plan import Plan
 from agentflow.domain.plan_document import AVAILABLE_ACTIONS, PlanReading, read_plan
-from agentflow.domain.source_map import SourceDocument
+from agentflow.domain.source_map import Mark
 from agentflow.engine.capture_files import MAX_FILE_BYTES, Capture, capture_files
+from agentflow.engine.check_schemas import check_schemas
 from agentflow.engine.parse_json import parse_json
 from agentflow.engine.parse_yaml import parse_yaml
 
@@ -28,13 +29,21 @@ class LoadedPlan:
     """A plan with all that it needs from its author's machine.
 
     ``content`` holds prompts, system texts and stdin by SHA-256; ``files`` the captured files by their path in the
-    plan; ``source`` names the document for people.
+    plan; ``source`` names the document for people, ``marks`` its lines where it was a text.
     """
 
     plan: Plan
     content: Mapping[str, bytes]
     files: Mapping[str, Path]
     source: str
+    marks: Mark | None = field(default=None, repr=False, compare=False)
+
+    def placed(self, faults: Iterable[Fault]) -> tuple[Fault, ...]:
+        """Return ``faults`` that were found in the plan after it was loaded, with their lines where those are known."""
+        if self.marks is None:
+            return tuple(faults)
+        marks = self.marks
+        return tuple(_placed(fault, marks, self.source) for fault in faults)
 
 
 def load_plan(
@@ -70,8 +79,9 @@ def examine_plan(
     marks = document.marks
     reading = read_plan(document.data, available_actions=available_actions, written=marks.spelling)
     capture = capture_files(file.parent, reading.file_patterns, document=file, max_file_bytes=max_file_bytes)
-    found = [*document.faults, *(_placed(fault, document, str(path)) for fault in (*reading.faults, *capture.faults))]
-    return _finish(reading, capture, str(path), found)
+    judged = (*reading.faults, *check_schemas(reading.schemas), *capture.faults)
+    found = [*document.faults, *(_placed(fault, marks, str(path)) for fault in judged)]
+    return _finish(reading, capture, str(path), found, marks)
 
 
 def load_data(
@@ -85,20 +95,21 @@ def load_data(
     """Return the plan of a document that was built in Python, with the files of ``folder``. Raises PlanRejected."""
     reading = read_plan(data, available_actions=available_actions)
     capture = capture_files(Path(folder), reading.file_patterns, max_file_bytes=max_file_bytes)
-    loaded, faults = _finish(reading, capture, source, [*reading.faults, *capture.faults])
+    found = [*reading.faults, *check_schemas(reading.schemas), *capture.faults]
+    loaded, faults = _finish(reading, capture, source, found)
     if loaded is None:
         raise PlanRejected(faults)
     return loaded
 
 
 def _finish(
-    reading: PlanReading, capture: Capture, source: str, faults: list[Fault]
+    reading: PlanReading, capture: Capture, source: str, faults: list[Fault], marks: Mark | None = None
 ) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
     if reading.plan is None or faults:
         return None, tuple(sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0)))
     # A copy and no update in place: the fingerprint covers the files.
     plan = Plan.model_validate(dict(reading.plan) | {"files": capture.plan_files()})
-    return LoadedPlan(plan, reading.content, capture.paths, source), ()
+    return LoadedPlan(plan, reading.content, capture.paths, source, marks), ()
 
 
 def _read(file: Path) -> bytes:
@@ -135,8 +146,6 @@ def _is_json(file: Path, text: str) -> bool:
             return text.lstrip().startswith("{")
 
 
-def _placed(fault: Fault, document: SourceDocument, file: str) -> Fault:
-    if document.marks is None:
-        return replace(fault, file=file)
-    mark = document.marks.nearest(fault.path)
+def _placed(fault: Fault, marks: Mark, file: str) -> Fault:
+    mark = marks.nearest(fault.path)
     return replace(fault, file=file, line=mark.line, column=mark.column)

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 import yaml
 
-from agentflow.domain.action import ContentRef, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.action import ContentRef, HttpAction, LlmAction, NoopAction, Price, SubprocessAction
+from agentflow.domain.budget import Budget
 from agentflow.domain.ids import StepKey
+from agentflow.domain.limit import ConcurrencyLimit, RateLimit
 from agentflow.domain.plan import Plan, Step, StepInput
 from agentflow.domain.plan_document import PlanReading, read_plan
 from agentflow.domain.retry_policy import DEFAULT_RETRY, Backoff, RetryPolicy
 
-ALL_ACTIONS = ("subprocess", "noop", "llm")
+ALL_ACTIONS = ("subprocess", "noop", "llm", "http")
 
 CONTRACT = Path(__file__).with_name("contract_plan.yaml")
 
@@ -53,6 +55,7 @@ def test_the_example_of_the_contract_is_read_field_by_field() -> None:
     assert plan.vars["log"].default == "data/app.log"
     assert (plan.vars["region"].required, plan.vars["region"].one_of) == (True, ("eu", "us"))
     assert [pattern for pattern, _ in reading.file_patterns] == ["make_report.py", "data/*.log"]
+    assert plan.budget == Budget(steps=50, tokens=20_000, usd_nano=500_000_000, active_seconds=600)
     collect, report, summarise = plan.steps
     assert collect == Step(
         id=StepKey("collect"),
@@ -69,6 +72,8 @@ def test_the_example_of_the_contract_is_read_field_by_field() -> None:
     assert report.retry == RetryPolicy(
         max_attempts=4, on_exit_codes=(75,), on_messages=("rate limit",), on_timeout=True
     )
+    assert report.rate_limit == RateLimit(limit=60, per_seconds=60)
+    assert report.concurrency == ConcurrencyLimit(key="db", limit=4)
     prompt = b"Summarise:\n{{ steps.collect.stdout }}"
     digest = hashlib.sha256(prompt).hexdigest()
     assert isinstance(summarise.action, LlmAction)
@@ -214,13 +219,180 @@ def test_a_models_text_may_stand_in_stdin_and_its_files_in_arguments() -> None:
         {
             "id": "use",
             "subprocess": {
-                "command": ["cat", "{{ steps.ask.stdout_path }}", "{{ steps.ask.artifacts.x.path }}"],
+                "command": ["cat", "{{ steps.ask.text_path }}"],
                 "stdin": "{{ steps.ask.text }}",
             },
         },
         {"id": "ask_again", "llm": {"model": "a:b", "prompt": "{{ steps.ask.text }}"}, "when": "'x' in steps.ask.text"},
     ]
     plan_of({"agentflow": 1, "name": "p", "steps": steps})
+
+
+def call_of(**fields: Any) -> tuple[HttpAction, dict[str, bytes]]:
+    """Read an http step with ``fields``; returns its action and its content."""
+    reading = reading_of(
+        {
+            "agentflow": 1,
+            "name": "p",
+            "vars": {"host": "localhost"},
+            "secrets": ["TOKEN"],
+            "steps": [
+                {"id": "ask", "llm": {"model": "a:b", "prompt": "p", "output_schema": {"type": "object"}}},
+                {"id": "it", "http": {"url": "http://localhost/", **fields}},
+            ],
+        }
+    )
+    assert reading.plan is not None
+    action = reading.plan.steps[1].action
+    assert isinstance(action, HttpAction)
+    return action, reading.content
+
+
+def test_a_call_to_a_service_is_read_field_by_field() -> None:
+    action, _ = call_of(
+        method="PUT",
+        url="https://[::1]:8080/x?y=1#z",
+        headers={"X-Count": 5, "Accept": "*/*"},
+        ok_status=[204, 200, 204],
+    )
+    assert action == HttpAction(
+        method="PUT", url="https://[::1]:8080/x?y=1#z", headers={"X-Count": "5", "Accept": "*/*"}, ok_status=(200, 204)
+    )
+
+
+def test_a_call_to_a_service_is_a_get_without_a_body_unless_it_says_more() -> None:
+    action, _ = call_of()
+    assert (action.method, action.body, action.headers, action.ok_status) == ("GET", None, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "stored"),
+    [
+        ({"b": [1, None, True], "a": "é {{ vars.host }}"}, '{"a":"é {{ vars.host }}","b":[1,null,true]}'),
+        ([], "[]"),
+        ("{{ steps.ask.text }}", '"{{ steps.ask.text }}"'),
+        (0, "0"),
+        (False, "false"),
+        (1.5, "1.5"),
+    ],
+)
+def test_the_json_of_a_call_is_content_in_its_canonical_text(body: Any, stored: str) -> None:
+    action, content = call_of(method="POST", json=body)
+    assert action.body == ContentRef(sha256=hashlib.sha256(stored.encode()).hexdigest(), bytes=len(stored.encode()))
+    assert content[action.body.sha256] == stored.encode()
+
+
+def test_secrets_may_stand_in_a_call_to_a_service_and_a_models_text_in_its_json() -> None:
+    secret = "Bearer {{ secrets.TOKEN }}"
+    action, _ = call_of(
+        method="POST",
+        url="http://{{ vars.host }}:80/{{ secrets.TOKEN }}",
+        headers={"Authorization": secret},
+        json={"token": secret, "text": "{{ steps.ask.text }}", "more": ["{{ steps.ask.result.word }}"]},
+    )
+    assert (action.url, action.headers) == (
+        "http://{{ vars.host }}:80/{{ secrets.TOKEN }}",
+        {"Authorization": secret},
+    )
+
+
+@pytest.mark.parametrize("url", ["{{ vars.host }}", "{{ vars.host }}/a b", "https://{{ vars.host }}"])
+def test_a_url_that_is_not_known_before_it_is_rendered_is_left_to_the_worker(url: str) -> None:
+    assert call_of(url=url)[0].url == url
+
+
+def test_a_price_is_kept_in_nano_dollars_a_million_tokens() -> None:
+    llm = {"model": "ollama:llama3:8b", "prompt": "p", "price": {"input": 0.15, "output": 0}}
+    action = step_of(llm=llm).action
+    assert isinstance(action, LlmAction)
+    assert (action.model, action.price) == ("ollama:llama3:8b", Price(input_nano=150_000_000, output_nano=0))
+
+
+@pytest.mark.parametrize(
+    ("written", "rate"),
+    [
+        ("60/m", RateLimit(limit=60, per_seconds=60)),
+        (" 10 / s ", RateLimit(limit=10, per_seconds=1)),
+        ("1000000/d", RateLimit(limit=1_000_000, per_seconds=86_400)),
+        ({"limit": "5/h"}, RateLimit(limit=5, per_seconds=3600)),
+        (
+            {"key": "openai:gpt/4", "limit": "60/m", "burst": 10},
+            RateLimit(key="openai:gpt/4", limit=60, per_seconds=60, burst=10),
+        ),
+    ],
+)
+def test_a_rate_is_a_number_for_each_unit_of_time(written: Any, rate: RateLimit) -> None:
+    assert step_of(noop={}, rate_limit=written).rate_limit == rate
+
+
+def test_limits_of_the_defaults_hold_for_steps_that_write_none() -> None:
+    document = {
+        "agentflow": 1,
+        "name": "p",
+        "defaults": {"rate_limit": "60/m", "concurrency": {"key": "db", "limit": 4}},
+        "steps": [
+            {"id": "a", "noop": {}},
+            {"id": "b", "noop": {}, "rate_limit": "1/s", "concurrency": {"key": "db", "limit": 2}},
+        ],
+    }
+    first, second = plan_of(document).steps
+    assert (first.rate_limit, first.concurrency) == (
+        RateLimit(limit=60, per_seconds=60),
+        ConcurrencyLimit(key="db", limit=4),
+    )
+    assert (second.rate_limit, second.concurrency) == (
+        RateLimit(limit=1, per_seconds=1),
+        ConcurrencyLimit(key="db", limit=2),
+    )
+    assert first.timeout_seconds == 1800
+
+
+@pytest.mark.parametrize(
+    ("written", "budget"),
+    [
+        ({"steps": 1}, Budget(steps=1)),
+        ({"usd": 0.1}, Budget(usd_nano=100_000_000)),
+        ({"usd": 1e-12}, Budget(usd_nano=1)),
+        ({"tokens": 5, "active_time": "1h30m"}, Budget(tokens=5, active_seconds=5400)),
+    ],
+)
+def test_a_budget_caps_what_it_names(written: Any, budget: Budget) -> None:
+    steps = [{"id": "a", "noop": {}}]
+    plan = plan_of({"agentflow": 1, "name": "p", "budget": written, "directive": "nightly", "steps": steps})
+    assert (plan.budget, plan.directive) == (budget, "nightly")
+
+
+READERS_OF_AN_ANSWER: list[dict[str, Any]] = [
+    {"llm": {"model": "a:b", "prompt": "{{ steps.ask.text }}"}},
+    {"llm": {"model": "a:b", "prompt": "p", "system": "{{ steps.ask.text }}"}},
+    {"subprocess": {"command": ["x"], "stdin": "{{ steps.ask.result.word }}"}},
+    {"subprocess": {"command": ["x", "{{ steps.ask.text_path }}"]}},
+    {"http": {"url": "http://x", "method": "POST", "json": {"a": [{"b": "{{ steps.ask.text }}"}]}}},
+    {"noop": {}, "when": "'x' in steps.ask.text"},
+]
+
+
+@pytest.mark.parametrize("reader", READERS_OF_AN_ANSWER)
+def test_an_answer_is_marked_as_needed_where_a_later_step_refers_to_it(reader: dict[str, Any]) -> None:
+    llm = {"model": "a:b", "prompt": "p", "output_schema": {"type": "object"}}
+    steps = [
+        {"id": "ask", "llm": llm},
+        {"id": "other", "llm": llm, "needs": []},
+        {"id": "reader", "needs": ["ask"], **reader},
+    ]
+    plan = plan_of({"agentflow": 1, "name": "p", "steps": steps})
+    needed = [step.id for step in plan.steps if isinstance(step.action, LlmAction) and step.action.is_answer_needed]
+    assert needed == ["ask"]
+
+
+def test_the_state_of_a_model_call_is_no_answer() -> None:
+    steps = [
+        {"id": "ask", "llm": {"model": "a:b", "prompt": "p"}},
+        {"id": "reader", "noop": {}, "when": "steps.ask.state == 'succeeded'"},
+    ]
+    action = plan_of({"agentflow": 1, "name": "p", "steps": steps}).steps[0].action
+    assert isinstance(action, LlmAction)
+    assert not action.is_answer_needed
 
 
 def test_a_var_without_a_default_may_be_null() -> None:

@@ -13,7 +13,7 @@ from agentflow.domain.plan import MAX_STEPS
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.plan_document import read_plan
 
-ALL_ACTIONS = ("subprocess", "noop", "llm")
+ALL_ACTIONS = ("subprocess", "noop", "llm", "http")
 Steps = list[Any]
 
 
@@ -34,7 +34,7 @@ def only_fault(data: Any, actions: tuple[str, ...] = ALL_ACTIONS) -> Fault:
 
 
 def step(**fields: Any) -> dict[str, Any]:
-    return {"id": "a", **({} if {"subprocess", "noop", "llm"} & set(fields) else {"noop": {}}), **fields}
+    return {"id": "a", **({} if {"subprocess", "noop", "llm", "http"} & set(fields) else {"noop": {}}), **fields}
 
 
 def command(**fields: Any) -> dict[str, Any]:
@@ -49,7 +49,22 @@ TOP_FAULTS = [
     ({"name": "p\n"}, "bad_id", ("name",), "name cannot be"),
     ({"project": "../x"}, "bad_id", ("project",), "project cannot be"),
     ({"project": None}, "wrong_type", ("project",), "no value"),
-    ({"budget": {"usd": 1}}, "not_available", ("budget",), "not available in this version"),
+    ({"directive": "a b"}, "bad_id", ("directive",), "directive cannot be 'a b'"),
+    ({"budget": {}}, "bad_budget", ("budget",), "write at least one of {steps: 50"),
+    ({"budget": 5}, "wrong_type", ("budget",), "a mapping such as {steps: 50"),
+    ({"budget": {"steps": 0}}, "bad_budget", ("budget", "steps"), "from 1 to"),
+    ({"budget": {"steps": 1.5}}, "wrong_type", ("budget", "steps"), "a whole number"),
+    ({"budget": {"tokens": -1}}, "bad_budget", ("budget", "tokens"), "from 1 to"),
+    ({"budget": {"tokens": "5000"}}, "wrong_type", ("budget", "tokens"), "a whole number"),
+    ({"budget": {"usd": 0}}, "bad_budget", ("budget", "usd"), "must be more than 0, not 0"),
+    ({"budget": {"usd": -0.5}}, "bad_budget", ("budget", "usd"), "must be more than 0, not -0.5"),
+    ({"budget": {"usd": 1e7}}, "bad_budget", ("budget", "usd"), "at most 1000000"),
+    ({"budget": {"usd": "0.5"}}, "wrong_type", ("budget", "usd"), "a number"),
+    ({"budget": {"active_time": 10}}, "bad_duration", ("budget", "active_time"), "write a unit"),
+    ({"budget": {"active_time": "0s"}}, "bad_duration", ("budget", "active_time"), "longer than nothing"),
+    ({"budget": {"token": 5}, "x": 1}, "unknown_field", ("budget", "token"), "did you mean 'tokens'?"),
+    ({"rate_limit": "60/m"}, "unknown_field", ("rate_limit",), "write it on each, or in defaults"),
+    ({"concurrency": {"key": "a", "limit": 1}}, "unknown_field", ("concurrency",), "write it on each, or in defaults"),
     ({"sekrets": []}, "unknown_field", ("sekrets",), "did you mean 'secrets'?"),
     ({"secrets": ["A", "A"]}, "duplicate_id", ("secrets", 1), "twice"),
     ({"secrets": ["A-B"]}, "bad_id", ("secrets", 0), "letters, digits and _"),
@@ -58,7 +73,9 @@ TOP_FAULTS = [
     ({"secrets": "A"}, "wrong_type", ("secrets",), "write [A]"),
     ({"files": [1]}, "wrong_type", ("files", 0), "text"),
     ({"defaults": {"timeout": 60}}, "bad_duration", ("defaults", "timeout"), "write a unit, such as 60ms or 60s"),
-    ({"defaults": {"rate_limit": "1/m"}}, "not_available", ("defaults", "rate_limit"), "not available"),
+    ({"defaults": {"rate_limit": "1"}}, "bad_limit", ("defaults", "rate_limit"), "write 1/s, 1/m or 1/h"),
+    ({"defaults": {"concurrency": 4}}, "wrong_type", ("defaults", "concurrency"), "{key: db, limit: 4}"),
+    ({"defaults": {"budget": {}}}, "not_available", ("defaults", "budget"), "not available"),
     ({"defaults": {"retries": 3}}, "unknown_field", ("defaults", "retries"), "did you mean 'retry'?"),
     ({"vars": []}, "wrong_type", ("vars",), "a mapping"),
     ({"vars": {"a-b": 1}}, "bad_id", ("vars", "a-b"), "no name of a var"),
@@ -95,8 +112,36 @@ STEP_FAULTS = [
     ({"timout": "5m"}, "unknown_field", ("timout",), "did you mean 'timeout'?"),
     ({"command": ["x"]}, "unknown_field", ("command",), "inside subprocess"),
     ({"prompt": "x"}, "unknown_field", ("prompt",), "inside llm"),
-    ({"rate_limit": "60/m"}, "not_available", ("rate_limit",), "not available"),
-    ({"concurrency": {"key": "db"}}, "not_available", ("concurrency",), "not available"),
+    ({"url": "http://x"}, "unknown_field", ("url",), "inside http"),
+    ({"rate_limit": 60}, "bad_limit", ("rate_limit",), "60 has no unit: write 60/s, 60/m or 60/h"),
+    ({"rate_limit": "60"}, "bad_limit", ("rate_limit",), "60 has no unit: write 60/s, 60/m or 60/h"),
+    ({"rate_limit": "60/"}, "bad_limit", ("rate_limit",), "60 has no unit"),
+    ({"rate_limit": 1.5}, "bad_limit", ("rate_limit",), "1.5 has no unit"),
+    ({"rate_limit": "60/min"}, "bad_limit", ("rate_limit",), "no unit 'min': did you mean 60/m?"),
+    ({"rate_limit": "2/hours"}, "bad_limit", ("rate_limit",), "did you mean 2/h?"),
+    ({"rate_limit": "2/x"}, "bad_limit", ("rate_limit",), "such as 60/m"),
+    ({"rate_limit": "1.5/s"}, "bad_limit", ("rate_limit",), "take a longer unit, as 90/m for 1.5/s"),
+    ({"rate_limit": "0/m"}, "bad_limit", ("rate_limit",), "from 1 to 1000000, not 0"),
+    ({"rate_limit": "-1/m"}, "bad_limit", ("rate_limit",), "such as 60/m"),
+    ({"rate_limit": "1000001/s"}, "bad_limit", ("rate_limit",), "from 1 to 1000000"),
+    ({"rate_limit": "9" * 5000 + "/s"}, "bad_limit", ("rate_limit",), "from 1 to 1000000"),
+    ({"rate_limit": "60/5m"}, "bad_limit", ("rate_limit",), "such as 60/m"),
+    ({"rate_limit": True}, "wrong_type", ("rate_limit",), "a rate such as 60/m"),
+    ({"rate_limit": {"key": "a"}}, "missing_field", ("rate_limit",), "no limit"),
+    ({"rate_limit": {"limit": 60}}, "bad_limit", ("rate_limit", "limit"), "has no unit"),
+    ({"rate_limit": {"limit": "6/m", "burst": 0}}, "bad_limit", ("rate_limit", "burst"), "from 1"),
+    ({"rate_limit": {"limit": "6/m", "burst": 1.5}}, "wrong_type", ("rate_limit", "burst"), "a whole number"),
+    ({"rate_limit": {"limit": "6/m", "key": "a b"}}, "bad_id", ("rate_limit", "key"), "key cannot be 'a b'"),
+    ({"rate_limit": {"limit": "6/m", "key": "{{ run.id }}"}}, "bad_id", ("rate_limit", "key"), "it is no template"),
+    ({"rate_limit": {"limit": "6/m", "bursts": 1}}, "unknown_field", ("rate_limit", "bursts"), "'burst'"),
+    ({"concurrency": 4}, "wrong_type", ("concurrency",), "a mapping such as {key: db, limit: 4}"),
+    ({"concurrency": {"key": "db"}}, "missing_field", ("concurrency",), "no limit"),
+    ({"concurrency": {"limit": 4}}, "missing_field", ("concurrency",), "no key"),
+    ({"concurrency": {"key": "", "limit": 4}}, "bad_value", ("concurrency", "key"), "empty"),
+    ({"concurrency": {"key": "db\n", "limit": 4}}, "bad_id", ("concurrency", "key"), "key cannot be"),
+    ({"concurrency": {"key": 5, "limit": 4}}, "wrong_type", ("concurrency", "key"), "in quotes"),
+    ({"concurrency": {"key": "db", "limit": 0}}, "bad_limit", ("concurrency", "limit"), "from 1 to 10000"),
+    ({"concurrency": {"key": "db", "limit": 2.5}}, "wrong_type", ("concurrency", "limit"), "a whole number"),
     ({"budget": {}}, "not_available", ("budget",), "not available"),
     ({"switch": {}}, "not_available", ("switch",), "not available"),
     ({"foreach": []}, "not_available", ("foreach",), "not available"),
@@ -127,7 +172,12 @@ STEP_FAULTS = [
     ({"on_lost": "hold", "retry": {"on_timeout": True}}, "hold_and_retry", ("retry",), "exit codes"),
     ({"on_lost": "holds"}, "bad_value", ("on_lost",), "did you mean 'hold'?"),
     ({"on_failure": "ignore"}, "bad_value", ("on_failure",), "stop, continue"),
-    ({"outputs": "json"}, "bad_value", ("outputs",), "none, stdout_json"),
+    ({"outputs": "json"}, "bad_value", ("outputs",), "did you mean 'body_json'?"),
+    ({"outputs": "all"}, "bad_value", ("outputs",), "none, stdout_json, body_json"),
+    ({"outputs": "stdout_json"}, "bad_value", ("outputs",), "the stdout of a command"),
+    ({"outputs": "body_json", "subprocess": {"command": ["x"]}}, "bad_value", ("outputs",), "the answer to an http"),
+    ({"outputs": "body_json", "llm": {"model": "a:b", "prompt": "p"}}, "bad_value", ("outputs",), "output_schema"),
+    ({"outputs": "stdout_json", "http": {"url": "http://x"}}, "bad_value", ("outputs",), "the stdout of a command"),
     ({"when": "success"}, "bad_value", ("when",), "did you mean 'succeeded'?"),
     ({"when": "vars.x =="}, "template_syntax", ("when",), "syntax error: it ends too early"),
     ({"when": "vars.x y"}, "template_syntax", ("when",), "syntax error: expected the end of the expression, got 'y'"),
@@ -202,6 +252,18 @@ def test_a_fault_of_a_command_is_found(fields: dict[str, Any], code: str, path: 
 
 LLM_FAULTS = [
     ({"model": "gpt"}, "bad_value", "name its provider"),
+    ({"model": ":gpt"}, "bad_value", "name its provider"),
+    ({"model": "openai:"}, "bad_value", "name its provider"),
+    ({"model": "my provider:gpt"}, "bad_value", "name its provider"),
+    ({"model": "openai:gpt\n"}, "bad_value", "name its provider"),
+    ({"price": 0.15}, "wrong_type", "a mapping such as {input: 0.15, output: 0.60}, in USD per million tokens"),
+    ({"price": {"input": 0.15}}, "missing_field", "price has no output"),
+    ({"price": {"input": -1, "output": 1}}, "bad_value", "from 0 to 1000000"),
+    ({"price": {"input": "0.15", "output": 1}}, "wrong_type", "a number"),
+    ({"price": {"input": 1, "output": 1, "cached": 1}}, "unknown_field", "unknown field 'cached'"),
+    ({"prompt": "{{ secrets.TOKEN }}"}, "secret_in_prompt", "a model must not read secrets"),
+    ({"system": "{{ secrets.TOKEN }}"}, "secret_in_prompt", "system cannot read secrets.TOKEN"),
+    ({"model": "{{ secrets.TOKEN }}"}, "secret_in_model", "recorded with each call"),
     ({"prompt": ""}, "bad_value", "empty"),
     ({"max_tokens": 0}, "bad_value", "at least 1"),
     ({"temperature": 2.5}, "bad_value", "from 0 to 2"),
@@ -214,9 +276,70 @@ LLM_FAULTS = [
 
 @pytest.mark.parametrize(("fields", "code", "words"), LLM_FAULTS)
 def test_a_fault_of_a_model_call_is_found(fields: dict[str, Any], code: str, words: str) -> None:
-    fault = only_fault(document({"id": "a", "llm": {"model": "a:b", "prompt": "p", **fields}}))
+    fault = only_fault(document({"id": "a", "llm": {"model": "a:b", "prompt": "p", **fields}}, secrets=["TOKEN"]))
     assert (fault.code, fault.path[:3]) == (code, ("steps", 0, "llm"))
     assert words in fault.message
+
+
+HTTP_FAULTS = [
+    ({"url": "example.com"}, "bad_url", ("url",), "must start with http:// or https://"),
+    ({"url": "ftp://example.com"}, "bad_url", ("url",), "not ftp:"),
+    ({"url": "HTTP://example.com"}, "bad_url", ("url",), "not HTTP:"),
+    ({"url": "file:///etc/passwd"}, "bad_url", ("url",), "not file:"),
+    ({"url": "ftp://{{ vars.log }}"}, "bad_url", ("url",), "not ftp:"),
+    ({"url": "http://"}, "bad_url", ("url",), "names no host"),
+    ({"url": "http:///path"}, "bad_url", ("url",), "names no host"),
+    ({"url": "http://me:pass@host/"}, "bad_url", ("url",), "a user or a password"),
+    ({"url": "http://{{ secrets.TOKEN }}@host/"}, "bad_url", ("url",), "send it in headers"),
+    ({"url": "http://host:port/"}, "bad_url", ("url",), "its port is malformed"),
+    ({"url": "http://host:99999/"}, "bad_url", ("url",), "its port is malformed"),
+    ({"url": "http://[::1/"}, "bad_url", ("url",), "its host or its port is malformed"),
+    ({"url": "http://host/a b"}, "bad_url", ("url",), "write %20"),
+    ({"url": "http://host/\r\nX: y"}, "bad_url", ("url",), "unprintable"),
+    ({"url": "http://host/{{ vars.lgo }}"}, "unknown_var", ("url",), "did you mean 'log'?"),
+    ({"url": "http://host/{{ vars.log"}, "template_syntax", ("url",), "no end"),
+    ({"url": ""}, "bad_value", ("url",), "empty"),
+    ({"url": 5}, "wrong_type", ("url",), "in quotes"),
+    ({"method": "post"}, "bad_value", ("method",), "did you mean 'POST'?"),
+    ({"method": "TRACE"}, "bad_value", ("method",), "GET, HEAD, POST, PUT, PATCH, DELETE"),
+    ({"json": {}}, "json_needs_method", ("json",), "GET has none: write method: POST, PUT or PATCH"),
+    ({"json": {}, "method": "HEAD"}, "json_needs_method", ("json",), "HEAD has none"),
+    ({"json": None, "method": "POST"}, "wrong_type", ("json",), "no value"),
+    ({"json": [1, {"a": float("nan")}], "method": "POST"}, "wrong_type", ("json", 1, "a"), "plain data"),
+    ({"json": {"a": ["x\0"]}, "method": "POST"}, "bad_value", ("json", "a", 0), "NUL"),
+    ({"json": {"a": ["{{ vars.lgo }}"]}, "method": "POST"}, "unknown_var", ("json", "a", 0), "did you mean 'log'?"),
+    ({"json": {"{{ vars.log }}": 1}, "method": "POST"}, "bad_value", ("json", "{{ vars.log }}"), "only values can"),
+    ({"headers": {"a b": "c"}}, "bad_header", ("headers", "a b"), "no name of a header"),
+    ({"headers": {"": "c"}}, "bad_header", ("headers", ""), "no name of a header"),
+    ({"headers": {"A": "x\r\nB: y"}}, "bad_header", ("headers", "A"), "holds a line break"),
+    ({"headers": {"A": "{{ vars.log }}\nB: y"}}, "bad_header", ("headers", "A"), "holds a line break"),
+    ({"headers": {"A": " x"}}, "bad_header", ("headers", "A"), "visible ASCII"),
+    ({"headers": {"A": "é"}}, "bad_header", ("headers", "A"), "visible ASCII"),
+    ({"headers": {"A": True}}, "wrong_type", ("headers", "A"), "in quotes"),
+    ({"headers": {"Content-length": "5"}}, "bad_header", ("headers", "Content-length"), "set by agentflow"),
+    ({"headers": {"X-A": "1", "x-a": "2"}}, "bad_header", ("headers", "x-a"), "stands twice"),
+    ({"headers": ["A: x"]}, "wrong_type", ("headers",), "a mapping"),
+    ({"ok_status": []}, "bad_value", ("ok_status",), "no answer would be a success"),
+    ({"ok_status": [99]}, "bad_value", ("ok_status", 0), "from 100 to 599"),
+    ({"ok_status": [600]}, "bad_value", ("ok_status", 0), "from 100 to 599"),
+    ({"ok_status": 200}, "wrong_type", ("ok_status",), "a list"),
+    ({"body": "x"}, "unknown_field", ("body",), "unknown field 'body'"),
+    ({"timeout": "5m"}, "unknown_field", ("timeout",), "one level up"),
+]
+
+
+@pytest.mark.parametrize(("fields", "code", "path", "words"), HTTP_FAULTS)
+def test_a_fault_of_a_call_to_a_service_is_found(
+    fields: dict[str, Any], code: str, path: tuple[Any, ...], words: str
+) -> None:
+    call = {"id": "a", "http": {"url": "http://host/", **fields}}
+    fault = only_fault(document(call, vars={"log": 1}, secrets=["TOKEN"]))
+    assert (fault.code, fault.path, fault.step) == (code, ("steps", 0, "http", *path), "a")
+    assert words in fault.message
+
+
+def test_a_password_in_a_url_is_not_repeated_in_the_message() -> None:
+    assert "hunter2" not in only_fault(document({"id": "a", "http": {"url": "http://me:hunter2@host/"}})).message
 
 
 @pytest.mark.parametrize("data", [None, [], "text", 5])
@@ -252,7 +375,7 @@ def test_a_mistyped_action_is_one_fault_that_names_the_nearest() -> None:
     assert (fault.code, "did you mean 'subprocess'?" in fault.message) == ("unknown_field", True)
 
 
-@pytest.mark.parametrize("action", ["http", "python", "approval", "wait", "notify", "decision", "run"])
+@pytest.mark.parametrize("action", ["python", "approval", "wait", "notify", "decision", "run"])
 def test_an_action_of_a_later_version_is_never_ignored(action: str) -> None:
     fault = only_fault(document({"id": "a", action: {}}))
     assert (fault.code, fault.path) == ("not_available", ("steps", 0, action))
@@ -263,7 +386,7 @@ def test_an_action_of_a_later_version_is_never_ignored(action: str) -> None:
 def test_an_action_without_an_executor_is_read_and_reported() -> None:
     ask = {"id": "a", "llm": {"model": "a:b", "prompt": "p", "seed": "x"}}
     assert [fault.code for fault in faults_of(document(ask), ("subprocess", "noop"))] == ["wrong_type", "not_available"]
-    assert [fault.code for fault in read_plan(document(ask)).faults] == ["wrong_type", "not_available"]
+    assert [fault.code for fault in read_plan(document(ask)).faults] == ["wrong_type"]
 
 
 def test_a_stored_plan_can_be_checked_for_actions_again() -> None:
@@ -331,9 +454,16 @@ def test_inputs_come_from_steps_before_and_only_commands_have_them() -> None:
         {"id": "b", "needs": [], "subprocess": {"command": ["x"]}, "inputs": ["a/x"]},
     )
     assert only_fault(document(one, other)).code == "not_an_ancestor"
-    assert (
-        "only a subprocess step" in only_fault(document(command(), {"id": "b", "noop": {}, "inputs": ["a/x"]})).message
-    )
+    for action in ({"noop": {}}, {"llm": {"model": "a:b", "prompt": "p"}}, {"http": {"url": "http://x"}}):
+        fault = only_fault(document(command(), {"id": "b", **action, "inputs": ["a/x"]}))
+        assert "only a subprocess step" in fault.message
+
+
+def test_inputs_come_from_commands() -> None:
+    reader = {"id": "b", "subprocess": {"command": ["x"]}, "inputs": ["a/x"]}
+    assert "'a' is a step of noop" in only_fault(document(step(), reader)).message
+    for action in ({"llm": {"model": "a:b", "prompt": "p"}}, {"http": {"url": "http://x"}}):
+        assert "write {{ steps.a.text_path }}" in only_fault(document({"id": "a", **action}, reader)).message
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x"])
@@ -350,21 +480,61 @@ def test_step_output_is_refused_in_a_shell_command(attribute: str) -> None:
     assert (fault.code, "env or stdin" in fault.message) == ("step_output_in_shell", True)
 
 
-@pytest.mark.parametrize("attribute", ["text", "stdout", "result"])
+ASK = {"id": "ask", "llm": {"model": "a:b", "prompt": "p", "output_schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("attribute", ["text", "result", "result.word"])
 @pytest.mark.parametrize("field", ["command", "env", "cwd"])
 def test_a_models_text_is_refused_in_what_makes_a_command(attribute: str, field: str) -> None:
     text = f"{{{{ steps.ask.{attribute} }}}}"
     fields: dict[str, Any] = {"command": {"command": ["x", text]}, "env": {"env": {"A": text}}, "cwd": {"cwd": text}}
-    ask = {"id": "ask", "llm": {"model": "a:b", "prompt": "p"}}
-    fault = only_fault(document(ask, command(**fields[field])))
-    assert (fault.code, "stdin or as a file" in fault.message) == ("llm_output_in_command", True)
+    fault = only_fault(document(ASK, command(**fields[field])))
+    assert (fault.code, "stdin or as a file (text_path)" in fault.message) == ("llm_output_in_command", True)
 
 
-def test_only_a_model_call_has_text_and_a_noop_has_only_a_state() -> None:
-    second = {"id": "b", "subprocess": {"command": ["x"], "stdin": "{{ steps.a.text }}"}}
-    assert "only an llm step has .text" in only_fault(document(command(), second)).message
-    second["subprocess"] = {"command": ["x", "{{ steps.a.state }}"], "stdin": "{{ steps.a.stdout }}"}
-    assert "a noop step has only .state" in only_fault(document(step(), second)).message
+@pytest.mark.parametrize("attribute", ["text", "result"])
+def test_a_models_text_is_refused_where_it_would_choose_who_is_called(attribute: str) -> None:
+    text = f"{{{{ steps.ask.{attribute} }}}}"
+    for action in (
+        {"http": {"url": f"http://host/{text}"}},
+        {"http": {"url": "http://host/", "headers": {"X-Word": text}}},
+        {"llm": {"model": f"a:{text}", "prompt": "p"}},
+    ):
+        fault = only_fault(document(ASK, {"id": "b", **action}))
+        assert (fault.code, "a model must not choose who is called" in fault.message) == (
+            "llm_output_in_address",
+            True,
+        )
+
+
+def test_a_models_text_is_refused_in_a_shell_command() -> None:
+    shell = {"id": "b", "subprocess": {"command": "echo {{ steps.ask.text_path }}", "shell": True}}
+    assert only_fault(document(ASK, shell)).code == "step_output_in_shell"
+
+
+@pytest.mark.parametrize(
+    ("first", "attribute", "words"),
+    [
+        (step(), "stdout", "a step of noop has only .state"),
+        (command(), "text", "a step of subprocess has only .stdout, .stdout_path"),
+        ({"id": "a", "llm": {"model": "a:b", "prompt": "p"}}, "stdout", "a step of llm has only .text, .text_path"),
+        ({"id": "a", "llm": {"model": "a:b", "prompt": "p"}}, "exit_code", "a step of llm has only"),
+        ({"id": "a", "llm": {"model": "a:b", "prompt": "p"}}, "artifacts.x.path", "a step of llm has only"),
+        ({"id": "a", "llm": {"model": "a:b", "prompt": "p"}}, "result", "it comes with output_schema"),
+        ({"id": "a", "http": {"url": "http://x"}}, "stdout_path", "a step of http has only .text, .text_path"),
+        ({"id": "a", "http": {"url": "http://x"}}, "result", "it comes with outputs: body_json"),
+    ],
+)
+def test_a_step_has_only_what_its_action_leaves(first: Any, attribute: str, words: str) -> None:
+    second = {"id": "b", "subprocess": {"command": ["x"], "stdin": f"{{{{ steps.a.{attribute} }}}}"}}
+    fault = only_fault(document(first, second))
+    assert (fault.code, words in fault.message) == ("unknown_attribute", True)
+
+
+def test_an_action_that_cannot_be_read_is_not_said_to_lack_a_result() -> None:
+    second = {"id": "b", "subprocess": {"command": ["x"], "stdin": "{{ steps.a.result }}"}}
+    for broken in ({"llm": {"model": "a:b", "prompt": "p", "output_schema": 5}}, {"http": {"url": "x"}}):
+        assert only_fault(document({"id": "a", **broken}, second)).step == "a"
 
 
 def test_a_reference_to_the_wrong_step_is_not_judged_further() -> None:
@@ -422,6 +592,16 @@ JUNK = st.recursive(
                     "prompt",
                     "on_lost",
                     "max_attempts",
+                    "http",
+                    "url",
+                    "json",
+                    "headers",
+                    "budget",
+                    "price",
+                    "rate_limit",
+                    "concurrency",
+                    "limit",
+                    "key",
                 ]
             ),
             inner,

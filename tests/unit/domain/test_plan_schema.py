@@ -9,11 +9,21 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from agentflow.domain import action_document, plan_document, retry_document, step_document, variable
+from agentflow.domain import (
+    action_document,
+    budget_document,
+    http_document,
+    limit_document,
+    llm_document,
+    plan_document,
+    retry_document,
+    step_document,
+    variable,
+)
 from agentflow.domain.plan_document import read_plan
 from agentflow.domain.plan_schema import plan_schema
 
-ALL_ACTIONS = ("subprocess", "noop", "llm")
+ALL_ACTIONS = ("subprocess", "noop", "llm", "http")
 VALIDATOR = Draft202012Validator(plan_schema())
 
 
@@ -43,7 +53,13 @@ def test_the_fields_are_those_that_are_read() -> None:
     assert set(schema["properties"]["defaults"]["properties"]) == set(plan_document._DEFAULTS.known)
     assert set(definitions["step"]["properties"]) == set(step_document._STEP.known)
     assert set(definitions["subprocess"]["properties"]) == set(action_document._SUBPROCESS.known)
-    assert set(definitions["llm"]["properties"]) == set(action_document._LLM.known)
+    llm = definitions["llm"]["properties"]
+    assert set(llm) == set(llm_document.LLM_FORM.known)
+    assert set(llm["price"]["properties"]) == set(llm_document.PRICE_FORM.known)
+    assert set(definitions["http"]["properties"]) == set(http_document.HTTP_FORM.known)
+    assert set(definitions["budget"]["properties"]) == set(budget_document.BUDGET_FORM.known)
+    assert set(definitions["rate_limit"]["anyOf"][1]["properties"]) == set(limit_document.RATE_FORM.known)
+    assert set(definitions["concurrency"]["properties"]) == set(limit_document.CONCURRENCY_FORM.known)
     assert set(definitions["retry"]["anyOf"][1]["properties"]) == set(retry_document._FORM.known)
     assert set(definitions["var"]["then"]["properties"]) == set(variable._SPEC.known)
     inputs = definitions["step"]["properties"]["inputs"]["items"]["anyOf"][1]
@@ -57,6 +73,12 @@ GOOD = [
     document(subprocess={"command": ["a", 1], "env": {"A": 1, "B": "x"}, "cwd": "a/b"}, inputs=["first/x"]),
     document(subprocess={"command": ["a"]}, inputs=[{"step": "first", "artifact": "*.md", "as": "in"}]),
     document(noop={}, when="steps.first.exit_code == 0", on_lost="hold"),
+    document(noop={}) | {"budget": {"usd": 0.5, "active_time": "10m"}, "directive": "nightly"},
+    document(noop={}) | {"defaults": {"rate_limit": "10/s", "concurrency": {"key": "db", "limit": 2}}},
+    document(noop={}, rate_limit={"key": "openai", "limit": "60/m", "burst": 10}),
+    document(llm={"model": "a:b", "prompt": "p", "price": {"input": 0, "output": 0.6}, "output_schema": {}}),
+    document(http={"url": "http://localhost:80/x", "ok_status": [200, 404]}, outputs="body_json"),
+    document(http={"url": "{{ run.id }}", "method": "POST", "json": [None, 1], "headers": {"X-A": 1}}),
     document(noop={}) | {"vars": {"a": 1, "b": {"required": True}, "c": None, "d": [1]}, "secrets": ["A"]},
 ]
 BAD = [
@@ -88,6 +110,30 @@ BAD = [
     document(noop={}) | {"secrets": ["A", "A"]},
     document(noop={}) | {"steps": []},
     document(noop={}) | {"budget": {}},
+    document(noop={}) | {"budget": {"usd": 0}},
+    document(noop={}) | {"budget": {"steps": 0}},
+    document(noop={}) | {"budget": {"active_time": 600}},
+    document(noop={}) | {"budget": 5},
+    document(noop={}) | {"directive": "a b"},
+    document(noop={}) | {"rate_limit": "1/s"},
+    document(noop={}, rate_limit=60),
+    document(noop={}, rate_limit="0/m"),
+    document(noop={}, rate_limit="1.5/s"),
+    document(noop={}, rate_limit={"key": "a b", "limit": "1/s"}),
+    document(noop={}, rate_limit={"key": "a"}),
+    document(noop={}, concurrency=4),
+    document(noop={}, concurrency={"limit": 4}),
+    document(noop={}, concurrency={"key": "db", "limit": 0}),
+    document(llm={"model": "a:b", "prompt": "p", "price": {"input": 1}}),
+    document(llm={"model": "a:b", "prompt": "p", "price": {"input": 1, "output": -1}}),
+    document(http={}),
+    document(http={"url": "ftp://x"}),
+    document(http={"url": "http://x", "json": {}}),
+    document(http={"url": "http://x", "json": {}, "method": "GET"}),
+    document(http={"url": "http://x", "method": "post"}),
+    document(http={"url": "http://x", "headers": {"a b": "c"}}),
+    document(http={"url": "http://x", "ok_status": [600]}),
+    document(http={"url": "http://x", "ok_status": []}),
 ]
 
 

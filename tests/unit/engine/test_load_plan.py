@@ -13,7 +13,7 @@ from agentflow.domain.error import NotFound, PlanRejected, UsageError
 from agentflow.domain.fault import Fault
 from agentflow.engine.load_plan import MAX_DOCUMENT_BYTES, examine_plan, load_data, load_plan
 
-ALL_ACTIONS = ("subprocess", "noop", "llm")
+ALL_ACTIONS = ("subprocess", "noop", "llm", "http")
 
 BROKEN = """\
 agentflow: 1
@@ -22,7 +22,7 @@ files: [absent.py, ../outside]
 vars:
   log: a
   region: {required: true, one_of: []}
-budget: {usd: 1}
+budget: {usd: 0}
 defaults:
   timeout: 60
 extra: 1
@@ -44,7 +44,7 @@ steps:
   - id: b
     needs: [a]
     noop: {}
-    rate_limit: 60/m
+    rate_limit: 60
   - id: shell
     needs: [collect]
     subprocess:
@@ -70,7 +70,7 @@ EXPECTED = [
     (3, "bad_file", None),
     (3, "bad_file", None),
     (6, "bad_var", None),
-    (7, "not_available", None),
+    (7, "bad_budget", None),
     (9, "bad_duration", None),
     (10, "unknown_field", None),
     (13, "command_needs_shell", "collect"),
@@ -82,7 +82,7 @@ EXPECTED = [
     (22, "wrong_type", "a"),
     (24, "bad_retry", "a"),
     (25, "bad_retry", "a"),
-    (29, "not_available", "b"),
+    (29, "bad_limit", "b"),
     (33, "step_output_in_shell", "shell"),
     (33, "unknown_var", "shell"),
     (39, "bad_value", "reader"),
@@ -181,7 +181,7 @@ def test_a_model_call_is_refused_unless_an_executor_performs_it(tmp_path: Path) 
     steps = [{"id": "a", "llm": {"model": "a:b", "prompt": "p"}}]
     path = write(tmp_path, json.dumps(document() | {"steps": steps}))
     with pytest.raises(PlanRejected, match="llm is not available"):
-        load_plan(path)
+        load_plan(path, available_actions=("noop", "subprocess"))
     assert load_plan(path, available_actions=ALL_ACTIONS).plan.steps[0].action.type == "llm"
 
 
