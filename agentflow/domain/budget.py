@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
 from typing import Any, Self
+from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -23,6 +24,7 @@ NANO_PER_USD = 1_000_000_000
 MAX_USD = 1_000_000
 """The most that a budget may say: what it comes to in nano-dollars is still exact in a double (2^53), as Lua counts."""
 MAX_TOKENS = 10**15
+_RUN, _PROJECT, _DIRECTIVE, _INSTALLATION = "run:", "project:", "directive:", "installation"
 
 
 class BudgetKind(StrEnum):
@@ -59,6 +61,20 @@ class Budget(BaseModel):
         """Whether nothing is capped."""
         return self == Budget()
 
+    @property
+    def is_reserved(self) -> bool:
+        """Whether something is capped that attempts reserve before they begin; active time is not."""
+        return (self.steps, self.tokens, self.usd_nano) != (None, None, None)
+
+    def limit_of(self, kind: BudgetKind) -> float | None:
+        """The cap of one kind, in what it is counted in."""
+        return {
+            BudgetKind.STEPS: self.steps,
+            BudgetKind.TOKENS: self.tokens,
+            BudgetKind.USD: self.usd_nano,
+            BudgetKind.ACTIVE_TIME: self.active_seconds,
+        }[kind]
+
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
@@ -70,6 +86,10 @@ class Amounts:
 
     def __add__(self, other: Amounts) -> Amounts:
         return Amounts(self.steps + other.steps, self.tokens + other.tokens, self.usd_nano + other.usd_nano)
+
+    def amount_of(self, kind: BudgetKind) -> int:
+        """The amount of one kind that attempts reserve."""
+        return {BudgetKind.STEPS: self.steps, BudgetKind.TOKENS: self.tokens, BudgetKind.USD: self.usd_nano}[kind]
 
     def as_json(self) -> dict[str, int]:
         """The stored form."""
@@ -97,6 +117,11 @@ class Scope:
     resets_at: datetime | None = None
 
 
+def counted_in(scope: str, amounts: Amounts) -> Amounts:
+    """Return what of an attempt's amounts counts in a scope: steps are counted for runs only."""
+    return amounts if scope.startswith(_RUN) else Amounts(tokens=amounts.tokens, usd_nano=amounts.usd_nano)
+
+
 @dataclass(frozen=True, slots=True)
 class Exhaustion:
     """Which budget of which scope does not cover an attempt; amounts are nano-dollars for usd, seconds for time."""
@@ -108,6 +133,13 @@ class Exhaustion:
     reserved: float
     needed: float
     resets_at: datetime | None = None
+
+    def is_short_of(self, caps: Budget) -> bool:
+        """Whether ``caps`` would not cover it either; of active time something must be left."""
+        limit = caps.limit_of(self.budget)
+        if limit is None:
+            return False
+        return self.used >= limit if self.budget is BudgetKind.ACTIVE_TIME else self.used + self.needed > limit
 
     def as_detail(self) -> dict[str, Any]:
         """The public form: {budget, scope, limit, used, reserved, needed}, usd in dollars."""
@@ -164,15 +196,39 @@ class ConfiguredBudgets(BaseModel):
 
     def scopes(self, project: str, directive: str | None, at: datetime) -> list[Scope]:
         """Return the configured scopes with caps of an attempt that began ``at``, the narrow ones first."""
-        found = []
-        if directive is not None:
-            name = f"{project}/{directive}"
-            budget = self.directive.get(name, self.directive.get("*", ScopeBudget()))
-            found += self._pair(f"directive:{name}", budget, at, project=project, directive=directive)
-        budget = self.project.get(project, self.project.get("*", ScopeBudget()))
-        found += self._pair(f"project:{project}", budget, at, project=project)
-        found += self._pair("installation", self.installation, at)
+        found = self._of_directive(project, directive, at) if directive is not None else []
+        found += self._of_project(project, at) + self._pair(_INSTALLATION, self.installation, at)
         return [scope for scope in found if not scope.limits.is_unlimited]
+
+    def scope_named(self, name: str) -> Scope:
+        """Return the scope of a name, with the caps that the configuration gives it; those of runs are not known here.
+
+        Raises ValueError for a name that is none.
+        """
+        if name.startswith(_RUN):
+            return Scope(name, Budget(), run_id=RunId(UUID(name.removeprefix(_RUN))))
+        owner, _, day = name.partition("@")
+        at = datetime.combine(date.fromisoformat(day or "2000-01-01"), time(12), tzinfo=ZoneInfo(self.timezone))
+        if owner.startswith(_DIRECTIVE):
+            project, _, directive = owner.removeprefix(_DIRECTIVE).partition("/")
+            pair = self._of_directive(project, directive, at)
+        elif owner.startswith(_PROJECT):
+            pair = self._of_project(owner.removeprefix(_PROJECT), at)
+        else:
+            pair = self._pair(_INSTALLATION, self.installation, at)
+        for scope in pair:
+            if scope.name == name:
+                return scope
+        raise ValueError(f"{name!r} is no scope of a budget")
+
+    def _of_directive(self, project: str, directive: str, at: datetime) -> list[Scope]:
+        name = f"{project}/{directive}"
+        budget = self.directive.get(name, self.directive.get("*", ScopeBudget()))
+        return self._pair(f"{_DIRECTIVE}{name}", budget, at, project=project, directive=directive)
+
+    def _of_project(self, project: str, at: datetime) -> list[Scope]:
+        budget = self.project.get(project, self.project.get("*", ScopeBudget()))
+        return self._pair(f"{_PROJECT}{project}", budget, at, project=project)
 
     def _pair(
         self, name: str, budget: ScopeBudget, at: datetime, *, project: str | None = None, directive: str | None = None
@@ -187,10 +243,10 @@ class ConfiguredBudgets(BaseModel):
     def day_of(self, at: datetime) -> tuple[datetime, datetime]:
         """Return when the day of ``at`` begins and ends, in the configured time zone."""
         zone = ZoneInfo(self.timezone)
-        date = at.astimezone(zone).date()
+        day = at.astimezone(zone).date()
         return (
-            datetime.combine(date, time(), tzinfo=zone),
-            datetime.combine(date + timedelta(days=1), time(), tzinfo=zone),
+            datetime.combine(day, time(), tzinfo=zone),
+            datetime.combine(day + timedelta(days=1), time(), tzinfo=zone),
         )
 
 
@@ -198,4 +254,4 @@ def scopes_of(
     run_id: RunId, run_budget: Budget, project: str, directive: str | None, at: datetime, configured: ConfiguredBudgets
 ) -> list[Scope]:
     """Return every scope that an attempt counts in, its run first. The run's is there also without caps."""
-    return [Scope(f"run:{run_id}", run_budget, run_id=run_id), *configured.scopes(project, directive, at)]
+    return [Scope(f"{_RUN}{run_id}", run_budget, run_id=run_id), *configured.scopes(project, directive, at)]

@@ -18,8 +18,11 @@ from pathlib import Path
 from agentflow.content.store import Address
 from agentflow.domain.error import ContentError, ServersUnreachable
 from agentflow.domain.ids import RunId, StepId, StepKey
-from agentflow.domain.outcome import AttemptOutcome, ClaimRefusal, Failed, Released
+from agentflow.domain.outcome import AttemptOutcome, ClaimRefusal, Failed, Released, Succeeded
+from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.engine.admit import Admission, admit, exhausted, reporting
+from agentflow.engine.answers import TEXT, forget_answer, keep_answer
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import artifact_name
@@ -27,7 +30,8 @@ from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.engine.judge import judge
 from agentflow.engine.prepare import Unprepared, has_scratch, prepare
 from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
-from agentflow.executors.base import Lifeline, Performance, executor_for
+from agentflow.executors.base import CallRecord, Lifeline, Performance, executor_for
+from agentflow.executors.command import Ended
 from agentflow.executors.scratch import scratch_directory
 from agentflow.storage.attempts import Artifact
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
@@ -95,6 +99,7 @@ class _Worked:
     outcome: AttemptOutcome
     artifacts: Sequence[Artifact] = ()
     signal: int | None = None
+    call: CallRecord | None = None
 
 
 def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifeline: Lifeline, worker: str) -> Executed:
@@ -109,10 +114,12 @@ def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifel
         signal=worked.signal,
         artifacts=worked.artifacts,
         chain_next=doorbell.chain_next,
+        call=worked.call,
     )
     settled = _settle(context, settlement, claimed, lifeline)
     if isinstance(settled, ClaimLost):
         log.warning("settle_refused", outcome=type(worked.outcome).__name__)
+        forget_answer(context.store, _address(claimed, TEXT), claimed.plan.plan.step(claimed.key))
     else:
         log.info("attempt_settled", outcome=type(worked.outcome).__name__, then=settled.then.state.value)
     return Executed(settled, worked.outcome)
@@ -120,27 +127,45 @@ def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifel
 
 def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Worked:
     """Do everything between claim and settle; whatever goes wrong in it is an outcome, so that it is settled."""
-    step = claimed.plan.plan.step(claimed.key)
+    step, call = claimed.plan.plan.step(claimed.key), None
     try:
         with _scratch(claimed) as scratch:
             assignment = prepare(context, claimed, scratch)
-            performance = executor_for(step.action.type).perform(assignment, lifeline)
-            outcome = judge(step, performance, lifeline.stop_reason)
-            kept = () if isinstance(outcome, Released) else _keep(context, claimed, performance)
-            return _Worked(outcome, kept, performance.signal)
+            executor = executor_for(step.action.type)
+            admission = admit(context, claimed, assignment, executor)
+            if not isinstance(admission, Admission):
+                return _Worked(admission)
+            with reporting(context, admission.trial) as report:
+                performance = executor.perform(admission.assignment, lifeline)
+                report(performance)
+            call = performance.call
+            outcome = _judged(step, performance, admission, lifeline)
+            kept = () if isinstance(outcome, Released) else _keep(context, claimed, performance, outcome)
+            return _Worked(outcome, kept, performance.signal, call)
     except Unprepared as problem:
         return _Worked(Failed(problem.reason, is_permanent=True))
     except ServersUnreachable:
         return _Worked(Released(Reason(ReasonCode.SERVERS_AWAY)))
     except ContentError as error:
-        return _Worked(Failed(Reason(ReasonCode.CONTENT, {"problem": str(error)})))
+        return _Worked(Failed(Reason(ReasonCode.CONTENT, {"problem": str(error)})), call=call)
     except Exception as error:  # an executor may be a third party's: its bug fails the step, no more
         log.exception("executor_failed")
-        return _Worked(Failed(Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__})))
+        return _Worked(Failed(Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__})), call=call)
 
 
-def _keep(context: EngineContext, claimed: Claimed, performance: Performance) -> list[Artifact]:
+def _judged(step: Step, performance: Performance, admission: Admission, lifeline: Lifeline) -> AttemptOutcome:
+    if performance.ended is Ended.TIMED_OUT and admission.cut_by is not None:
+        return exhausted([admission.cut_by], was_started=True)
+    return judge(step, performance, lifeline.stop_reason)
+
+
+def _keep(
+    context: EngineContext, claimed: Claimed, performance: Performance, outcome: AttemptOutcome
+) -> list[Artifact]:
     kept = []
+    if performance.call is not None and isinstance(outcome, Succeeded):
+        step = claimed.plan.plan.step(claimed.key)
+        kept += keep_answer(context.store, _address(claimed, TEXT), step, performance.call)
     for name, stream in (("stdout", performance.stdout), ("stderr", performance.stderr)):
         if stream is None:
             continue

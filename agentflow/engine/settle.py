@@ -14,17 +14,20 @@ from sqlalchemy import Connection
 
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import ClaimToken, RunId, StepId, StepKey
-from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Cancelled
+from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Cancelled, Released
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import NextStep, StepTerms, after_attempt
 from agentflow.engine.advance import Advance, RunNeeded, advance
 from agentflow.engine.announce import announce
+from agentflow.engine.charge import Debit, charge
 from agentflow.engine.context import EngineContext, PlanView
-from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.engine.reserve import settle_ledger
+from agentflow.executors.base import CallRecord
 from agentflow.storage import attempts, runs, steps
 from agentflow.telemetry import get_logger
 
@@ -38,7 +41,10 @@ Fence = Callable[[Connection], attempts.HeldAttempt | None]
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the settle decided. ``is_carried``: the message at hand passes its chain on to the next step."""
+    """What the settle decided. ``is_carried``: the message at hand passes its chain on to the next step.
+
+    ``is_dispatcher_due``: something is left for the dispatcher to send, or somebody waited for the step's place.
+    """
 
     then: NextStep
     retry_at: datetime | None
@@ -46,6 +52,8 @@ class Settled:
     ready: tuple[StepKey, ...]
     is_run_over: bool
     moves: Moves
+    debit: Debit | None = None
+    is_dispatcher_due: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,8 @@ class Settlement:
     signal: int | None = None
     artifacts: Sequence[attempts.Artifact] = ()
     chain_next: StepId | None = None
+    call: CallRecord | None = None
+    """What happened in the attempt's call, if it made one."""
 
 
 def settle(context: EngineContext, settlement: Settlement, claim_token: ClaimToken) -> Settled | ClaimLost:
@@ -106,14 +116,18 @@ def _in_transaction(
         if isinstance(settlement.outcome, Cancelled) and run.state is RunState.CANCELLING and run.reason:
             settlement = replace(settlement, outcome=Cancelled(run.reason))  # the run knows who cancelled
         step = settlement.plan.plan.step(held.key)
-        terms = StepTerms(step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested)
+        terms = StepTerms(
+            step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested, held.releases
+        )
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
-        if not holds_run and _must_hold_run(held, then, stops=step.on_failure == "stop"):
+        if not holds_run and _must_hold_run(held, then, settlement.outcome, stops=step.on_failure == "stop"):
             raise RunNeeded
         return _write(context, tx, settlement, run, held, then, conditions, holds_run=holds_run)
 
 
-def _must_hold_run(held: attempts.HeldAttempt, then: NextStep, *, stops: bool) -> bool:
+def _must_hold_run(held: attempts.HeldAttempt, then: NextStep, outcome: AttemptOutcome, *, stops: bool) -> bool:
+    if isinstance(outcome, Released) and outcome.exhausted:
+        return True
     is_final = then.state in FINAL_STEP_STATES
     return is_final and (held.is_sink or (then.state is StepState.FAILED and stops))
 
@@ -133,11 +147,17 @@ def _write(
     moves.add_step(held.key, StepState.RUNNING, then.state)
     retry_at = attempts.end(tx, held, settlement.outcome, then, signal=settlement.signal)
     attempts.insert_artifacts(tx, run.run_id, held.step_id, held.attempt_id, settlement.artifacts)
+    debit = charge(context, tx, run, settlement.plan.plan.step(held.key), held, settlement.outcome, settlement.call)
     followed, is_over = Advance(), run.state in ENDING
     if then.state in FINAL_STEP_STATES:
         followed, is_over = _end_step(tx, settlement.plan, run, held, then, conditions, moves, holds_run=holds_run)
     is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
-    now_sent = _stamp(tx, followed, settlement.chain_next)
+    now_sent = _stamp(tx, settlement.plan, followed, settlement.chain_next)
+    is_dispatcher_due = (
+        then.state in (StepState.RETRYING, StepState.READY)
+        or len(now_sent) + is_carried < len(followed.ready)
+        or settlement.plan.stands_in_line(held.key)  # a place is free
+    )
     record(
         context,
         tx,
@@ -151,7 +171,7 @@ def _write(
         verdict=ATTEMPT_STATES[type(settlement.outcome)],
         facts={"attempt": held.number, "exit_code": getattr(settlement.outcome, "exit_code", None)},
     )
-    return Settled(then, retry_at, is_carried, now_sent, is_over, moves)
+    return Settled(then, retry_at, is_carried, now_sent, is_over, moves, debit, is_dispatcher_due)
 
 
 def _end_step(
@@ -196,20 +216,22 @@ def _fail_run(
     return RunState.FAILING, sum(step.is_sink for step in ended)
 
 
-def _stamp(tx: Connection, followed: Advance, chain_next: StepId | None) -> tuple[StepKey, ...]:
+def _stamp(tx: Connection, plan: PlanView, followed: Advance, chain_next: StepId | None) -> tuple[StepKey, ...]:
     """Note the next step of the chain and the first others as sent; returns those others, which the caller sends."""
-    others = [successor for successor in followed.ready if successor.id != chain_next][:SENDS_PER_SETTLE]
-    carried = [successor.id for successor in followed.ready if successor.id == chain_next]
-    steps.stamp_sent(tx, carried + [successor.id for successor in others])
-    return tuple(successor.key for successor in others)
+    others = first_sends(plan, [successor.key for successor in followed.ready if successor.id != chain_next])
+    sent = [step.id for step in followed.ready if step.id == chain_next or step.key in others]
+    steps.stamp_sent(tx, sent)
+    return tuple(others)
 
 
 def _after_commit(context: EngineContext, settlement: Settlement, settled: Settled) -> None:
     told = settlement.step_id if settlement.verb == "settle" else None  # by what the message at hand ends as
     announce(context, settlement.run_id, settled.moves, told=told)
+    if settled.debit is not None:
+        settle_ledger(context, settled.debit.attempt_id, settled.debit.scopes, settled.debit.used)
     if settled.ready:
         send_steps(context, settlement.run_id, settlement.plan, settled.ready)
+    if settled.is_dispatcher_due:
+        context.side_channel.wake()
     if settled.is_run_over:
         finalize(context, settlement.run_id, settlement.actor)
-    elif settled.then.state in (StepState.RETRYING, StepState.READY) or len(settled.ready) == SENDS_PER_SETTLE:
-        context.side_channel.wake()

@@ -15,6 +15,9 @@ from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Succeeded
 from agentflow.domain.transition import NextStep
 from agentflow.storage.database import statement, to_json
 
+GRANTED = "granted"
+"""The mark in ``attempt.reserved``: from here on the attempt may have used what it reserved."""
+
 
 @dataclass(frozen=True, slots=True)
 class HeldAttempt:
@@ -33,6 +36,8 @@ class HeldAttempt:
     worker: str
     is_stop_requested: bool
     reserved: Amounts | None
+    is_granted: bool
+    """Whether the reservation was granted: before that nothing was used."""
     started_at: datetime
 
     @property
@@ -83,7 +88,9 @@ def _held(row: RowMapping | None) -> HeldAttempt | None:
     fields: dict[str, Any] = dict(row)
     fields["step_id"] = StepId(fields.pop("id"))
     fields["event_head"] = _bytes(row["event_head"])
-    fields["reserved"] = Amounts.from_json(row["reserved"]) if row["reserved"] else None
+    reserved = row["reserved"]
+    fields["reserved"] = Amounts.from_json(reserved) if reserved else None
+    fields["is_granted"] = bool(reserved) and GRANTED in reserved
     return HeldAttempt(**fields)
 
 

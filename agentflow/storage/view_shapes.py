@@ -24,7 +24,7 @@ def moment(at: datetime | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactView:
-    """A file that an attempt left; ``kind`` is stdout, stderr, file or answer, sizes are bytes (``bytes_seen``: uncut)."""
+    """A file that an attempt left. ``kind`` is stdout, stderr, file or answer; sizes are bytes, ``bytes_seen`` uncut."""
 
     step: StepKey
     attempt: int

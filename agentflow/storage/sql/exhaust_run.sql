@@ -3,5 +3,5 @@
 -- Keeps true: a run that rested already keeps the moment since when.
 UPDATE run_state
 SET exhausted = CAST(:exhausted AS jsonb), rests_since = coalesce(rests_since, now())
-WHERE run_id = :run_id AND state = 'running'
+WHERE run_id = :run_id AND state IN ('running')
 RETURNING rests_since

@@ -4,5 +4,5 @@
 UPDATE run_state
 SET exhausted = NULL, rests_since = NULL,
     rested_seconds = rested_seconds + extract(epoch FROM now() - coalesce(rests_since, now()))
-WHERE run_id = :run_id AND state = 'running' AND exhausted IS NOT NULL
+WHERE run_id = :run_id AND state IN ('running') AND exhausted IS NOT NULL
 RETURNING run_id

@@ -15,7 +15,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, AttemptState, RunState, StepState
 from agentflow.domain.transition import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, STEP_TRANSITIONS
 from agentflow.runtime import Runtime
-from agentflow.storage import attempts, runs, steps
+from agentflow.storage import attempts, claims, runs, steps
 from tests.factories import noop_step, submitted
 
 R, S, A = RunState, StepState, AttemptState
@@ -71,7 +71,7 @@ def _step_state(tx: Connection, step: StepId) -> StepState:
 
 
 def _claim(tx: Connection, run_id: RunId, step: StepId, token: ClaimToken | None = None) -> Any:
-    return steps.claim(
+    return claims.claim(
         tx,
         run_id,
         step,
@@ -168,7 +168,7 @@ def test_a_retry_sets_going_the_runs_of_the_table(house: Runtime, run_id: RunId)
             _put_run(tx, run_id, state)
             run = runs.lock(tx, run_id)
             assert run is not None
-            runs.reopen(tx, run, open_sinks=1)
+            runs.reopen(tx, run, open_sinks=1, has_waited=False)
             again = runs.lock(tx, run_id)
             assert again is not None
             if again.state is R.RUNNING and state is not R.RUNNING:
