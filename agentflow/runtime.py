@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from agentflow.broker.app import make_celery
 from agentflow.broker.bells import SideChannel
 from agentflow.broker.breakers import Breakers
+from agentflow.broker.budgets import Ledger
 from agentflow.content.shared_directory import SharedDirectory
 from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded.state import read_state
@@ -68,6 +69,7 @@ class Runtime:
             side_channel=side_channel,
             breakers=Breakers(side_channel.client, side_channel.keys),
             store=SharedDirectory(self.settings.content_root()),
+            ledger=Ledger(side_channel.client, side_channel.keys),
             audit_key=audit_key_of(self.settings),
         )
 

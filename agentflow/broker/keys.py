@@ -7,6 +7,8 @@
 | ``<prefix>agentflow:stops`` | pub/sub channel | attempts to stop; the rows are the backstop |
 | ``<prefix>agentflow:breaker:<endpoint>`` | hash | a day after its last use: the endpoint's circuit breaker |
 | ``<prefix>agentflow:breakers`` | sorted set: endpoints by last use | a day after the last use of any |
+| ``<prefix>agentflow:budget:<scope>`` | hash | a day after its last use: the ledger of a scope |
+| ``<prefix>agentflow:budgets`` | set: scopes with outstanding reservations | a day after the last reservation of any |
 
 Nothing here is needed to be right, only to be quick: all of it can be flushed at any moment.
 """
@@ -45,3 +47,12 @@ class Keys:
     def breakers(self) -> str:
         """The endpoints that have a circuit breaker."""
         return f"{self.prefix}agentflow:breakers"
+
+    def budget(self, scope: str) -> str:
+        """The ledger of a scope."""
+        return f"{self.prefix}agentflow:budget:{scope}"
+
+    @property
+    def budgets(self) -> str:
+        """The scopes in which something is reserved."""
+        return f"{self.prefix}agentflow:budgets"

@@ -40,6 +40,9 @@ class ReasonCode(StrEnum):
     CALL_POSTPONED = "call_postponed"
     BREAKER_OPEN = "breaker_open"
     BUDGET_EXHAUSTED = "budget_exhausted"
+    BUDGET_CONTENDED = "budget_contended"
+    BUDGET_UNSETTLED = "budget_unsettled"
+    RATE_LIMITED = "rate_limited"
 
 
 SENTENCES: Mapping[ReasonCode, str] = {
@@ -70,6 +73,9 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.BREAKER_OPEN: "waits because calls to {endpoint} fail; the next one is tried in {seconds:g} s",
     ReasonCode.BUDGET_EXHAUSTED: "the {budget} budget of {scope} does not cover it: of {limit:g}, {used:g} used, "
     "{needed:g} needed",
+    ReasonCode.BUDGET_CONTENDED: "waits for {budget} of {scope} that others have reserved",
+    ReasonCode.BUDGET_UNSETTLED: "waits until it is known what its budgets have left",
+    ReasonCode.RATE_LIMITED: "waits for the rate limit {key} until {until}",
 }
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 
 from agentflow.broker.bells import SideChannel
 from agentflow.broker.breakers import Breakers
+from agentflow.broker.budgets import Ledger
 from agentflow.broker.canvas import Bell
 from agentflow.content.store import ContentStore
 from agentflow.domain.graph import Graph
@@ -84,5 +85,6 @@ class EngineContext:
     side_channel: SideChannel
     store: ContentStore
     breakers: Breakers
+    ledger: Ledger
     audit_key: bytes = field(repr=False)
     plans: PlanCache = field(default_factory=PlanCache)

@@ -1,0 +1,10 @@
+-- Which of some attempts do not run any more, and what they used; a row that is gone used nothing that counts.
+-- Parameters: attempt_ids
+SELECT asked.id,
+       CASE WHEN attempt.state IN ('succeeded', 'failed', 'timed_out', 'cancelled', 'lost') AND attempt.reserved ? 'granted' THEN 1 ELSE 0 END AS steps,
+       coalesce(llm_call.input_tokens + llm_call.output_tokens, 0) AS tokens, coalesce(llm_call.usd_nano, 0) AS usd_nano,
+       extract(epoch FROM now() - attempt.ended_at) AS ended_seconds
+FROM unnest(CAST(:attempt_ids AS uuid[])) AS asked (id)
+LEFT JOIN attempt ON attempt.id = asked.id
+LEFT JOIN llm_call ON llm_call.attempt_id = asked.id
+WHERE attempt.state IS DISTINCT FROM 'running'

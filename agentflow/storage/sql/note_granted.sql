@@ -1,0 +1,6 @@
+-- Note that an attempt was granted what it reserved, before it begins.
+-- Parameters: attempt_id, claim_token
+-- Keeps true: an attempt that ended without the mark has used nothing; one whose claim was lost never gets it.
+UPDATE attempt SET reserved = reserved || '{"granted": 1}'
+WHERE id = :attempt_id AND claim_token = :claim_token AND state IN ('running') AND reserved IS NOT NULL
+RETURNING id

@@ -1,0 +1,15 @@
+-- What a project has used with attempts that began within a time, and what running ones of them have reserved; of one moment.
+-- Parameters: project, since, until
+-- Keeps true: each attempt counts once, as running or as ended. Steps are counted for runs only.
+WITH spent AS (
+    SELECT coalesce(sum(input_tokens + output_tokens), 0) AS tokens, coalesce(sum(usd_nano), 0) AS usd_nano
+    FROM llm_call
+    WHERE project = :project AND started_at >= CAST(:since AS timestamptz) AND started_at < CAST(:until AS timestamptz)
+), outstanding AS (
+    SELECT array_agg(attempt.id) AS attempt_ids, array_agg(attempt.reserved) AS reserved
+    FROM attempt JOIN run ON run.id = attempt.run_id
+    WHERE attempt.state = 'running' AND attempt.reserved IS NOT NULL AND run.project = :project
+      AND attempt.started_at >= CAST(:since AS timestamptz) AND attempt.started_at < CAST(:until AS timestamptz)
+)
+SELECT 0 AS steps, CAST(spent.tokens AS bigint) AS tokens, CAST(spent.usd_nano AS bigint) AS usd_nano, outstanding.attempt_ids, outstanding.reserved
+FROM spent, outstanding
