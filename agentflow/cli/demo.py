@@ -14,6 +14,7 @@ from rich.text import Text
 
 from agentflow.cli import exit_codes, printing, words
 from agentflow.cli.crash_show import CRASHED_STEP, PAUSE_SECONDS, CrashShow
+from agentflow.cli.demo_summary import sum_up
 from agentflow.cli.following import follow
 from agentflow.client import AgentFlow, Run
 from agentflow.domain.error import UsageError
@@ -52,6 +53,8 @@ class Demo:
             if self.is_crashing:
                 self._say(show.account(run))
             self._show(run)
+            if not self.is_json:
+                sum_up(flow, run, self._say)
         self._say_next(run)
         return exit_codes.FAILED if self.left else exit_codes.of_state(run.state)
 

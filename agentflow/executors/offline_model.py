@@ -60,10 +60,15 @@ class OfflineEndpoint:
 def is_installed(settings: Settings | None = None) -> bool:
     """Whether the engine and a model file are there; nothing is imported or started."""
     try:
-        _model_file(settings)
+        check_installed(settings)
     except OfflineModelMissing:
         return False
     return True
+
+
+def check_installed(settings: Settings | None = None) -> None:
+    """Raise OfflineModelMissing, which says how to get it, unless the engine and a model file are there."""
+    _model_file(settings)
 
 
 def offline_endpoint(settings: Settings) -> OfflineEndpoint:
