@@ -27,6 +27,7 @@ from agentflow.engine.cancel import cancel_step
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
+from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume
 from agentflow.storage import attempts, leaders, runs, steps
@@ -38,6 +39,7 @@ log = get_logger(__name__)
 SERVICE = "dispatcher"
 TERM_SECONDS = 3.0
 POLL_SECONDS = 1.0
+RECONCILE_SECONDS = 5.0
 BATCH = 200
 
 
@@ -49,6 +51,7 @@ class _Clockwork:
     elected_at: float = 0.0
     contact_since: float | None = None
     audited_doorbells_at: float = 0.0
+    reconciled_at: float = 0.0
 
 
 class Dispatcher:
@@ -91,6 +94,7 @@ class Dispatcher:
         self._end_runs()
         self._resume_renewed()
         self._recall_lost_doorbells()
+        self._reconcile_ledger()
         return self._send_due()
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
@@ -213,6 +217,14 @@ class Dispatcher:
             lost = {queue: steps.forget_lost_doorbells(tx, queue, depths[queue], patience) for queue in QUEUE_NAMES}
         if any(lost.values()):
             log.warning("doorbells_lost", **lost)
+
+    def _reconcile_ledger(self) -> None:
+        now = time.monotonic()
+        if now - self._clock.reconciled_at < RECONCILE_SECONDS:
+            return
+        self._clock.reconciled_at = now
+        with self._surviving("ledger_not_reconciled"):
+            reconcile(self._context)
 
     def _send_due(self) -> float:
         """Send what is due; returns the seconds until more falls due, at most the poll interval."""
