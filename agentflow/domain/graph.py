@@ -25,9 +25,11 @@ class Graph:
         if isinstance(plan, Plan):
             needs = {step.id: step.needs for step in plan.steps}
             self._when = {step.id: step.when for step in plan.steps}
+            self._limited = frozenset(step.id for step in plan.steps if step.rate_limit or step.concurrency)
         else:
             needs = {key: [need for need in wanted if need in plan] for key, wanted in plan.items()}
             self._when = {}
+            self._limited = frozenset()
         self.keys: tuple[StepKey, ...] = tuple(needs)
         self.needs: Mapping[StepKey, tuple[StepKey, ...]] = {key: tuple(wanted) for key, wanted in needs.items()}
         dependents: dict[StepKey, list[StepKey]] = {key: [] for key in self.keys}
@@ -103,17 +105,21 @@ class Graph:
     def stretch_from(self, key: StepKey, queue_of: Callable[[StepKey], str], limit: int = 16) -> tuple[StepKey, ...]:
         """Return the straight stretch that starts at ``key``, at most ``limit`` steps: what one message may carry.
 
-        It goes on while there is exactly one successor, which has exactly one predecessor, goes to the same queue
-        and starts only when its predecessor succeeded.
+        It goes on while there is exactly one successor, which has exactly one predecessor, goes to the same queue,
+        starts only when its predecessor succeeded, and has no limit: it might have to wait, and what follows with it.
         """
         stretch = [key]
         queue = queue_of(key)
         while len(stretch) < limit and len(self.dependents[key]) == 1:
             key = self.dependents[key][0]
-            if len(self.needs[key]) != 1 or self._when.get(key, "succeeded") != "succeeded" or queue_of(key) != queue:
+            if not self._follows_straight(key) or queue_of(key) != queue:
                 break
             stretch.append(key)
         return tuple(stretch)
+
+    def _follows_straight(self, key: StepKey) -> bool:
+        starts_on_success = self._when.get(key, "succeeded") == "succeeded"
+        return len(self.needs[key]) == 1 and starts_on_success and key not in self._limited
 
 
 def components(needs: Needs) -> list[list[StepKey]]:

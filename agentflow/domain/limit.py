@@ -32,6 +32,10 @@ class RateLimit(BaseModel):
         """The seconds between two tickets."""
         return self.per_seconds / self.limit / PACE
 
+    def key_for(self, project: str, plan_name: str, step: str) -> str:
+        """The key whose tickets a step takes: the written one, or the step's own over all runs of the plan."""
+        return self.key or f"{project}/{plan_name}/{step}"
+
 
 class ConcurrencyLimit(BaseModel):
     """At most ``limit`` steps of one key at once."""

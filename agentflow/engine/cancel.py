@@ -18,7 +18,7 @@ from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState
 from agentflow.engine.advance import Advance, advance
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
-from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
@@ -63,6 +63,7 @@ class _StepCancelled:
     stopping: Mapping[AttemptId, bool]
     ready: tuple[StepKey, ...]
     moves: Moves
+    is_more_ready: bool
 
 
 def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAsked:
@@ -72,6 +73,8 @@ def cancel_step(context: EngineContext, step_id: StepId, actor: str) -> CancelAs
         return done
     if done.ready:
         send_steps(context, done.run_id, done.plan, done.ready)
+    if done.is_more_ready:
+        context.side_channel.wake()
     _after_commit(context, done.run_id, done.stopping, actor, done.moves)
     return CancelAsked(is_new=True, stopping=len(done.stopping))
 
@@ -100,8 +103,9 @@ def _cancel_step(
         record(
             context, tx, head, at=run.at, actor=actor, action="cancel_step", subject=subject, moves=moves, reason=reason
         )
-    ready = tuple(successor.key for successor in followed.ready)
-    return _StepCancelled(run.run_id, plan, stopping, ready[:SENDS_PER_SETTLE], moves)
+    ready = [successor.key for successor in followed.ready]
+    sends = tuple(first_sends(plan, ready))
+    return _StepCancelled(run.run_id, plan, stopping, sends, moves, is_more_ready=len(ready) > len(sends))
 
 
 def _end_step(
@@ -120,7 +124,8 @@ def _end_step(
         tx, plan, run.run_id, [step.id], StepState.CANCELLED, conditions=conditions, holds_run=True, moves=moves
     )
     runs.close_sinks(tx, run, followed.closed_sinks + step.is_sink)
-    steps.stamp_sent(tx, [successor.id for successor in followed.ready[:SENDS_PER_SETTLE]])
+    sends = first_sends(plan, [successor.key for successor in followed.ready])
+    steps.stamp_sent(tx, [successor.id for successor in followed.ready if successor.key in sends])
     return followed
 
 

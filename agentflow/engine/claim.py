@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -13,10 +13,11 @@ from sqlalchemy import Connection
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey, step_id
 from agentflow.domain.outcome import ClaimRefusal
+from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import steps
+from agentflow.storage import claims, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
     step = step_id(run_id, key)
     attempt_id, claim_token = AttemptId(uuid4()), ClaimToken(uuid4())
     with context.database.transaction() as tx:
-        taken = steps.claim(
+        taken = claims.claim(
             tx,
             run_id,
             step,
@@ -56,23 +57,59 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
             worker=worker,
             lease_seconds=context.settings.lease_seconds,
         )
-        if taken is None:
-            return _refusal(tx, run_id, step)
-        moves = Moves()
-        moves.add_step(key, taken.old_state, StepState.RUNNING)
-        record(
-            context,
-            tx,
-            ChainHead(run_id, step, taken.event_sequence, taken.event_head),
-            at=taken.started_at,
-            actor=f"worker:{worker}",
-            action="claim",
-            subject=f"step:{key}",
-            moves=moves,
-            facts={"attempt": taken.number},
-        )
-        plan = context.plans.get(tx, taken.plan_fingerprint)
-    return _claimed(run_id, step, attempt_id, claim_token, taken, plan)
+        match taken:
+            case claims.ClaimedStep():
+                _record(context, tx, run_id, step, worker, taken)
+                plan = context.plans.get(tx, taken.plan_fingerprint)
+                return _claimed(run_id, step, attempt_id, claim_token, taken, plan)
+            case claims.PlacelessStep():
+                steps.forget_sent(tx, [step])  # this was its doorbell; its place in the line is that of its due time
+                return ClaimRefusal.SLOT_BUSY
+            case claims.TicketedStep():
+                _snooze(context, tx, run_id, key, worker, taken)
+            case None:
+                return _refusal(tx, run_id, step)
+    context.side_channel.wake()  # so that the dispatcher knows the new time
+    return ClaimRefusal.RATE_LIMITED
+
+
+def _record(
+    context: EngineContext, tx: Connection, run_id: RunId, step: StepId, worker: str, taken: claims.ClaimedStep
+) -> None:
+    moves = Moves()
+    moves.add_step(taken.key, taken.old_state, StepState.RUNNING)
+    record(
+        context,
+        tx,
+        ChainHead(run_id, step, taken.event_sequence, taken.event_head),
+        at=taken.started_at,
+        actor=f"worker:{worker}",
+        action="claim",
+        subject=f"step:{taken.key}",
+        moves=moves,
+        facts={"attempt": taken.number},
+    )
+
+
+def _snooze(
+    context: EngineContext, tx: Connection, run_id: RunId, key: StepKey, worker: str, ticketed: claims.TicketedStep
+) -> None:
+    """Put a step off until the time of its ticket: no attempt, one event."""
+    step = step_id(run_id, key)
+    until = ticketed.ticket_at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    reason = Reason(ReasonCode.RATE_LIMITED, {"key": ticketed.rate_key, "until": until})
+    claims.snooze(tx, step, ticketed, reason)
+    record(
+        context,
+        tx,
+        ChainHead(run_id, step, ticketed.event_sequence, ticketed.event_head),
+        at=ticketed.at,
+        actor=f"worker:{worker}",
+        action="snooze",
+        subject=f"step:{key}",
+        moves=Moves(),
+        reason=reason,
+    )
 
 
 def _claimed(
@@ -80,7 +117,7 @@ def _claimed(
     step: StepId,
     attempt_id: AttemptId,
     claim_token: ClaimToken,
-    taken: steps.ClaimedStep,
+    taken: claims.ClaimedStep,
     plan: PlanView,
 ) -> Claimed:
     return Claimed(
@@ -102,7 +139,7 @@ def _claimed(
 
 
 def _refusal(tx: Connection, run_id: RunId, step: StepId) -> ClaimRefusal:
-    met = steps.find_refusal(tx, run_id, step)
+    met = claims.find_refusal(tx, run_id, step)
     if met is None:
         return ClaimRefusal.UNKNOWN
     state = StepState(met.step_state)

@@ -43,6 +43,10 @@ class PlanView:
         """The queue that a step's action is served by."""
         return executor_for(self.plan.step(key).action.type).queue
 
+    def stands_in_line(self, key: StepKey) -> bool:
+        """Whether only the dispatcher sends a step's doorbells: it gives out places of concurrency keys in order."""
+        return self.plan.step(key).concurrency is not None
+
     def bells(self, run_id: RunId, key: StepKey, limit: int, retries: int = 0) -> list[Bell]:
         """The straight stretch from ``key`` as one message carries it; what follows the first was not tried yet."""
         return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from agentflow.broker import dispatch as broker
 from agentflow.domain.error import ServersUnreachable
@@ -16,6 +16,11 @@ log = get_logger(__name__)
 
 SENDS_PER_SETTLE = 16
 """How many doorbells a submit or a settle sends itself; the dispatcher sends the rest."""
+
+
+def first_sends(plan: PlanView, ready: Iterable[StepKey]) -> list[StepKey]:
+    """Return those of the ready steps whose doorbells a verb sends itself; the dispatcher sends all others."""
+    return [key for key in ready if not plan.stands_in_line(key)][:SENDS_PER_SETTLE]
 
 
 def send_steps(

@@ -19,13 +19,13 @@ from sqlalchemy import Connection
 from agentflow.content.store import Address
 from agentflow.domain.error import ContentError, IdempotencyConflict
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
-from agentflow.domain.plan import Plan
+from agentflow.domain.plan import Plan, Step
 from agentflow.domain.state import RunState, StepState
 from agentflow.engine.context import EngineContext, PlanView
-from agentflow.engine.dispatch import SENDS_PER_SETTLE, send_steps
+from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.registration import check_registration
-from agentflow.storage import runs, steps
+from agentflow.storage import limits, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,9 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
         if existing is None:
             raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found") from None
         return existing
-    is_sent = send_steps(context, run_id, view, roots[:SENDS_PER_SETTLE])
-    if len(roots) > SENDS_PER_SETTLE:
+    sends = first_sends(view, roots)
+    is_sent = send_steps(context, run_id, view, sends)
+    if len(roots) > len(sends):
         context.side_channel.wake()
     return Submitted(run_id, is_existing=False, is_sent=is_sent)
 
@@ -136,9 +137,9 @@ def _write_run(
     if created_at is None:
         raise _KeyTaken
     runs.insert_run_state(tx, run_id, len(view.graph.sinks))
-    _write_graph(tx, run_id, view)
+    _write_graph(tx, run_id, view, request.project)
     roots = list(view.graph.roots)
-    steps.stamp_sent(tx, [step_id(run_id, key) for key in roots[:SENDS_PER_SETTLE]])
+    steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, roots)])
     moves = Moves()
     moves.add_run(None, RunState.RUNNING)
     moves.add_steps(roots, None, StepState.READY)
@@ -156,7 +157,7 @@ def _write_run(
     return roots
 
 
-def _write_graph(tx: Connection, run_id: RunId, view: PlanView) -> None:
+def _write_graph(tx: Connection, run_id: RunId, view: PlanView, project: str) -> None:
     graph, ids = view.graph, {key: step_id(run_id, key) for key in view.graph.keys}
     sinks = set(graph.sinks)
     fresh = [
@@ -169,8 +170,21 @@ def _write_graph(tx: Connection, run_id: RunId, view: PlanView) -> None:
             when_rule=step.when,
             is_sink=step.id in sinks,
             needs=len(step.needs),
+            limits=_limits(view.plan, step, project),
         )
         for position, step in enumerate(view.plan.steps)
     ]
     edges: list[tuple[StepId, StepId]] = [(ids[need], ids[step.id]) for step in view.plan.steps for need in step.needs]
     steps.insert_graph(tx, run_id, fresh, edges)
+    limits.insert_slots(tx, [step.concurrency for step in view.plan.steps if step.concurrency is not None])
+
+
+def _limits(plan: Plan, step: Step, project: str) -> steps.StepLimits:
+    rate, concurrency = step.rate_limit, step.concurrency
+    return steps.StepLimits(
+        slot_key=concurrency.key if concurrency else None,
+        slot_limit=concurrency.limit if concurrency else None,
+        rate_key=rate.key_for(project, plan.name, step.id) if rate else None,
+        rate_interval_seconds=rate.interval_seconds if rate else None,
+        rate_burst=rate.burst if rate else None,
+    )

@@ -1,21 +1,36 @@
-"""Steps and edges: writing a run's graph, claiming, moving, advancing, and the delivery notes of doorbells."""
+"""Steps and edges: writing a run's graph, moving, advancing, and the delivery notes of doorbells."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from agentflow.domain.budget import Budget
-from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
+from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
 from agentflow.domain.transition import NeedsMet
 from agentflow.storage.database import statement, to_json
+
+LINE_PATIENCE_SECONDS = 10.0
+"""How long a doorbell that nobody answers keeps a place of its concurrency key from the next in line."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepLimits:
+    """The limits of a step as its row holds them; None where it has none."""
+
+    slot_key: str | None = None
+    slot_limit: int | None = None
+    rate_key: str | None = None
+    rate_interval_seconds: float | None = None
+    rate_burst: int | None = None
+
+
+UNLIMITED = StepLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +45,7 @@ class NewStep:
     when_rule: str
     is_sink: bool
     needs: int
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedStep:
-    """What a claim got: which step, which try, and what the plan and the run say about it.
-
-    ``active_seconds_used`` is how long the run was going before this attempt, without its rests.
-    """
-
-    old_state: str
-    key: StepKey
-    number: int
-    failures: int
-    losses: int
-    is_sink: bool
-    event_sequence: int
-    event_head: bytes | None
-    started_at: datetime
-    plan_fingerprint: str
-    vars: Mapping[str, Any]
-    project: str
-    directive: str | None
-    budget: Budget
-    active_seconds_used: float
+    limits: StepLimits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +97,7 @@ def insert_graph(
             "when_rule": step.when_rule,
             "is_sink": step.is_sink,
             "needs": step.needs,
+            **asdict(step.limits),
         }
         for step in steps
     ]
@@ -114,41 +107,6 @@ def insert_graph(
             statement("insert_edges"),
             {"from_steps": [edge[0] for edge in edges], "to_steps": [edge[1] for edge in edges]},
         )
-
-
-def claim(
-    tx: Connection,
-    run_id: RunId,
-    step_id: StepId,
-    *,
-    attempt_id: AttemptId,
-    claim_token: ClaimToken,
-    worker: str,
-    lease_seconds: float,
-) -> ClaimedStep | None:
-    """Take a step for one attempt; None when the guard refused it (see find_refusal)."""
-    parameters = {
-        "run_id": run_id,
-        "step_id": step_id,
-        "attempt_id": attempt_id,
-        "claim_token": claim_token,
-        "worker": worker,
-        "lease_seconds": lease_seconds,
-    }
-    row = tx.execute(statement("claim_step"), parameters).mappings().one_or_none()
-    if row is None:
-        return None
-    fields: dict[str, Any] = dict(row)
-    head = fields["event_head"]
-    fields["event_head"] = None if head is None else bytes(head)
-    fields["budget"] = Budget(**{name: fields.pop(name) for name in Budget.model_fields})
-    fields["active_seconds_used"] = float(fields["active_seconds_used"])
-    return ClaimedStep(**fields)
-
-
-def find_refusal(tx: Connection, run_id: RunId, step_id: StepId) -> Row[Any] | None:
-    """Read what a refused claim met: run state, step state, whether it is due; None for an unknown step."""
-    return tx.execute(statement("explain_claim"), {"run_id": run_id, "step_id": step_id}).one_or_none()
 
 
 def advance(tx: Connection, final_steps: Sequence[StepId], state: StepState) -> list[Successor]:
@@ -203,7 +161,16 @@ def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Rea
 
 def stamp_due(tx: Connection, queue: str, room: int) -> list[DueStep]:
     """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order."""
-    rows = tx.execute(statement("stamp_due"), {"queue": queue, "room": room}).all()
+    return _due_steps(tx.execute(statement("stamp_due"), {"queue": queue, "room": room}).all())
+
+
+def stamp_line(tx: Connection, queues: Sequence[str], room: int) -> list[DueStep]:
+    """Note up to ``room`` steps as sent whose turn it is in the lines before concurrency keys, over all ``queues``."""
+    parameters = {"queues": list(queues), "room": room, "patience_seconds": LINE_PATIENCE_SECONDS}
+    return _due_steps(tx.execute(statement("stamp_line"), parameters).all())
+
+
+def _due_steps(rows: Iterable[Row[Any]]) -> list[DueStep]:
     ordered = sorted(rows, key=lambda row: (row.turn, row.not_before))
     return [
         DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key), row.retries, row.plan_fingerprint)
@@ -234,10 +201,19 @@ def count_outstanding(tx: Connection) -> dict[str, int]:
     return {row.queue: row.outstanding for row in tx.execute(statement("count_outstanding"))}
 
 
-def seconds_to_next_due(tx: Connection) -> float | None:
-    """How long until the next step falls due that has no doorbell yet, in seconds; None when there is none."""
-    seconds = tx.execute(statement("next_due")).scalar_one()
-    return None if seconds is None else float(seconds)
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What waits for a doorbell: whether anything is due, whether any line stands, and when the next falls due."""
+
+    is_due: bool
+    has_line: bool
+    seconds: float | None
+
+
+def find_due(tx: Connection) -> Due:
+    """Read what waits for a doorbell; ``seconds`` until the next step falls due, None when there is none."""
+    row = tx.execute(statement("next_due")).one()
+    return Due(row.is_due, row.has_line, None if row.seconds is None else float(row.seconds))
 
 
 def read_heads(tx: Connection, run_id: RunId) -> dict[StepId, tuple[int, bytes]]:

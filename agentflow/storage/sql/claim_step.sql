@@ -1,9 +1,18 @@
--- Take a step for one attempt.
--- Parameters: run_id, step_id, attempt_id, claim_token, worker, lease_seconds
+-- Take a step for one attempt, with a place of its concurrency key and a ticket of its rate key where it names them.
+-- Parameters: run_id, step_id, attempt_id, claim_token, worker, lease_seconds, lateness_seconds
+-- Lock order: run (shared), step, then at most one slot, then the rate. A slot is never waited for (SKIP LOCKED). A rate
+-- is, but whoever holds it waits for nothing more: no circle can close. A settle takes run, step, attempt, its own slot.
 -- Keeps true: the run is running, does not rest, and cannot begin to fail, rest or cancel before this commits (its row is shared);
 -- the step is due; no other claim gets the same step (the row is updated, and attempt_one_running stands behind it).
 -- Whoever waits for the run alone is not passed (see the gate in lock_run.sql).
--- No row back: the claim was refused; explain_claim.sql tells why.
+-- A place is one attempt's: a row of the slot table, numbered from 1 to the step's own limit.
+-- Tickets of a rate are spaced by the generic cell rate algorithm (ITU-T I.371, its virtual scheduling form): with the
+-- theoretical arrival time T, the interval I and the burst b, the next ticket is for max(T - (b - 1) I, now), and T
+-- becomes max(T, now) + I. From the new T the ticket's time is max(T - b I, now). A step that comes back at the time of
+-- its ticket, or at most lateness_seconds or I after it, uses it; no ticket is used twice, for the attempt takes it away.
+-- One row for a due step: refusal is null (it is taken), slot_busy, or rate_limited with the time (until) of the ticket
+-- that it was given; it holds no slot then. The caller notes either (snooze_step.sql, forget_sent.sql).
+-- No row: the claim was refused for another reason; explain_claim.sql tells which.
 WITH gate AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared(hashtextextended(CAST(:run_id AS text), 0))
 ), shared AS (
@@ -12,25 +21,53 @@ WITH gate AS MATERIALIZED (
     WHERE run_id = :run_id AND state = 'running' AND exhausted IS NULL
     FOR SHARE OF run_state
 ), due AS (
-    SELECT step.id, step.state FROM step JOIN shared ON shared.run_id = step.run_id
+    SELECT step.id, step.run_id, step.key, step.state, step.event_sequence, step.event_head,
+           step.slot_key, step.slot_limit, step.rate_key, step.rate_burst,
+           make_interval(secs => step.rate_interval_seconds) AS spacing,
+           step.rate_key IS NOT NULL AND NOT coalesce(step.ticket_at BETWEEN
+               now() - make_interval(secs => greatest(:lateness_seconds, step.rate_interval_seconds)) AND now(), false) AS lacks_ticket
+    FROM step JOIN shared ON shared.run_id = step.run_id
     WHERE step.id = :step_id AND step.state IN ('ready', 'retrying') AND step.not_before <= now()
     FOR NO KEY UPDATE OF step
+), place AS MATERIALIZED (
+    SELECT slot.key, slot.number FROM slot JOIN due ON slot.key = due.slot_key AND slot.number <= due.slot_limit
+    WHERE slot.attempt_id IS NULL
+    ORDER BY slot.number
+    LIMIT 1
+    FOR NO KEY UPDATE OF slot SKIP LOCKED
+), placed AS (
+    SELECT * FROM due WHERE due.slot_key IS NULL OR EXISTS (SELECT FROM place)
+), ticket AS (
+    INSERT INTO rate (key, next_at)
+    SELECT placed.rate_key, now() + placed.spacing FROM placed WHERE placed.lacks_ticket
+    ON CONFLICT (key) DO UPDATE SET next_at = greatest(rate.next_at, now()) + (excluded.next_at - now())
+    RETURNING next_at
+), timed AS (
+    SELECT placed.id, greatest(ticket.next_at - placed.rate_burst * placed.spacing, now()) AS at
+    FROM placed LEFT JOIN ticket ON true
 ), taken AS (
     UPDATE step
-    SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL
-    FROM due
-    WHERE step.id = due.id
-    RETURNING due.state AS old_state, step.id, step.run_id, step.key, step.attempts, step.failures, step.losses, step.is_sink, step.event_sequence, step.event_head
+    SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL, ticket_at = NULL
+    FROM timed
+    WHERE step.id = timed.id AND timed.at <= now() + interval '10 milliseconds'
+    RETURNING step.id, step.run_id, step.attempts, step.failures, step.losses, step.is_sink
 ), begun AS (
     INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, is_stop_requested)
     SELECT :attempt_id, taken.run_id, taken.id, taken.attempts, 'running', :claim_token, :worker,
            now() + make_interval(secs => :lease_seconds), now(), false
     FROM taken
-    RETURNING step_id, started_at
+    RETURNING id
+), held AS (
+    UPDATE slot SET attempt_id = begun.id, held_since = now()
+    FROM place, begun
+    WHERE slot.key = place.key AND slot.number = place.number
 )
-SELECT taken.old_state, taken.key, taken.attempts AS number, taken.failures, taken.losses, taken.is_sink, taken.event_sequence, taken.event_head,
-       begun.started_at, run.plan_fingerprint, run.vars, run.project, run.directive,
+SELECT CASE WHEN taken.id IS NOT NULL THEN NULL WHEN timed.id IS NULL THEN 'slot_busy' ELSE 'rate_limited' END AS refusal,
+       now() AS started_at, due.state AS old_state, due.key, due.event_sequence, due.event_head, due.rate_key, timed.at AS until,
+       taken.attempts AS number, taken.failures, taken.losses, taken.is_sink,
+       run.plan_fingerprint, run.vars, run.project, run.directive,
        run_budget.steps, run_budget.tokens, run_budget.usd_nano, run_budget.active_seconds,
        greatest(shared.active_seconds_used, 0) AS active_seconds_used
-FROM taken JOIN begun ON begun.step_id = taken.id JOIN shared ON shared.run_id = taken.run_id
-JOIN run ON run.id = taken.run_id LEFT JOIN run_budget ON run_budget.run_id = taken.run_id
+FROM due JOIN shared ON shared.run_id = due.run_id JOIN run ON run.id = due.run_id
+LEFT JOIN timed ON timed.id = due.id LEFT JOIN taken ON taken.id = due.id
+LEFT JOIN run_budget ON run_budget.run_id = due.run_id

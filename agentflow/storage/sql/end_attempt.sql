@@ -1,13 +1,17 @@
--- Record how an attempt ended and what its step does next. The caller holds run, step and attempt (lock_attempt.sql).
+-- Record how an attempt ended and what its step does next, and free its place if it has one. The caller holds run, step
+-- and attempt (lock_attempt.sql); the slot is locked after them, and no claim that holds a slot waits for any of them.
 -- Parameters: attempt_id, attempt_state, exit_code, signal, reason (json text or null), step_id, step_state, step_reason (json text or null),
 --             delay_seconds, failures, losses, has_result, result (json text or null)
--- Keeps true: an attempt ends once; a step leaves running once per attempt.
+-- Keeps true: an attempt ends once; a step leaves running once per attempt; a place is freed in the transaction that ends
+-- its holder, and nobody else's is.
 WITH ended AS (
     UPDATE attempt
     SET state = :attempt_state, ended_at = now(), exit_code = :exit_code, signal = :signal, reason = CAST(:reason AS jsonb),
         retry_at = CASE WHEN :step_state = 'retrying' THEN now() + make_interval(secs => :delay_seconds) END
     WHERE id = :attempt_id AND state = 'running'
-    RETURNING step_id
+    RETURNING id, step_id
+), freed AS (
+    UPDATE slot SET attempt_id = NULL, held_since = NULL FROM ended WHERE slot.attempt_id = ended.id
 )
 UPDATE step
 SET state = :step_state, reason = CAST(:step_reason AS jsonb), exit_code = :exit_code,

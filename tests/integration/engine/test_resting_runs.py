@@ -44,7 +44,7 @@ def test_a_resting_run_is_sent_nothing_until_it_goes_on(house: Runtime) -> None:
 
     dispatcher.one_pass()
     with house.context.database.transaction() as tx:
-        assert steps.seconds_to_next_due(tx) is None
+        assert steps.find_due(tx) == steps.Due(is_due=False, has_line=False, seconds=None)
     assert step_rows(house.context, run_id)["one"].sent_at is None
 
     _execute(house, RESUME, run_id)
