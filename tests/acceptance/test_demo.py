@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agentflow.executors.offline_model import INSTALL_COMMAND, is_installed
 from tests.stacks import CommandLine
 
 
@@ -17,6 +18,7 @@ def test_the_demo_retries_prints_its_report_and_leaves_no_process(cli: CommandLi
     assert done.stdout.count("exited with code 75; next try in") == 2
     assert "# app.log: the worst hour began at 14:00" in done.stdout
     assert "61 of the 104 errors fall into the hour from 14:00. On call: Ines." in done.stdout
+    assert (INSTALL_COMMAND in done.stdout) is not is_installed()
     assert "none is left" in done.stdout
     assert cli.processes() == {}
 
