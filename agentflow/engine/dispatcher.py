@@ -1,0 +1,260 @@
+"""The dispatcher: makes Celery match Postgres, as the one leader among all dispatchers of an installation.
+
+It sends due steps that no doorbell is on its way for, sends lost doorbells again, ends lapsed leases and runs that are
+over, and acts on what workers report. Every write it makes is guarded by itself; the term only keeps two leaders from
+doing the same work. It wakes up when something fell due, when it is woken, and once a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+from uuid import UUID
+
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from agentflow.broker import dispatch as broker
+from agentflow.broker.queues import QUEUE_NAMES
+from agentflow.domain.error import ServersUnreachable
+from agentflow.domain.ids import StepId
+from agentflow.engine.cancel import cancel_step
+from agentflow.engine.context import EngineContext
+from agentflow.engine.dispatch import send_steps
+from agentflow.engine.finalize import finalize
+from agentflow.engine.reconcile import reconcile
+from agentflow.engine.rescue import rescue
+from agentflow.engine.resume import resume
+from agentflow.storage import attempts, leaders, runs, steps
+from agentflow.storage.database import ConflictingWrite
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+SERVICE = "dispatcher"
+TERM_SECONDS = 3.0
+POLL_SECONDS = 1.0
+RECONCILE_SECONDS = 5.0
+BATCH = 200
+
+
+@dataclass(slots=True)
+class _Clockwork:
+    """What the dispatcher remembers between passes, on its monotonic clock."""
+
+    term: int | None = None
+    elected_at: float = 0.0
+    contact_since: float | None = None
+    audited_doorbells_at: float = 0.0
+    reconciled_at: float = 0.0
+
+
+class Dispatcher:
+    """One candidate for leading; ``run`` until stopped, or ``one_pass`` at a time in tests."""
+
+    def __init__(self, context: EngineContext, holder: str) -> None:
+        self._context = context
+        self._holder = holder
+        self._clock = _Clockwork()
+        self._actor = f"dispatcher:{holder}"
+
+    @property
+    def is_leading(self) -> bool:
+        """Whether the last election was won."""
+        return self._clock.term is not None
+
+    def run(self, stopping: threading.Event) -> None:
+        """Work until ``stopping`` is set; an outage of Postgres or Redis is waited out, a conflict tried again."""
+        while not stopping.is_set():
+            try:
+                wait_seconds = self.one_pass()
+            except ServersUnreachable as error:
+                log.warning("servers_unreachable", error=str(error))
+                self._clock.contact_since = None
+                self._clock.term = None
+                wait_seconds = POLL_SECONDS
+            except ConflictingWrite as error:
+                log.warning("pass_given_up", error=str(error))
+                wait_seconds = POLL_SECONDS
+            self._wait(stopping, wait_seconds)
+        self._resign()
+
+    def one_pass(self) -> float:
+        """Do everything that is due, if leading; returns how many seconds to wait for the next pass at most."""
+        self._elect()
+        if self._clock.term is None:
+            return POLL_SECONDS
+        self._act_on_reports()
+        self._rescue_lapsed()
+        self._end_runs()
+        self._resume_renewed()
+        self._recall_lost_doorbells()
+        self._reconcile_ledger()
+        return self._send_due()
+
+    def _wait(self, stopping: threading.Event, seconds: float) -> None:
+        if self._clock.term is None:
+            stopping.wait(seconds)
+            return
+        try:
+            self._context.side_channel.wait_for_wakeup(seconds)
+        except RedisError:
+            stopping.wait(seconds)
+
+    def _elect(self) -> None:
+        now = time.monotonic()
+        if self._clock.term is not None and now - self._clock.elected_at < TERM_SECONDS / 3:
+            return
+        # One statement and no transaction: a leader that freezes here must not keep the row locked from the others.
+        with self._context.database.autocommit() as connection:
+            term = leaders.elect(connection, SERVICE, self._holder, TERM_SECONDS)
+        if term != self._clock.term:
+            log.info("leader_changed", is_leading=term is not None, term=term)
+        self._clock.term, self._clock.elected_at = term, now
+        if self._clock.contact_since is None:
+            self._clock.contact_since = now
+
+    def _resign(self) -> None:
+        if self._clock.term is None:
+            return
+        try:
+            with self._context.database.transaction() as tx:
+                leaders.resign(tx, SERVICE, self._holder, self._clock.term)
+        except ServersUnreachable:
+            log.info("term_left_to_expire")
+
+    def _is_fenced(self, tx: Connection) -> bool:
+        term = self._clock.term
+        if term is None or not leaders.is_leading(tx, SERVICE, self._holder, term):
+            self._clock.term = None
+            return False
+        return True
+
+    def _act_on_reports(self) -> None:
+        try:
+            reports = self._context.side_channel.take_reports()
+        except RedisError:
+            return
+        for position, report in enumerate(reports):
+            try:
+                self._act_on(report)
+            except ServersUnreachable:
+                self._context.side_channel.put_back(reports[position:])
+                raise
+
+    def _act_on(self, report: dict[str, Any]) -> None:
+        with self._surviving("report_not_acted_on", report=report):
+            try:
+                step_id = StepId(UUID(report["task_id"]))
+                if report["kind"] == "revoked":
+                    cancel_step(self._context, step_id, report["actor"])
+                elif report["kind"] == "child_lost":
+                    self._rescue_known_lost(step_id, report["worker"])
+            except ConflictingWrite:
+                self._context.side_channel.put_back([report])
+                raise
+
+    @contextmanager
+    def _surviving(self, event: str, **about: object) -> Iterator[None]:
+        """Keep one bad row or report from stopping the work on all others; an outage ends the pass as ever."""
+        try:
+            yield
+        except ServersUnreachable:
+            raise
+        except Exception:  # whatever it is, the next pass tries again and the log says so
+            log.exception(event, **about)
+
+    def _rescue_known_lost(self, step_id: StepId, worker: str) -> None:
+        with self._context.database.transaction() as tx:
+            lost = attempts.find_running_on(tx, step_id, worker)
+        if lost is not None:
+            rescue(self._context, lost, self._actor, is_known_lost=True)
+
+    def _rescue_lapsed(self) -> None:
+        """End lapsed leases; only after a full lease of contact, since an outage of Postgres lets all leases lapse."""
+        since = self._clock.contact_since
+        if since is None or time.monotonic() - since < self._context.settings.lease_seconds:
+            return
+        with self._context.database.transaction() as tx:
+            lapsed = attempts.find_lapsed(tx, BATCH) if self._is_fenced(tx) else []
+        for attempt in lapsed:
+            with self._surviving("attempt_not_rescued", attempt_id=str(attempt.attempt_id)):
+                rescue(self._context, attempt, self._actor)
+
+    def _end_runs(self) -> None:
+        with self._context.database.transaction() as tx:
+            over = runs.find_over(tx, BATCH)
+        for run_id in over:
+            with self._surviving("run_not_ended", run_id=str(run_id)):
+                finalize(self._context, run_id, self._actor)
+
+    def _resume_renewed(self) -> None:
+        """Let runs go on that rest only over budgets of a day that is over."""
+        with self._context.database.transaction() as tx:
+            renewed = runs.find_reset(tx, BATCH)
+        for run_id in renewed:
+            with self._surviving("run_not_resumed", run_id=str(run_id)):
+                resume(self._context, run_id, self._actor)
+
+    def _recall_lost_doorbells(self) -> None:
+        now = time.monotonic()
+        if now - self._clock.audited_doorbells_at < POLL_SECONDS:
+            return
+        self._clock.audited_doorbells_at = now
+        try:
+            depths = broker.queue_depths(self._context.celery)
+        except ServersUnreachable:
+            return
+        patience = self._context.settings.lost_doorbell_seconds
+        with self._context.database.transaction() as tx:
+            if not self._is_fenced(tx):
+                return
+            lost = {queue: steps.forget_lost_doorbells(tx, queue, depths[queue], patience) for queue in QUEUE_NAMES}
+        if any(lost.values()):
+            log.warning("doorbells_lost", **lost)
+
+    def _reconcile_ledger(self) -> None:
+        now = time.monotonic()
+        if now - self._clock.reconciled_at < RECONCILE_SECONDS:
+            return
+        self._clock.reconciled_at = now
+        with self._surviving("ledger_not_reconciled"):
+            reconcile(self._context)
+
+    def _send_due(self) -> float:
+        """Send what is due; returns the seconds until more falls due, at most the poll interval."""
+        with self._context.database.transaction() as tx:
+            waiting = steps.find_due(tx)
+            seconds = POLL_SECONDS if waiting.seconds is None else min(POLL_SECONDS, waiting.seconds)
+            if not (waiting.is_due or waiting.has_line):
+                return seconds
+            if not self._is_fenced(tx):
+                return POLL_SECONDS
+            due = self._stamp(tx, waiting)
+        # A list: all of them are sent, whatever becomes of the first.
+        is_sent = [self._send(list(steps_of_run)) for _, steps_of_run in groupby(due, key=lambda step: step.run_id)]
+        return 0.0 if due and all(is_sent) else seconds
+
+    def _stamp(self, tx: Connection, waiting: steps.Due) -> list[steps.DueStep]:
+        """Note as sent what there is room for; lines first, since theirs is the order in which places become free."""
+        outstanding = steps.count_outstanding(tx)
+        most = self._context.settings.doorbells_per_queue
+        rooms = {queue: room for queue in QUEUE_NAMES if (room := most - outstanding.get(queue, 0)) > 0}
+        due = steps.stamp_line(tx, list(rooms), BATCH) if waiting.has_line else []
+        for queue, room in rooms.items() if waiting.is_due else ():
+            due += steps.stamp_due(tx, queue, min(room, BATCH))
+        return due
+
+    def _send(self, of_one_run: list[steps.DueStep]) -> bool:
+        """Send neighbours of one run, so that the fair order between runs stays."""
+        run_id, retries = of_one_run[0].run_id, {step.key: step.retries for step in of_one_run}
+        with self._surviving("due_steps_not_sent", run_id=str(run_id)):
+            with self._context.database.transaction() as tx:
+                plan = self._context.plans.get(tx, of_one_run[0].plan_fingerprint)
+            return send_steps(self._context, run_id, plan, list(retries), retries)
+        return False
