@@ -1,4 +1,4 @@
-"""The verbs that act on runs: ``cancel`` and ``retry``. Each leaves an audit event with the actor."""
+"""The verbs that act on runs: ``cancel``, ``resume`` and ``retry``. Each leaves an audit event with the actor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agentflow.cli.opening import opened_run
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (cancel, retry):
+    for verb in (cancel, resume, retry):
         app.command(rich_help_panel=options.RUNS)(verb)
 
 
@@ -35,6 +35,27 @@ def cancel(
             print(f"Run {short} is {found.state}: nothing of it was running.")
         if asked.stopping:
             print(f"  know that it stopped: agentflow wait {short}")
+
+
+def resume(
+    run_reference: options.RunReference, as_json: options.AsJson = False, project: options.Project = None
+) -> None:
+    """Let a run go on that rests over a budget; its own must have been raised before: `agentflow budget raise`."""
+    with opened_run(run_reference, project) as found:
+        resumed = found.resume()
+        if as_json:
+            printing.print_json(found.summary.as_json() | {"due": list(resumed.ready)})
+            return
+        from agentflow.cli.words import short_id
+        from agentflow.domain.state import is_final
+        from agentflow.domain.wording import listing
+
+        short = short_id(found.id)
+        if is_final(found.state):
+            print(f"Run {short} is {found.state}: everything of it had ended while it rested.")
+            return
+        print(f"Run {short} goes on{f' with {listing(resumed.ready)}' if resumed.ready else ''}.")
+        print(f"  follow: agentflow watch {short}")
 
 
 def retry(

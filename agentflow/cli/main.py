@@ -23,6 +23,7 @@ VERBS = (
     "stack_commands",
     "run_commands",
     "act_commands",
+    "budget_commands",
     "plan_commands",
     "log_commands",
     "artifact_commands",

@@ -18,6 +18,7 @@ from agentflow.cli import words
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
 from agentflow.domain.reason import ReasonCode
+from agentflow.domain.shortfall import missing
 from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
 from agentflow.domain.wording import listing
 from agentflow.storage.view_shapes import RunSummary, RunView
@@ -112,14 +113,31 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         yield f"agentflow retry {short} --step {held[0]}", "run it again: your word that this is safe"
     elif state in (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED):
         yield f"agentflow retry {short}", "take up what did not succeed"
-    if state.value not in {final.value for final in FINAL_RUN_STATES}:
+    if state is ShownRunState.EXHAUSTED:
+        yield from _ways_on(view)
+    elif state.value not in {final.value for final in FINAL_RUN_STATES}:
         yield f"agentflow watch {short}", "follow it"
+    if state.value not in {final.value for final in FINAL_RUN_STATES}:
         yield f"agentflow cancel {short}", "end it"
     files = [file for step in view.steps.values() for file in step.artifacts if not file.is_stream]
     if files:
         owners = {file.step for file in files if file.name == files[-1].name}
         which = f" --step {files[-1].step}" if len(owners) > 1 else ""
         yield f"agentflow artifact get {short} {shlex.quote(words.printable(files[-1].name))}{which}", "print it"
+
+
+def _ways_on(view: RunView) -> Iterator[tuple[str, str]]:
+    """Yield what lets a run go on that rests over budgets: by how much to raise its own, and to resume it."""
+    short = words.short_id(view.summary.id)
+    detail = (view.summary.reason or {}).get("detail") or {}
+    resting = [detail, *detail.get("others", ())]
+    more = {each["budget"]: missing(each, each["limit"]) for each in resting if each["scope"].startswith("run:")}
+    options = [f"--{kind.replace('_', '-')} +{least}" for kind, least in more.items() if least is not None]
+    if options:
+        yield f"agentflow budget raise {short} {' '.join(options)}", "the least that what it rests over needs"
+    if len(more) < len(resting):
+        yield f"agentflow budget show {short}", "budgets of the configuration: raise them there, or wait for the day"
+    yield f"agentflow resume {short}", "let it go on"
 
 
 def commands_table(suggestions: Iterable[tuple[str, str]]) -> Table:

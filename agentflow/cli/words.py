@@ -105,10 +105,56 @@ def reason(stored: Mapping[str, Any] | None) -> str:
 
     if not stored:
         return ""
+    if stored.get("code") == "budget_exhausted":
+        return printable(_exhausted(stored.get("detail") or {}))
     try:
         return printable(sentence_of(stored))
     except ValueError:
         return printable(str(stored.get("code", "")))
+
+
+def amount(kind: str, value: float) -> str:
+    """Return an amount of a budget: ``1,100 tokens``, ``$0.50``, ``50 steps``, ``10 m 00 s of active time``."""
+    if kind == "active_time":
+        return f"{duration(value)} of active time"
+    return usd(value) if kind == "usd" else f"{value:,.0f} {kind}"
+
+
+def bare_amount(kind: str, value: float) -> str:
+    """Return an amount where what is counted stands beside it: ``1,100``, ``$0.50``, ``10 m 00 s``."""
+    if kind == "active_time":
+        return duration(value)
+    return usd(value) if kind == "usd" else f"{value:,.0f}"
+
+
+def usd(value: float) -> str:
+    """Return dollars with the cents, and with what is smaller where there is something: ``$0.50``, ``$0.000045``."""
+    dollars, _, rest = f"{value:,.9f}".partition(".")
+    return f"${dollars}.{rest.rstrip('0').ljust(2, '0')}"
+
+
+def scope(name: str) -> str:
+    """Return whose budget it is: ``the run``, ``project ops``, ``project ops on 2026-11-21``, ``the installation``."""
+    owner, _, day = name.partition("@")
+    kind, _, which = owner.partition(":")
+    whose = "the run" if kind == "run" else f"{kind} {which}" if which else f"the {kind}"
+    return f"{whose} on {day}" if day else whose
+
+
+def _exhausted(detail: Mapping[str, Any]) -> str:
+    """Return which budget does not do, in the figures of the moment at which it did not."""
+    try:
+        kind = str(detail["budget"])
+        limit, used, reserved, needed = (float(detail[name]) for name in ("limit", "used", "reserved", "needed"))
+        parts = [f"{bare_amount(kind, used)} of {bare_amount(kind, limit)} used"]
+        parts += [f"{bare_amount(kind, reserved)} reserved"] * (reserved > 0)
+        parts += [f"{bare_amount(kind, needed)} needed"] * (needed > 0)
+        text = f"the budget of {kind} of {scope(str(detail['scope']))} is exhausted: {', '.join(parts)}"
+    except (KeyError, TypeError, ValueError):  # written by another version
+        return "a budget is exhausted"
+    resets_at, others = detail.get("resets_at"), len(detail.get("others") or ())
+    text += f"; it goes on by itself at {moment(datetime.fromisoformat(resets_at))} UTC" if resets_at else ""
+    return f"{text} (and {count(others, 'more budget')})" if others else text
 
 
 def step_reason(step: StepView, now: datetime) -> str:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError
 
+from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.plan import Plan
@@ -32,6 +34,8 @@ from agentflow.domain.variable import resolve_vars
 from agentflow.engine.cancel import CancelAsked, cancel
 from agentflow.engine.context import EngineContext
 from agentflow.engine.load_plan import LoadedPlan
+from agentflow.engine.raise_budget import raise_budget
+from agentflow.engine.resume import Resumed, resume
 from agentflow.engine.retry import Retried, retry
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.executors.base import known_actions
@@ -171,6 +175,31 @@ class AgentFlow:
         actor = checked_actor(self.settings.actor)
         only = None if step is None else StepKey(str(step))
         return retry(self._checked_context(), self._id_of(run), actor, only=only)
+
+    def resume(self, run: Run | str | UUID) -> Resumed:
+        """Let a run go on that rests over a budget; the answer names the steps that are due again.
+
+        Raises InvalidTransition when it does not rest, or when its own budget still does not cover what it needs.
+        """
+        actor = checked_actor(self.settings.actor)
+        return resume(self._checked_context(), self._id_of(run), actor)
+
+    def raise_budget(
+        self,
+        run: Run | str | UUID,
+        *,
+        steps: int | None = None,
+        tokens: int | None = None,
+        usd: Money | None = None,
+        active_time: str | timedelta | None = None,
+    ) -> BudgetRaised:
+        """Add to the caps of a run, such as ``tokens=5000`` or ``active_time="10m"``; a resting run is resumed apart.
+
+        Raises UsageError for what is no addition and for a kind that the run does not cap, InvalidTransition for a
+        run that has ended.
+        """
+        actor, more = checked_actor(self.settings.actor), checked_more(steps, tokens, usd, active_time)
+        return BudgetRaised.by(more, raise_budget(self._checked_context(), self._id_of(run), more, actor))
 
     def read_summary(self, run_id: RunId) -> RunSummary:
         """Read a run without its steps."""

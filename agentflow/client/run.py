@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
+from agentflow.client.budgets import BudgetRaised, Money
 from agentflow.client.checks import checked_timeout
 from agentflow.client.feed import EventFeed
 from agentflow.client.pace import Pace
@@ -21,6 +23,7 @@ from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
 from agentflow.domain.wording import did_you_mean
 from agentflow.engine.cancel import CancelAsked
 from agentflow.engine.gather import artifact_name
+from agentflow.engine.resume import Resumed
 from agentflow.engine.retry import Retried
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
 
@@ -176,6 +179,25 @@ class Run:
         retried = self._flow.retry(self, step)
         self.refresh()
         return retried
+
+    def resume(self) -> Resumed:
+        """Let the run go on that rests over a budget. Raises InvalidTransition as ``AgentFlow.resume`` does."""
+        resumed = self._flow.resume(self)
+        self.refresh()
+        return resumed
+
+    def raise_budget(
+        self,
+        *,
+        steps: int | None = None,
+        tokens: int | None = None,
+        usd: Money | None = None,
+        active_time: str | timedelta | None = None,
+    ) -> BudgetRaised:
+        """Add to the run's caps; a resting run is resumed apart. Raises as ``AgentFlow.raise_budget`` does."""
+        raised = self._flow.raise_budget(self, steps=steps, tokens=tokens, usd=usd, active_time=active_time)
+        self.refresh()
+        return raised
 
     def step(self, key: str) -> StepView:
         """Return one step. NotFound names the steps that there are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import ValidationError
+
 from agentflow.domain.budget import Budget
 from agentflow.domain.error import InvalidTransition, NotFound, UsageError
 from agentflow.domain.ids import RunId
@@ -45,4 +47,7 @@ def _sum(run_id: RunId, caps: Budget, more: Budget) -> Budget:
     if uncapped:
         words = ", ".join(name.removesuffix("_nano").replace("active_seconds", "active_time") for name in uncapped)
         raise UsageError(f"Run {run_id} has no budget of {words}: there is nothing to raise", run_id=str(run_id))
-    return Budget.model_validate(raised | {name: raised[name] + value for name, value in wanted.items()})
+    try:
+        return Budget.model_validate(raised | {name: raised[name] + value for name, value in wanted.items()})
+    except ValidationError:
+        raise UsageError(f"The budget of run {run_id} would be larger than a budget can be") from None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import Connection
 
-from agentflow.domain.budget import Budget, BudgetKind, usd_of
+from agentflow.domain.budget import BudgetKind
 from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.shortfall import cap_of, missing, written
 from agentflow.engine.context import EngineContext
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
@@ -50,31 +49,13 @@ def _check_budget(tx: Connection, run: runs.LockedRun) -> None:
     for each in run.exhausted:
         if each["scope"] != f"run:{run.run_id}":
             continue
-        missing = _missing(each, caps)
-        if missing is not None:
-            option = each["budget"].replace("_", "-")
+        kind = BudgetKind(each["budget"])
+        limit = cap_of(caps, kind)
+        more = missing(each, limit)
+        if limit is not None and more is not None:
+            used, needed = written(kind, each["used"]), written(kind, each["needed"])
             raise InvalidTransition(
-                f"Run {run.run_id} is still exhausted: of {each['limit']:g} {each['budget']}, {each['used']:g} are "
-                f"used and {each['needed']:g} needed. Raise it first: agentflow budget raise {run.run_id} "
-                f"--{option} +{missing}",
+                f"Run {run.run_id} is still exhausted: of {written(kind, limit)} {kind}, {used} are used and {needed} "
+                f"needed. Raise it first: agentflow budget raise {run.run_id} --{kind.replace('_', '-')} +{more}",
                 exhausted=dict(each),
             )
-
-
-def _missing(each: Mapping[str, Any], caps: Budget) -> str | None:
-    """By how much a cap must be raised at least before the run can go on, as it is written; None if it does."""
-    needed = each["used"] + each["needed"]
-    match BudgetKind(each["budget"]):
-        case BudgetKind.STEPS:
-            return _short(caps.steps, needed)
-        case BudgetKind.TOKENS:
-            return _short(caps.tokens, needed)
-        case BudgetKind.USD:
-            return _short(None if caps.usd_nano is None else usd_of(caps.usd_nano), needed)
-        case BudgetKind.ACTIVE_TIME:  # what is left must be more than nothing
-            limit = caps.active_seconds
-            return None if limit is None or limit > needed else f"{max(1, round(needed - limit))}s"
-
-
-def _short(limit: float | None, needed: float) -> str | None:
-    return None if limit is None or limit >= needed else f"{round(needed - limit, 9):g}"

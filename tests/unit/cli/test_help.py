@@ -17,7 +17,21 @@ REPOSITORY = Path(__file__).parents[3]
 HEAVY = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "structlog", "jinja2", "yaml", "alembic")
 """pydantic is not among them: typer parses with it."""
 BUDGET_SECONDS = 0.3
-VERBS = {"run", "watch", "wait", "show", "runs", "cancel", "retry", "logs", "artifact", "audit", "plan"}
+VERBS = {
+    "run",
+    "watch",
+    "wait",
+    "show",
+    "runs",
+    "cancel",
+    "resume",
+    "retry",
+    "budget",
+    "logs",
+    "artifact",
+    "audit",
+    "plan",
+}
 
 
 def _agentflow(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:

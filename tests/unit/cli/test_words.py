@@ -61,3 +61,37 @@ def test_a_name_that_a_command_chose_moves_no_cursor() -> None:
 
 def test_a_count_knows_its_plural() -> None:
     assert [words.count(number, "step") for number in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("tokens", 1_234_567, "1,234,567 tokens"),
+        ("steps", 50, "50 steps"),
+        ("usd", 0.5, "$0.50"),
+        ("usd", 1234.5, "$1,234.50"),
+        ("usd", 0.000045, "$0.000045"),
+        ("usd", 3, "$3.00"),
+        ("active_time", 600, "10 m 00 s of active time"),
+    ],
+)
+def test_an_amount_says_what_is_counted(kind: str, value: float, expected: str) -> None:
+    assert words.amount(kind, value) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("run:1b9d6bcd-bbfd-4b2d-9b5d-ab8dfbbd4bed", "the run"),
+        ("project:ops", "project ops"),
+        ("directive:ops/careful@2026-11-21", "directive ops/careful on 2026-11-21"),
+        ("installation", "the installation"),
+        ("installation@2026-11-21", "the installation on 2026-11-21"),
+    ],
+)
+def test_a_scope_says_whose_budget_it_is(name: str, expected: str) -> None:
+    assert words.scope(name) == expected
+
+
+def test_an_exhausted_budget_of_another_version_is_still_told() -> None:
+    assert words.reason({"code": "budget_exhausted", "detail": {"budget": "tokens"}}) == "a budget is exhausted"

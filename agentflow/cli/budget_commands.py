@@ -1,0 +1,103 @@
+"""The verbs about budgets: ``budget raise``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from agentflow.cli import options, printing
+from agentflow.cli.opening import opened_run
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from agentflow.client import Run
+    from agentflow.client.budgets import BudgetRaised
+
+_MOST_DIGITS = 18
+Steps = Annotated[str | None, typer.Option("--steps", metavar="+N", help="So many attempts more, retries counted.")]
+Tokens = Annotated[str | None, typer.Option("--tokens", metavar="+N", help="So many tokens more.")]
+Usd = Annotated[str | None, typer.Option("--usd", metavar="+AMOUNT", help="So many US dollars more, such as +0.50.")]
+ActiveTime = Annotated[
+    str | None, typer.Option("--active-time", metavar="+DURATION", help="So much time more, such as +10m.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    budget = typer.Typer(no_args_is_help=True, help="Show and raise what runs may use.")
+    budget.command("raise")(raise_)
+    app.add_typer(budget, name="budget", rich_help_panel=options.RUNS)
+
+
+def raise_(
+    run_reference: options.RunReference,
+    steps: Steps = None,
+    tokens: Tokens = None,
+    usd: Usd = None,
+    active_time: ActiveTime = None,
+    as_json: options.AsJson = False,
+    project: options.Project = None,
+) -> None:
+    """Give a run more than it was submitted with. What is said is added; the + may be left out.
+
+    A run that rests stays at rest until `agentflow resume`.
+    """
+    more_steps, more_tokens = _whole("--steps", steps), _whole("--tokens", tokens)
+    more_usd = _amount("--usd", usd)
+    more_time = None if active_time is None else _unsigned("--active-time", active_time)
+    with opened_run(run_reference, project) as found:
+        raised = found.raise_budget(steps=more_steps, tokens=more_tokens, usd=more_usd, active_time=more_time)
+        if as_json:
+            head = {"schema": "agentflow.budget-raise/1", "run": found.id, "state": found.state.value}
+            printing.print_json(head | {"raised": raised.as_json()})
+        else:
+            _tell(found, raised)
+
+
+def _tell(found: Run, raised: BudgetRaised) -> None:
+    from agentflow.cli.words import amount, short_id
+    from agentflow.domain.state import ShownRunState
+
+    short = short_id(found.id)
+    for kind, before, after in raised.changes():
+        print(f"Run {short} may use {amount(kind, after)} now, {amount(kind, before)} before.")
+    if found.state is ShownRunState.EXHAUSTED:
+        print(f"It rests until it is resumed: agentflow resume {short}")
+
+
+def _unsigned(option: str, written: str) -> str:
+    """Return what is to be added without its sign. UsageError for a minus: a cap is never lowered."""
+    from agentflow.domain.error import UsageError
+
+    if written.startswith("-"):
+        raise UsageError(f"{option} {written}: a budget can only be raised, write what is to be added, such as +5000.")
+    return written.removeprefix("+")
+
+
+def _whole(option: str, written: str | None) -> int | None:
+    from agentflow.domain.error import UsageError
+
+    if written is None:
+        return None
+    digits = _unsigned(option, written)
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and int(digits)):
+        raise UsageError(f"{option} takes a whole number above 0 to add, such as +5000, not {written!r}.")
+    return int(digits)
+
+
+def _amount(option: str, written: str | None) -> Decimal | None:
+    from decimal import Decimal, InvalidOperation
+
+    from agentflow.domain.error import UsageError
+
+    if written is None:
+        return None
+    try:
+        found = Decimal(_unsigned(option, written))
+    except InvalidOperation:
+        found = Decimal(0)
+    if not found.is_finite() or found <= 0:
+        raise UsageError(f"{option} takes an amount above 0 to add, such as +0.50, not {written!r}.")
+    return found
