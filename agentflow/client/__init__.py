@@ -5,7 +5,7 @@ It is a producer: it needs Postgres, Redis and the content store, no worker, no 
 
 from agentflow.client.flow import AgentFlow, CheckedPlan
 from agentflow.client.page import RunPage
-from agentflow.client.plan import Plan, Retry, StepHandle
+from agentflow.client.plan import Budget, Plan, Retry, StepHandle
 from agentflow.client.run import Run
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.storage.view_shapes import ArtifactView, AttemptView, EventView, RunSummary, RunView, StepView, Usage
@@ -14,6 +14,7 @@ __all__ = [
     "AgentFlow",
     "ArtifactView",
     "AttemptView",
+    "Budget",
     "CheckedPlan",
     "EventView",
     "LoadedPlan",

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -53,7 +54,16 @@ class Retry:
     def as_document(self) -> dict[str, Any]:
         """Return the policy as a plan document writes it."""
         written = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: _plain(value) for name, value in written.items() if value is not None}
+        return {name: plain(value) for name, value in written.items() if value is not None}
+
+
+class Budget(TypedDict, total=False):
+    """Caps of a run, as a plan document writes them; a call of it gives a plain mapping."""
+
+    steps: int
+    tokens: int
+    usd: float | Decimal
+    active_time: Duration
 
 
 class StepFields(TypedDict, total=False):
@@ -61,10 +71,12 @@ class StepFields(TypedDict, total=False):
 
     needs: Sequence[Need]
     when: str
-    outputs: Literal["none", "stdout_json"]
+    outputs: Literal["none", "stdout_json", "body_json"]
     inputs: Sequence[str | Mapping[str, str]]
     timeout: Duration
     retry: Retry | int | Mapping[str, Any]
+    rate_limit: str | Mapping[str, Any]
+    concurrency: Mapping[str, Any]
     on_failure: Literal["stop", "continue"]
     on_lost: Literal["rerun", "hold"]
 
@@ -88,6 +100,16 @@ class LlmFields(StepFields, total=False):
     seed: int
     output_schema: Mapping[str, Any]
     keep_content: bool
+    price: Mapping[str, float | Decimal]
+
+
+class HttpFields(StepFields, total=False):
+    """The fields of an http step beside its url; ``json`` is the body, whose texts may be templates."""
+
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
+    json: Any
+    headers: Mapping[str, str]
+    ok_status: Sequence[int]
 
 
 class Plan:
@@ -106,11 +128,15 @@ class Plan:
         secrets: Sequence[str] = (),
         project: str | None = None,
         defaults: Mapping[str, Any] | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        directive: str | None = None,
     ) -> None:
         self.name = name
         self.folder = Path(folder).absolute()
         head = {"files": files, "vars": vars, "secrets": secrets, "project": project, "defaults": defaults}
-        self._head = {key: _plain(value) for key, value in head.items() if value}
+        caps = {"budget": budget, "directive": directive}
+        self._head = {key: plain(value) for key, value in head.items() if value}
+        self._head |= {key: plain(value) for key, value in caps.items() if value is not None}
         self._steps: list[dict[str, Any]] = []
 
     @staticmethod
@@ -126,6 +152,10 @@ class Plan:
         """Add a step that calls a model, named ``provider:model``."""
         return self._add(key, "llm", {"model": model, "prompt": prompt}, LlmFields, fields)
 
+    def http(self, key: str, /, url: str, **fields: Unpack[HttpFields]) -> StepHandle:
+        """Add a step that calls a service; ``json`` needs a ``method`` that has a body."""
+        return self._add(key, "http", {"url": url}, HttpFields, fields)
+
     def noop(self, key: str, /, **fields: Unpack[StepFields]) -> StepHandle:
         """Add a step that does nothing, such as a join."""
         return self._add(key, "noop", {}, StepFields, fields)
@@ -140,8 +170,8 @@ class Plan:
     ) -> StepHandle:
         # What belongs to no action stands on the step, where the reading reports it if nobody knows it.
         own = form.__optional_keys__ - StepFields.__optional_keys__
-        inside = _plain(required | {name: value for name, value in written.items() if name in own})
-        beside = {name: _plain(value) for name, value in written.items() if name not in own}
+        inside = plain(required | {name: value for name, value in written.items() if name in own})
+        beside = {name: plain(value) for name, value in written.items() if name not in own}
         self._steps.append({"id": key, action: inside, **beside})
         return StepHandle(key)
 
@@ -154,7 +184,7 @@ class Plan:
         return load_data(self.as_document(), self.folder, source=self.name, available_actions=known_actions())
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return ``value`` as plain data of a document."""
     match value:
         case StepHandle():
@@ -165,9 +195,11 @@ def _plain(value: Any) -> Any:
             return format_duration(value.total_seconds()) if value >= timedelta() else f"{value.total_seconds()}s"
         case Path():
             return str(value)
+        case Decimal():
+            return float(value)
         case Mapping():
-            return {key: _plain(entry) for key, entry in value.items()}
+            return {key: plain(entry) for key, entry in value.items()}
         case list() | tuple():
-            return [_plain(entry) for entry in value]
+            return [plain(entry) for entry in value]
         case _:
             return value

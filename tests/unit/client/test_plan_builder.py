@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from agentflow import Plan, Retry, errors
+from agentflow.client import Budget
 from agentflow.domain.plan_document import read_plan
 
 
@@ -128,15 +131,91 @@ def test_an_unknown_field_names_the_nearest_one() -> None:
         plan.check()
 
 
-def test_an_llm_step_can_be_built_and_is_refused_by_this_version() -> None:
-    plan = Plan("p")
-    plan.llm("summarise", model="openai:gpt-4o-mini", prompt="Summarise", max_tokens=300, retry=Retry(max_attempts=4))
-    document = plan.as_document()
+def test_built_calls_budgets_and_limits_are_the_written_ones() -> None:
+    built = Plan(
+        "p", directive="nightly", budget=Budget(tokens=5000, usd=Decimal("0.5"), active_time=timedelta(minutes=10))
+    )
+    ask = built.llm(
+        "ask",
+        model="openai:gpt-4o-mini",
+        prompt="Summarise",
+        system="Be short",
+        max_tokens=300,
+        temperature=0,
+        seed=1,
+        output_schema={"type": "object"},
+        keep_content=True,
+        price={"input": 0.15, "output": Decimal("0.60")},
+        retry=Retry(max_attempts=4),
+        rate_limit={"key": "openai", "limit": "60/m", "burst": 10},
+        concurrency={"key": "openai", "limit": 4},
+    )
+    built.http(
+        "tell",
+        "https://example.com/{{ run.id }}",
+        method="POST",
+        json={"word": "{{ steps.ask.result.word }}"},
+        headers={"Accept": "*/*"},
+        ok_status=[200, 201],
+        outputs="body_json",
+        needs=[ask],
+        rate_limit="1/s",
+    )
+    written = yaml.safe_load(
+        """
+agentflow: 1
+name: p
+directive: nightly
+budget: {tokens: 5000, usd: 0.50, active_time: 10m}
+steps:
+  - id: ask
+    llm:
+      model: openai:gpt-4o-mini
+      prompt: Summarise
+      system: Be short
+      max_tokens: 300
+      temperature: 0
+      seed: 1
+      output_schema: {type: object}
+      keep_content: true
+      price: {input: 0.15, output: 0.60}
+    retry: {max_attempts: 4}
+    rate_limit: {key: openai, limit: 60/m, burst: 10}
+    concurrency: {key: openai, limit: 4}
+  - id: tell
+    needs: [ask]
+    http:
+      method: POST
+      url: "https://example.com/{{ run.id }}"
+      json: {word: "{{ steps.ask.result.word }}"}
+      headers: {Accept: "*/*"}
+      ok_status: [200, 201]
+    outputs: body_json
+    rate_limit: 1/s
+"""
+    )
 
-    assert codes(plan) == [("not_available", "summarise")]
-    assert document["steps"][0]["llm"] == {"model": "openai:gpt-4o-mini", "prompt": "Summarise", "max_tokens": 300}
-    assert document["steps"][0]["retry"] == {"max_attempts": 4}
-    assert read_plan(document, available_actions=("llm",)).faults == ()
+    assert built.as_document() == written
+    assert read_plan(built.as_document()).faults == ()
+
+
+def test_a_budget_or_a_directive_that_says_nothing_is_a_fault() -> None:
+    plan = Plan("p", budget={}, directive="")
+    plan.noop("a")
+
+    assert codes(plan) == [("bad_value", None), ("bad_budget", None)]
+
+
+def test_every_builder_takes_limits() -> None:
+    plan = Plan("p")
+    limits: Any = {"rate_limit": "60", "concurrency": {"key": "db", "limit": 0}}
+    plan.noop("a", **limits)
+    plan.subprocess("b", ["true"], **limits)
+    plan.http("c", "http://localhost", **limits)
+    plan.llm("d", model="a:b", prompt="p", **limits)
+
+    faults = [(fault.code, fault.step) for fault in read_plan(plan.as_document()).faults]
+    assert faults == [("bad_limit", key) for key in "aabbccdd"]
 
 
 def test_the_builder_takes_no_hold_of_what_it_is_given() -> None:
