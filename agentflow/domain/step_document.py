@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from pydantic import JsonValue
 
-from agentflow.domain.action import LlmAction
+from agentflow.domain.action import HttpAction, LlmAction
 from agentflow.domain.action_document import FIELD_HOMES, LATER_ACTIONS, READERS, relative_path
 from agentflow.domain.action_reading import STEP_FIELDS, ActionReading, Place, Template
 from agentflow.domain.document import NOT_AVAILABLE, Form, Value
@@ -72,11 +72,15 @@ class StepDraft:
 
     @property
     def has_result(self) -> bool:
-        """Whether ``steps.ID.result`` means something; yes where the action could not be read."""
-        action = self.read.get("action")
-        if isinstance(action, LlmAction):
-            return action.output_schema is not None
-        return self.action_name != "http" or action is None or self.read.get("outputs") == "body_json"
+        """Whether ``steps.ID.result`` means something; yes where what decides it could not be read."""
+        match self.read.get("action"):
+            case LlmAction(output_schema=schema):
+                return schema is not None
+            case HttpAction():
+                is_unreadable = "outputs" in self.value.value and "outputs" not in self.read
+                return is_unreadable or self.read.get("outputs") == "body_json"
+            case _:
+                return True
 
     def step(self, needs: tuple[StepKey, ...], *, is_answer_needed: bool = False) -> Step:
         """Return the finished step; only for a draft without faults."""

@@ -301,6 +301,25 @@ def test_a_url_that_is_not_known_before_it_is_rendered_is_left_to_the_worker(url
     assert call_of(url=url)[0].url == url
 
 
+def test_the_answer_of_a_service_may_stand_where_output_of_a_command_may() -> None:
+    text = "{{ steps.fetch.result.next }}{{ steps.fetch.text }}"
+    plan_of(
+        {
+            "agentflow": 1,
+            "name": "p",
+            "steps": [
+                {"id": "fetch", "http": {"url": "http://x/"}, "outputs": "body_json"},
+                {"id": "again", "http": {"url": f"http://x/{text}", "headers": {"A": text}}, "when": "run.id != ''"},
+                {
+                    "id": "use",
+                    "subprocess": {"command": ["x", text, "{{ steps.fetch.text_path }}"], "env": {"A": text}},
+                },
+                {"id": "ask", "llm": {"model": "a:b", "prompt": text, "system": text}},
+            ],
+        }
+    )
+
+
 def test_a_price_is_kept_in_nano_dollars_a_million_tokens() -> None:
     llm = {"model": "ollama:llama3:8b", "prompt": "p", "price": {"input": 0.15, "output": 0}}
     action = step_of(llm=llm).action

@@ -533,7 +533,11 @@ def test_a_step_has_only_what_its_action_leaves(first: Any, attribute: str, word
 
 def test_an_action_that_cannot_be_read_is_not_said_to_lack_a_result() -> None:
     second = {"id": "b", "subprocess": {"command": ["x"], "stdin": "{{ steps.a.result }}"}}
-    for broken in ({"llm": {"model": "a:b", "prompt": "p", "output_schema": 5}}, {"http": {"url": "x"}}):
+    for broken in (
+        {"llm": {"model": "a:b", "prompt": "p", "output_schema": 5}},
+        {"http": {"url": "x"}},
+        {"http": {"url": "http://x"}, "outputs": "body"},
+    ):
         assert only_fault(document({"id": "a", **broken}, second)).step == "a"
 
 
