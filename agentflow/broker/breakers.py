@@ -18,13 +18,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import cache
-from importlib import resources
 from typing import Any
 
 import redis
 from redis.exceptions import RedisError
 
+from agentflow.broker import scripts
 from agentflow.broker.keys import Keys
 from agentflow.telemetry import get_logger
 
@@ -101,8 +100,8 @@ class Breakers:
         self._successes_to_close = successes_to_close
         self._recovery_ms = _ms(recovery_seconds)
         self._kept_ms = max(_ms(KEPT_SECONDS), 2 * self._recovery_ms)
-        self._admit_call: Any = client.register_script(_script("admit_call"))
-        self._record_call: Any = client.register_script(_script("record_call"))
+        self._admit_call = scripts.register(client, "admit_call")
+        self._record_call = scripts.register(client, "record_call")
         self._is_away = False
 
     def admit(self, endpoint: str, trial_seconds: float) -> Admitted | Refused:
@@ -188,8 +187,3 @@ class Breakers:
 
 def _ms(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-@cache
-def _script(name: str) -> str:
-    return resources.files("agentflow.broker").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")

@@ -366,11 +366,11 @@ def test_without_redis_every_call_is_admitted_and_the_log_says_so_once(caplog: p
     away.close()
 
 
-_moves = st.lists(st.sampled_from(["ask", "ask", "succeed", "fail", "fail", "withdraw", "wait"]), max_size=60)
+_moves = st.lists(st.sampled_from(["ask", "ask", "succeed", "fail", "fail", "withdraw", "wait"]), max_size=40)
 
 
 @given(_moves)
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_a_breaker_keeps_its_rules(moves: list[str]) -> None:
     house = House(fakeredis.FakeRedis())
     out: list[Admitted] = []
