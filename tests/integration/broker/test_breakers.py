@@ -12,6 +12,8 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from agentflow.broker.breakers import Admitted, Breakers, BreakerState, BreakerView, Refused
 from agentflow.broker.keys import Keys
@@ -354,7 +356,7 @@ def test_the_clock_is_the_servers(make_client: Callable[[], redis.Redis]) -> Non
 
 
 def test_without_redis_every_call_is_admitted_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    away = redis.Redis(host="127.0.0.1", port=1, socket_connect_timeout=1)
+    away = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
     breakers = Breakers(away, Keys())
 
     for _ in range(3):
@@ -366,11 +368,11 @@ def test_without_redis_every_call_is_admitted_and_the_log_says_so_once(caplog: p
     away.close()
 
 
-_moves = st.lists(st.sampled_from(["ask", "ask", "succeed", "fail", "fail", "withdraw", "wait"]), max_size=40)
+_moves = st.lists(st.sampled_from(["ask", "ask", "succeed", "fail", "fail", "withdraw", "wait"]), max_size=60)
 
 
 @given(_moves)
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_a_breaker_keeps_its_rules(moves: list[str]) -> None:
     house = House(fakeredis.FakeRedis())
     out: list[Admitted] = []
