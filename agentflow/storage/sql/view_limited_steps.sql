@@ -1,0 +1,19 @@
+-- The steps that wait for a limit, in their order, the first few of each key with the number of all. For a rate (kind
+-- rate): those with a ticket, by its time. For a concurrency (kind concurrency): those that are due, as they stand in line.
+-- Parameters: most (steps of a key)
+WITH limited AS (
+    SELECT step.* FROM step JOIN run_state ON run_state.run_id = step.run_id
+    WHERE step.state IN ('ready', 'retrying') AND (step.slot_key IS NOT NULL OR step.rate_key IS NOT NULL)
+      AND run_state.state = 'running' AND run_state.exhausted IS NULL
+), waiting AS (
+    SELECT 'rate' AS kind, rate_key AS limit_key, run_id, key AS step, ticket_at AS at,
+           row_number() OVER (PARTITION BY rate_key ORDER BY ticket_at, position, id) AS turn,
+           count(*) OVER (PARTITION BY rate_key) AS total
+    FROM limited WHERE rate_key IS NOT NULL AND ticket_at IS NOT NULL
+    UNION ALL
+    SELECT 'concurrency', slot_key, run_id, key, not_before,
+           row_number() OVER (PARTITION BY slot_key ORDER BY ticket_at IS NULL, not_before, position, id),
+           count(*) OVER (PARTITION BY slot_key)
+    FROM limited WHERE slot_key IS NOT NULL AND not_before <= now()
+)
+SELECT kind, limit_key, run_id, step, at, total FROM waiting WHERE turn <= :most ORDER BY kind, limit_key, turn
