@@ -9,25 +9,43 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import socket
+import tomllib
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
-from tomllib import TOMLDecodeError
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    TomlConfigSettingsSource,
+    SettingsError,
 )
 
-from agentflow.domain.budget import ConfiguredBudgets
-from agentflow.domain.error import ConfigurationError
+from agentflow.domain.budget import ConfiguredBudgets, ScopeBudget
+from agentflow.domain.error import ConfigurationError, UsageError
 from agentflow.domain.plan_document import OWN_PREFIX
+from agentflow.domain.setting_fault import words_of
+from agentflow.domain.wording import did_you_mean
 
 _FILE_FORMS = ("database_url", "redis_url", "audit_key", "flower_basic_auth")
+_FIELD = re.compile(r'field "(\w+)"')
+_LONGEST_SCHEME = 30
+POSTGRES = "PostgreSQL"
+_SERVERS = {
+    "database_url": (
+        POSTGRES,
+        ("postgresql", "postgres", "postgresql+psycopg"),
+        "postgresql://user:password@host:port/name",
+    ),
+    "redis_url": ("Redis or Valkey", ("redis", "rediss"), "redis://:password@host:port/0"),
+}
 SECRET_PREFIX = "AGENTFLOW_SECRET_"  # noqa: S105 - a prefix of names
 
 
@@ -39,16 +57,39 @@ def default_home() -> Path:
     return Path(data_home) / "agentflow"
 
 
-def _config_file() -> Path | None:
+def configuration_file() -> Path | None:
     """The configuration file: the one that AGENTFLOW_CONFIG names, which must be there, else the home's if it is."""
     named = os.environ.get("AGENTFLOW_CONFIG")
     if named:
         if not Path(named).is_file():
-            raise ConfigurationError(f"AGENTFLOW_CONFIG names {named}, which is no file")
+            raise ConfigurationError(
+                f"AGENTFLOW_CONFIG names {named}, which is no file: make it, or unset the variable"
+            )
         return Path(named)
-    home = os.environ.get("AGENTFLOW_HOME")
-    path = (Path(home) if home else default_home()) / "agentflow.toml"
-    return path if os.access(path, os.R_OK) else None
+    path = Path(os.environ.get("AGENTFLOW_HOME") or default_home()) / "agentflow.toml"
+    return path if os.access(path, os.F_OK) else None
+
+
+def read_configuration() -> dict[str, Any]:
+    """Read the configuration file; nothing where there is none. ConfigurationError where it cannot be read.
+
+    A key that is not known is an error too: a misspelt cap must not be taken for none.
+    """
+    path = configuration_file()
+    if path is None:
+        return {}
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"The configuration file {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"The configuration file {path} is no UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"The configuration file {path} is no TOML: {error}") from None
+    unknown = [f"{key} ({did_you_mean(key, Settings.model_fields)})" for key in written.keys() - Settings.model_fields]
+    if unknown:
+        raise ConfigurationError(f"The configuration file {path} has keys that are not known: {'; '.join(unknown)}")
+    return written
 
 
 def _default_actor() -> str:
@@ -62,7 +103,14 @@ def _default_actor() -> str:
 class Settings(BaseSettings):
     """Everything that can be set from outside; durations are seconds, sizes bytes."""
 
-    model_config = SettingsConfigDict(env_prefix="AGENTFLOW_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="AGENTFLOW_",
+        env_ignore_empty=True,  # a variable that a container hands on empty is not set
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        populate_by_name=True,
+    )
 
     home: Path = Field(
         default_factory=default_home,
@@ -119,9 +167,10 @@ class Settings(BaseSettings):
         description="The file that names providers of models and where their keys come from; "
         "provider_credentials.yaml in the home if it is there.",
     )
-    http_private_hosts: tuple[str, ...] = Field(
+    http_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Private addresses that http steps may call: hosts, host:port, or networks such as 10.0.0.0/8.",
+        description="Private addresses that http steps may call, with commas between them: hosts, host:port, or "
+        "networks such as 10.0.0.0/8.",
     )
     answer_limit_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="How large the answer to an llm or http step may be."
@@ -141,7 +190,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the configuration file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=_config_file())
+        return init_settings, env_settings, InitSettingsSource(settings_cls, read_configuration())
 
     @model_validator(mode="before")
     @classmethod
@@ -151,6 +200,18 @@ class Settings(BaseSettings):
             if path and not values.get(name):
                 values[name] = _read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))
         return values
+
+    @field_validator("http_private_hosts", mode="before")
+    @classmethod
+    def _split_hosts(cls, given: Any) -> Any:
+        return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
+
+    @field_validator("database_url", "redis_url")
+    @classmethod
+    def _names_a_server(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url is not None:
+            _check_scheme(url.get_secret_value(), *_SERVERS[str(info.field_name)])
+        return url
 
     @model_validator(mode="after")
     def _servers_come_in_pairs(self) -> Self:
@@ -175,17 +236,60 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: Any) -> Settings:
-    """Read the settings; ConfigurationError names every variable that cannot be used."""
+    """Read the settings; ConfigurationError names each that cannot be used, and where it was written."""
+    unknown = [
+        f"{name} ({did_you_mean(name, Settings.model_fields)})" for name in overrides.keys() - Settings.model_fields
+    ]
+    if unknown:
+        raise UsageError(f"There is no such setting: {'; '.join(unknown)}")
     try:
         return Settings(**overrides)
-    except TOMLDecodeError as error:
-        raise ConfigurationError(f"The configuration file {_config_file()} is no TOML: {error}") from None
+    except SettingsError as error:
+        field = _FIELD.search(str(error))
+        which = f"AGENTFLOW_{field[1].upper()}" if field else "A variable"
+        raise ConfigurationError(
+            f"The settings cannot be used: {which}: takes JSON; a table of the configuration file is easier to write"
+        ) from None
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'AGENTFLOW_' + str(fault['loc'][0]).upper() if fault['loc'] else 'settings'}: {fault['msg']}"
-            for fault in error.errors(include_input=False)
-        )
+        faults = error.errors(include_url=False)
+        problems = "; ".join(f"{_place_of(fault['loc'], overrides)}{words_of(fault, _known())}" for fault in faults)
         raise ConfigurationError(f"The settings cannot be used: {problems}") from None
+
+
+def _place_of(loc: tuple[int | str, ...], overrides: Collection[str]) -> str:
+    """Where a setting was written that cannot be used, followed by a colon; nothing if it is not one of them alone."""
+    if not loc:
+        return ""
+    name = str(loc[0]).removeprefix(OWN_PREFIX).lower()
+    name = {"redact": "is_redacting"}.get(name, name)
+    path = ".".join(map(str, (name, *loc[1:])))
+    if name in overrides:
+        return f"{path}: "
+    variable = str(Settings.model_fields[name].validation_alias or OWN_PREFIX + name.upper())
+    inner = "" if len(loc) == 1 else f" ({'.'.join(map(str, loc[1:]))})"
+    for written in (variable, f"{variable}_FILE"):
+        if os.environ.get(written):
+            return f"{written}{inner}: "
+    return f"{path} in {configuration_file()}: "
+
+
+def _known() -> set[str]:
+    """The names that a table of budgets may hold."""
+    return {*ConfiguredBudgets.model_fields, *ScopeBudget.model_fields}
+
+
+def _check_scheme(url: str, product: str, schemes: tuple[str, ...], form: str) -> None:
+    """Raise ValueError for the url of another kind of server; it holds a password, and so is never quoted."""
+    scheme, _, rest = url.partition("://")
+    if not rest:
+        raise ValueError(f"is no url: write {form}")
+    if scheme not in schemes:
+        named = scheme if scheme.replace("+", "").isalnum() and len(scheme) <= _LONGEST_SCHEME else "something else"
+        raise ValueError(f"names {named}, and agentflow needs {product}: write {form}")
+    try:
+        _ = urlsplit(url).port if product != POSTGRES else None  # SQLAlchemy reads the other by rules of its own
+    except ValueError:
+        raise ValueError(f"cannot be read: write {form}, and : / @ # % in a password as %3A %2F %40 %23 %25") from None
 
 
 def variable_from_environment(name: str) -> str | None:

@@ -10,6 +10,7 @@ from agentflow.cli import exit_codes, printing
 from agentflow.stack.findings import Check, Status
 
 SCHEMA = "agentflow.doctor/1"
+_NAME_WIDTH = 14
 _SIGNS = {Status.OK: ("✓", "green"), Status.PROBLEM: ("✗", "bold red"), Status.SKIPPED: ("·", "dim")}
 
 
@@ -22,7 +23,7 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
         if not as_json:
             console.print(_line(check))
             if check.advice:
-                console.print(Text(f"{'':14}{check.advice}", "yellow"))
+                console.print(Text(f"{'':{_NAME_WIDTH + 2}}{check.advice}", "yellow"))
     problems = [check for check in found if check.status is Status.PROBLEM]
     if as_json:
         printing.print_json({"schema": SCHEMA, "ok": not problems, "checks": [check.as_json() for check in found]})
@@ -35,7 +36,7 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
 
 def _line(check: Check) -> Text:
     sign, style = _SIGNS[check.status]
-    return Text.assemble((f"{sign} {check.name:<12}", style), check.detail)
+    return Text.assemble((f"{sign} {check.name:<{_NAME_WIDTH}}", style), check.detail)
 
 
 def _exit_code(problems: list[Check]) -> int:

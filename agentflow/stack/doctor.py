@@ -21,7 +21,7 @@ from agentflow.domain.error import ServersUnreachable
 from agentflow.embedded import read_state
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.registration import check_registration
-from agentflow.settings import Settings, load_settings
+from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
 from agentflow.stack.findings import Check, Problem, Skipped, find
 from agentflow.stack.last_end import last_end_of
 from agentflow.storage import health, migrations
@@ -49,6 +49,7 @@ class Doctor:
         questions = {
             "python": _python,
             "packages": _packages,
+            "configuration": _configuration,
             "settings": self._read_settings,
             "embedded": self._embedded,
             "servers": self._servers,
@@ -196,6 +197,13 @@ def _python() -> str:
     if sys.version_info < OLDEST_PYTHON:
         raise Problem(version, "use Python 3.11 or later")
     return f"{version} ({sys.executable})"
+
+
+def _configuration() -> str:
+    path, written = configuration_file(), read_configuration()
+    if path is None:
+        return "no file: all settings are the environment's or the defaults"
+    return f"{path} sets {', '.join(sorted(written)) or 'nothing'}"
 
 
 def _packages() -> str:

@@ -16,11 +16,19 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    DBAPIError,
+    DisconnectionError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from agentflow.domain.error import ServersUnreachable
+from agentflow.domain.error import ConfigurationError, ServersUnreachable
 
 CONNECT_TIMEOUT_SECONDS = 5
 STATEMENT_TIMEOUT_SECONDS = 60
@@ -104,10 +112,20 @@ def _first_line(error: DBAPIError) -> str:
     return str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
 
 
+def _parsed(url: str) -> URL:
+    """Read a database's url. ConfigurationError, which never quotes it, for one that is none of PostgreSQL's."""
+    form = "AGENTFLOW_DATABASE_URL takes postgresql://user:password@host:port/name"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise ConfigurationError(f"The url of the database cannot be read: {form}") from None
+    if parsed.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
+        raise ConfigurationError(f"The url of the database is none of PostgreSQL's: {form}")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
 def _make_engine(url: str, pool_size: int) -> Engine:
-    parsed = make_url(url)
-    if parsed.drivername in ("postgresql", "postgres"):
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    parsed = _parsed(url)
     options = (
         f"-c statement_timeout={STATEMENT_TIMEOUT_SECONDS}s "
         f"-c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_SECONDS}s -c timezone=UTC"

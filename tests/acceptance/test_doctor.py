@@ -98,6 +98,19 @@ def test_settings_that_cannot_be_read_are_a_finding(own: CommandLine) -> None:
     assert "AGENTFLOW_LEASE_SECONDS" in checks["settings"]["detail"]
 
 
+def test_the_configuration_file_is_examined(own: CommandLine, house: Runtime) -> None:
+    file = own.cwd / "agentflow.toml"
+    file.write_text("[budgets.installation]\nusd_per_day = 20\n")
+    _, checks = _examined(own, AGENTFLOW_CONFIG=str(file))
+    assert checks["configuration"]["detail"] == f"{file} sets budgets"
+
+    file.write_text("[budget.installation]\nusd_per_day = 20\n")
+    code, checks = _examined(own, AGENTFLOW_CONFIG=str(file))
+    assert _statuses(checks, "configuration", "settings", "postgres") == ["problem", "problem", "skipped"]
+    assert "did you mean 'budgets'?" in checks["configuration"]["detail"]
+    assert code == 1
+
+
 def test_migrate_brings_an_empty_database_up_and_says_from_where(empty: CommandLine) -> None:
     code, checks = _examined(empty)
     assert (code, checks["schema"]["advice"]) == (1, "run `agentflow migrate`")

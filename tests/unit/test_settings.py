@@ -1,0 +1,192 @@
+"""Settings that cannot be used are told by their place, with what to write instead, and never with a secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from agentflow.domain.error import ConfigurationError, UsageError
+from agentflow.settings import Settings, load_settings
+from agentflow.storage.database import Database
+from tests.unit.cli.answers import complain
+
+CAPS = """
+http_private_hosts = ["10.0.0.0/8"]
+is_redacting = false
+
+[budgets]
+timezone = "Europe/Berlin"
+installation = {usd_per_day = 20}
+
+[budgets.project.ops]
+tokens = 1_000_000
+"""
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home of one's own and no other variable of agentflow's."""
+    for name in [name for name in os.environ if name.startswith("AGENTFLOW_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AGENTFLOW_HOME", str(tmp_path))
+    return tmp_path
+
+
+def refused(**overrides: object) -> str:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_settings(**overrides)
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("LEASE_SECONDS", "many", "AGENTFLOW_LEASE_SECONDS: takes a number, not 'many'"),
+        ("LEASE_SECONDS", "400", "AGENTFLOW_LEASE_SECONDS: must be at most 24"),
+        ("LEASE_SECONDS", "0.5", "AGENTFLOW_LEASE_SECONDS: must be at least 1"),
+        ("LOST_DOORBELL_SECONDS", "0", "AGENTFLOW_LOST_DOORBELL_SECONDS: must be more than 0"),
+        ("CHAIN_LIMIT", "1.5", "AGENTFLOW_CHAIN_LIMIT: takes a whole number, not '1.5'"),
+        ("LOG_LEVEL", "loud", "AGENTFLOW_LOG_LEVEL: takes one of 'debug', 'info', 'warning' or 'error'"),
+        ("REDACT", "perhaps", "AGENTFLOW_REDACT: takes true or false, not 'perhaps'"),
+        ("BUDGETS", "lots", "AGENTFLOW_BUDGETS: takes JSON"),
+        ("BUDGETS", '{"timezone": "Mars"}', "AGENTFLOW_BUDGETS (timezone): 'Mars' is no time zone"),
+        (
+            "BUDGETS",
+            '{"project": {"ops": {"tokens": 0}}}',
+            "AGENTFLOW_BUDGETS (project.ops.tokens): must be at least 1",
+        ),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_named_with_what_it_takes(
+    variable: str, value: str, words: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AGENTFLOW_{variable}", value)
+
+    assert refused().startswith(f"The settings cannot be used: {words}")
+
+
+def test_every_setting_that_cannot_be_used_is_told_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTFLOW_LEASE_SECONDS", "many")
+    (home / "agentflow.toml").write_text("chain_limit = 99\nactor = 5\n")
+
+    told = refused(log_format="xml")
+
+    assert "AGENTFLOW_LEASE_SECONDS: " in told
+    assert f"chain_limit in {home}/agentflow.toml: must be at most 16" in told
+    assert f"actor in {home}/agentflow.toml: takes text" in told
+    assert "log_format: takes one of 'console' or 'json'" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "words"),
+    [
+        ("database_url", "mysql://someone:sesame@db/x", "names mysql, and agentflow needs PostgreSQL"),
+        ("database_url", "sqlite:////var/sesame.db", "names sqlite"),
+        ("database_url", "sesame", "is no url: write postgresql://user:password@host:port/name"),
+        ("database_url", "se same://x", "names something else"),
+        ("redis_url", "http://:sesame@cache:6379", "names http, and agentflow needs Redis or Valkey"),
+        ("redis_url", "redis://:ses/ame@cache:6379", "cannot be read: write redis://:password@host:port/0"),
+    ],
+)
+@pytest.mark.parametrize("form", ["", "_FILE"])
+def test_the_url_of_another_kind_of_server_is_refused_without_its_password(
+    name: str, url: str, words: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "url").write_text(url)
+    monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "postgresql://db/x")
+    monkeypatch.setenv("AGENTFLOW_REDIS_URL", "redis://cache")
+    monkeypatch.delenv(f"AGENTFLOW_{name.upper()}")
+    monkeypatch.setenv(f"AGENTFLOW_{name.upper()}{form}", str(home / "url") if form else url)
+
+    told = refused()
+
+    assert f"AGENTFLOW_{name.upper()}{form}: {words}" in told
+    assert "ses" not in told
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:port/x", "://", "mysql://u:sesame@h/x", "postgresql+asyncpg://h/x"])
+def test_a_database_is_never_opened_by_a_url_that_is_none_of_postgresqls(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="postgresql://user:password@host:port/name") as refusal:
+        Database(url)
+
+    assert "sesame" not in str(refusal.value)
+
+
+def test_the_command_line_tells_a_wrong_server_without_a_traceback(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "mysql://someone:sesame@db/x")
+    monkeypatch.setenv("AGENTFLOW_REDIS_URL", "redis://cache")
+
+    told = complain(capsys, "runs", code=2)
+
+    assert "names mysql" in told
+    assert "Traceback" not in told
+    assert "sesame" not in told
+
+
+def test_the_configuration_file_is_read_and_the_environment_wins(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "agentflow.toml").write_text(CAPS)
+    settings = load_settings()
+    assert settings.http_private_hosts == ("10.0.0.0/8",)
+    assert not settings.is_redacting
+    assert settings.budgets.project["ops"].tokens == 1_000_000
+    assert settings.budgets.timezone == "Europe/Berlin"
+
+    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", "192.168.1.7:8080, printer")
+    monkeypatch.setenv("AGENTFLOW_REDACT", "true")
+    settings = load_settings()
+    assert settings.http_private_hosts == ("192.168.1.7:8080", "printer")
+    assert settings.is_redacting
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("[budget]\ninstallation = {tokens = 5}", "keys that are not known: budget (did you mean 'budgets'?)"),
+        (
+            "[budgets.instalation]\ntokens = 5",
+            "budgets.instalation in {home}/agentflow.toml: is not known: did you mean",
+        ),
+        ("[budgets.project.ops]\ntokns = 5", "budgets.project.ops.tokns in {home}/agentflow.toml: is not known"),
+        ("budgets = 5", "budgets in {home}/agentflow.toml: takes a table"),
+        ("lease_seconds 5", "The configuration file {home}/agentflow.toml is no TOML: Expected '='"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_meant_is_an_error_and_no_missing_cap(
+    written: str, words: str, home: Path
+) -> None:
+    (home / "agentflow.toml").write_text(written)
+
+    assert words.format(home=home) in refused()
+
+
+def test_a_configuration_file_that_cannot_be_read_is_an_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "agentflow.toml").write_bytes(b"\xff\xfe")
+    assert "is no UTF-8 text" in refused()
+
+    monkeypatch.setenv("AGENTFLOW_CONFIG", str(home / "elsewhere.toml"))
+    assert "elsewhere.toml, which is no file" in refused()
+
+
+def test_an_empty_variable_is_not_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "")
+    monkeypatch.setenv("AGENTFLOW_ACTOR", "")
+
+    assert load_settings().database_url is None
+    assert load_settings().actor
+
+
+def test_a_setting_that_there_is_not_is_no_setting_of_a_client(home: Path) -> None:
+    with pytest.raises(UsageError, match=r"projct .did you mean 'project'"):
+        load_settings(projct="ops")
+
+
+def test_no_error_of_settings_holds_what_was_given(home: Path) -> None:
+    with pytest.raises(ValueError, match="database_url") as refusal:
+        Settings(database_url=SecretStr("mysql://someone:sesame@db/x"), redis_url=SecretStr("redis://cache"))
+
+    assert "sesame" not in str(refusal.value)
