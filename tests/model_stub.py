@@ -124,7 +124,7 @@ class ModelStub:
         self._changed = threading.Condition()
         self._connections: set[socket.socket] = set()
         self._server = _Server(("127.0.0.1", 0), self)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="model-stub", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="model-stub", daemon=True)
         self._thread.start()
 
     @property
@@ -142,14 +142,32 @@ class ModelStub:
         """The address of its Anthropic side."""
         return f"http://{self.host}/anthropic"
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        return len(self._connections)
+
     def queue(self, *replies: Reply) -> None:
         """Answer the next requests so, whatever their model; then by the model's name again."""
         with self._changed:
             self._queue.extend(replies)
 
+    def forget(self) -> None:
+        """Forget what came and what was set, as if it were new."""
+        with self._changed:
+            self.replies = dict(BY_MODEL)
+            self.arrivals.clear()
+            self._queue.clear()
+            self.most_in_flight = 0
+
     def wait_for_arrivals(self, count: int) -> list[Arrival]:
         """Wait until ``count`` requests have come."""
         return self._wait(lambda: len(self.arrivals) >= count)
+
+    def wait_for_connections(self, count: int) -> bool:
+        """Wait until ``count`` connections are open."""
+        self._wait(lambda: len(self._connections) == count)
+        return True
 
     def wait_until_idle(self) -> list[Arrival]:
         """Wait until no request is in flight."""
@@ -224,6 +242,7 @@ class ModelStub:
         """Forget a connection."""
         with self._changed:
             self._connections.discard(connection)
+            self._changed.notify_all()
 
 
 class _Server(ThreadingHTTPServer):

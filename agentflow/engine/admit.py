@@ -5,6 +5,7 @@ Nothing that costs is done before this says so. What it refuses is given back: t
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.reserve import ClaimGone, Exhausted, Granted, ReserveRequest, Snooze, reserve
 from agentflow.executors.base import Assignment, CallingExecutor, Estimate, Executor, Performance
 from agentflow.executors.command import Ended
+
+SPREAD = 0.2
+"""By how much of it the wait for a breaker is lengthened at random."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,8 @@ def _ask_breaker(context: EngineContext, endpoint: str, trial_seconds: float) ->
     answer = context.breakers.admit(endpoint, trial_seconds)
     if isinstance(answer, Admitted):
         return Trial(endpoint, answer)
-    seconds = round(answer.retry_after_seconds, 3)
+    # Spread, so that what was held back does not come back in one instant.
+    seconds = round(answer.retry_after_seconds * random.uniform(1, 1 + SPREAD), 3)  # noqa: S311 - no secret
     reason = Reason(ReasonCode.BREAKER_OPEN, {"endpoint": endpoint, "seconds": seconds})
     return Released(reason, delay_seconds=seconds)
 
@@ -152,6 +157,8 @@ def reporting(context: EngineContext, trial: Trial | None) -> Iterator[Callable[
             return
         problem = performance.call.problem
         is_outage = performance.ended is Ended.TIMED_OUT or (problem is not None and MEANINGS[problem].is_outage)
+        if not (performance.call.was_sent or is_outage):
+            return
         context.breakers.record(trial.endpoint, not is_outage, trial.admitted)
         is_told = True
 

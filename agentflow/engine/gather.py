@@ -62,6 +62,7 @@ def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attrib
         "result": lambda: _result(context, run_id, facts),
         "stdout": lambda: _text(context, run_id, facts, STDOUT),
         "text": lambda: _text(context, run_id, facts, "text"),
+        "text_path": lambda: _path(context, run_id, facts, "text"),
         "stdout_path": lambda: _path(context, run_id, facts, STDOUT),
         "stderr_path": lambda: _path(context, run_id, facts, STDERR),
         "artifacts": lambda: _artifacts(context, run_id, facts),

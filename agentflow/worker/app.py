@@ -16,6 +16,7 @@ from agentflow.broker.app import make_celery
 from agentflow.broker.queues import COMMANDS, CONTROL, MODELS, QUEUE_NAMES
 from agentflow.domain.error import ConfigurationError
 from agentflow.executors.base import known_actions
+from agentflow.executors.guarded_network import PrivateHosts
 from agentflow.settings import load_settings
 from agentflow.worker import control, drain
 from agentflow.worker.beside import DispatcherBeside
@@ -45,6 +46,7 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
     """Build the app for ``celery -A``; it reads the settings and finds the servers."""
     settings = runtime.with_stack(load_settings())
     servers = runtime.servers_of(settings)
+    PrivateHosts.read(settings.http_private_hosts)  # a slip is told at the start, not by the first http step
     app = make_celery(servers.redis_url, prefix=settings.redis_prefix, has_events=settings.worker_events)
     app.conf.worker_pool = profile.pool
     app.conf.worker_concurrency = profile.concurrency

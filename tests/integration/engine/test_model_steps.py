@@ -21,6 +21,7 @@ from agentflow.engine.retry import retry
 from agentflow.runtime import Runtime
 from agentflow.storage import views
 from tests.factories import command_step, shell_step, submitted, wait_for, wait_for_end
+from tests.integration.engine.conftest import ModelStation
 from tests.model_stub import ModelStub, Reply, Usage
 from tests.workers import WorkerProcess
 
@@ -31,12 +32,6 @@ StartWorker = Callable[..., WorkerProcess]
 def stub() -> Iterator[ModelStub]:
     with ModelStub() as server:
         yield server
-
-
-@pytest.fixture
-def models_worker(start_worker: StartWorker, stub: ModelStub, tmp_path: Path) -> WorkerProcess:
-    """One worker that serves every queue and knows the stub."""
-    return start_worker(**stub.environment(tmp_path))
 
 
 def llm_step(key: str, model: str = "ok", prompt: str = "Say something.", **fields: Any) -> dict[str, Any]:
@@ -76,9 +71,8 @@ def files_of(house: Runtime, run_id: RunId) -> list[Path]:
     return [path for path in root.rglob("*") if path.is_file()]
 
 
-def test_an_answer_reaches_the_step_that_needs_it_and_goes_with_the_run(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_an_answer_reaches_the_step_that_needs_it_and_goes_with_the_run(models: ModelStation) -> None:
+    house = models.house
     steps = [
         command_step("collect", "echo", "three errors"),
         llm_step("summarise", prompt="Summarise: {{ steps.collect.stdout }}", needs=["collect"], max_tokens=50),
@@ -99,9 +93,8 @@ def test_an_answer_reaches_the_step_that_needs_it_and_goes_with_the_run(
     assert stdout.read_text() == "got echo: Summarise: three errors"
 
 
-def test_an_answer_that_is_kept_is_one_file_of_its_owner(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_an_answer_that_is_kept_is_one_file_of_its_owner(models: ModelStation) -> None:
+    house = models.house
     run_id = submitted(house.context, [llm_step("say", keep_content=True, max_tokens=50)])
 
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
@@ -112,9 +105,8 @@ def test_an_answer_that_is_kept_is_one_file_of_its_owner(
     assert (artifact.name, artifact.kind, artifact.bytes) == ("text", "answer", kept.stat().st_size)
 
 
-def test_structured_output_is_checked_and_read_from_the_answer_not_from_a_row(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_structured_output_is_checked_and_read_from_the_answer_not_from_a_row(models: ModelStation) -> None:
+    house, stub = models.house, models.stub
     stub.replies["json"] = Reply(text='{"count": 3}')
     schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
     steps = [
@@ -129,9 +121,8 @@ def test_structured_output_is_checked_and_read_from_the_answer_not_from_a_row(
     assert stdout.read_text() == "3"
 
 
-def test_an_answer_that_breaks_its_schema_is_tried_again_and_says_so(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_an_answer_that_breaks_its_schema_is_tried_again_and_says_so(models: ModelStation) -> None:
+    house = models.house
     schema = {"type": "object", "properties": {"count": {"type": "integer"}}, "required": ["count"]}
     retrying = {"max_attempts": 2, "base": "10ms"}
     run_id = submitted(house.context, [llm_step("count", "unschematic", output_schema=schema, retry=retrying)])
@@ -149,8 +140,9 @@ def test_an_answer_that_breaks_its_schema_is_tried_again_and_says_so(
      ("too-long", "context_too_long", 1), ("broken", "server_error", 2), ("malformed", "malformed", 2)],
 )  # fmt: skip
 def test_a_problem_is_named_and_only_what_may_pass_is_tried_again(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess, model: str, problem: str, attempts: int
+    models: ModelStation, model: str, problem: str, attempts: int
 ) -> None:
+    house = models.house
     run_id = submitted(house.context, [llm_step("ask", model, retry={"max_attempts": 2, "base": "10ms"})])
 
     assert wait_for_end(house.context, run_id) is RunState.FAILED
@@ -159,9 +151,8 @@ def test_a_problem_is_named_and_only_what_may_pass_is_tried_again(
     assert (step.reason["detail"]["problem"], len(step.attempts)) == (problem, attempts)
 
 
-def test_a_provider_that_says_when_is_waited_for_and_no_attempt_is_spent(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_a_provider_that_says_when_is_waited_for_and_no_attempt_is_spent(models: ModelStation) -> None:
+    house, stub = models.house, models.stub
     stub.queue(Reply(429, headers={"Retry-After": "1"}, error={"message": "slow down", "code": "rate_limit_exceeded"}))
     run_id = submitted(house.context, [llm_step("ask", max_tokens=20, retry=1)], budget={"tokens": 500})
 
@@ -172,9 +163,8 @@ def test_a_provider_that_says_when_is_waited_for_and_no_attempt_is_spent(
     assert sum(call["input_tokens"] + call["output_tokens"] for call in calls_of(house, run_id)) == 30
 
 
-def test_a_call_in_flight_is_cancelled_and_charged_as_estimated(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_a_call_in_flight_is_cancelled_and_charged_as_estimated(models: ModelStation) -> None:
+    house, stub = models.house, models.stub
     run_id = submitted(house.context, [llm_step("ask", "hanging", max_tokens=100)], budget={"tokens": 5000})
     [arrival] = stub.wait_for_arrivals(1)
 
@@ -187,9 +177,8 @@ def test_a_call_in_flight_is_cancelled_and_charged_as_estimated(
     assert call["input_tokens"] + call["output_tokens"] > 100
 
 
-def test_the_timeout_covers_a_server_that_never_answers(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_the_timeout_covers_a_server_that_never_answers(models: ModelStation) -> None:
+    house = models.house
     run_id = submitted(house.context, [llm_step("ask", "hanging", timeout="500ms", retry=1)])
 
     assert wait_for_end(house.context, run_id, 15) is RunState.FAILED
@@ -213,9 +202,8 @@ def test_a_call_whose_worker_is_killed_is_charged_and_made_again(
     assert (lost["is_estimated"], made["is_estimated"]) == (True, False)
 
 
-def test_a_run_without_enough_tokens_rests_until_it_is_raised_and_resumed(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_a_run_without_enough_tokens_rests_until_it_is_raised_and_resumed(models: ModelStation) -> None:
+    house, stub = models.house, models.stub
     steps = [llm_step("one", max_tokens=20), llm_step("two", max_tokens=20, needs=["one"])]
     stub.replies["ok"] = Reply(usage=Usage(prompt=90, completion=10))
     run_id = submitted(house.context, steps, budget={"tokens": 150})
@@ -289,9 +277,8 @@ def test_steps_and_active_time_are_budgets_of_any_run(house: Runtime, worker: Wo
     assert wait_for_end(house.context, by_time) is RunState.CANCELLED
 
 
-def test_a_retry_calls_a_model_again_whose_answer_went_with_the_run(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess, tmp_path: Path
-) -> None:
+def test_a_retry_calls_a_model_again_whose_answer_went_with_the_run(models: ModelStation, tmp_path: Path) -> None:
+    house, stub = models.house, models.stub
     flag = tmp_path / "flag"
     steps = [
         llm_step("say", max_tokens=20),
@@ -309,9 +296,8 @@ def test_a_retry_calls_a_model_again_whose_answer_went_with_the_run(
     assert len(stub.arrivals) == 2
 
 
-def test_a_failing_endpoint_is_left_alone_and_no_attempt_is_spent_on_it(
-    house: Runtime, stub: ModelStub, models_worker: WorkerProcess
-) -> None:
+def test_a_failing_endpoint_is_left_alone_and_no_attempt_is_spent_on_it(models: ModelStation) -> None:
+    house, stub = models.house, models.stub
     failing = submitted(
         house.context, [llm_step("ask", "broken", retry={"max_attempts": 5, "base": "1ms", "jitter": 0})]
     )

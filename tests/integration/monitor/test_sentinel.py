@@ -15,10 +15,11 @@ import psycopg
 import pytest
 import redis
 
+from agentflow.domain.ids import RunId
 from agentflow.domain.state import RunState
 from agentflow.engine.cancel import cancel
 from agentflow.runtime import Runtime
-from tests.factories import command_step, submitted, wait_for_end
+from tests.factories import command_step, step_rows, submitted, wait_for, wait_for_end
 from tests.integration.monitor.flower import FlowerProcess
 from tests.model_stub import ModelStub, Reply, failing
 from tests.workers import WorkerProcess
@@ -107,6 +108,12 @@ def _keys(house: Runtime) -> str:
     return repr(found)
 
 
+def _problems(house: Runtime, run_id: RunId) -> dict[str, str]:
+    """What went wrong with which step: every place was really passed."""
+    failed = {key: row.reason for key, row in step_rows(house.context, run_id).items() if row.state == "failed"}
+    return {key: reason["detail"].get("problem", reason["code"]) for key, reason in failed.items()}
+
+
 def _pages(flower: FlowerProcess) -> str:
     return repr([flower.ask(path) for path in ("/api/tasks", "/tasks", "/api/workers", "/metrics")])
 
@@ -130,12 +137,12 @@ def test_content_is_in_no_table_key_message_log_or_page(
     environment = stub.environment(tmp_path) | {
         "AGENTFLOW_WORKER_EVENTS": "true",
         "AGENTFLOW_LOG_LEVEL": "debug",
-        "AGENTFLOW_HTTP_PRIVATE_HOSTS": f'["{stub.host}"]',
+        "AGENTFLOW_HTTP_PRIVATE_HOSTS": stub.host,
     }
     worker = start_worker(**environment)
     flower.wait_until_it_hears(worker)
     run_id = submitted(house.context, _plan(stub), budget={"tokens": 50_000})
-    stub.wait_for_arrivals(7)
+    wait_for(lambda: any(arrival.model == "hanging" for arrival in stub.arrivals) or None, 60)
 
     def look(when: str) -> list[str]:
         places = {
@@ -148,6 +155,7 @@ def test_content_is_in_no_table_key_message_log_or_page(
         }
         return [f"{leak} {when}" for place, text in places.items() for leak in _leaks(place, text)]
 
+    assert _problems(house, run_id) == {"errs": "server_error", "refuses": "rejected", "posts": "not_found"}
     while_running = look("while the run went")
     cancel(house.context, run_id, "tester@test")
     assert wait_for_end(house.context, run_id) is RunState.CANCELLED
