@@ -23,6 +23,7 @@ from agentflow.executors.command import Ended, StartProblem, StreamRecord
 ENTRY_POINT_GROUP = "agentflow.executors"
 _BUILT_IN: Mapping[str, str] = {
     "http": "agentflow.executors.http:HttpExecutor",
+    "llm": "agentflow.executors.llm:LlmExecutor",
     "noop": "agentflow.executors.noop:NoopExecutor",
     "subprocess": "agentflow.executors.subprocess:SubprocessExecutor",
 }
