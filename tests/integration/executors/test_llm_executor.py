@@ -418,6 +418,18 @@ def test_a_call_that_cannot_be_made_is_a_problem_before_anything_is_sent(
     assert (call.problem, call.was_sent, call.usage) == (problem, False, None)
 
 
+def test_an_offline_model_that_is_not_there_is_a_problem_before_anything_is_started(
+    tmp_path: Path, stub: ModelStub
+) -> None:
+    caller = Caller(tmp_path, stub, offline_model=tmp_path / "nothing.gguf")
+
+    estimate = caller.executor.estimate(caller.assignment("offline:any"))
+    call = caller.call("offline:any")
+
+    assert estimate == Estimate("offline@local", problem=CallProblem.NOT_INSTALLED)
+    assert (call.problem, call.was_sent, call.usage) == (CallProblem.NOT_INSTALLED, False, None)
+
+
 def test_a_text_that_no_request_can_carry_was_not_sent(caller: Caller, stub: ModelStub) -> None:
     call = caller.call("ok", "half \ud800")
 
