@@ -30,21 +30,22 @@ def sum_up(flow: AgentFlow, run: Run, say: Callable[[str], None]) -> None:
     except OfflineModelMissing as missing:
         say(f"A small model on this machine would sum this up here. {missing}")
         return
+    say("A small model on this machine sums it up; it is often wrong.\n")
     try:
         say(_told_by_the_model(flow, run))
     except AgentflowError as error:
-        say(f"The offline model could not be asked for a summary: {error}")
+        say(f"It could not be asked: {error}")
 
 
 def _told_by_the_model(flow: AgentFlow, run: Run) -> str:
     summary = flow.submit(_plan(run)).wait(WAIT_SECONDS)
     step = summary.steps[STEP]
     if step.state != "succeeded":
-        return f"The offline model gave no summary: {words.reason(step.reason) or step.state}"
+        return f"It said nothing: {words.reason(step.reason) or step.state}"
     text = summary.read_artifact("text", STEP).decode(errors="replace").strip()
     lines = (words.printable(line) for line in text.splitlines() if line.strip())
     quoted = "\n".join(textwrap.fill(line, 100, initial_indent="  ", subsequent_indent="  ") for line in lines)
-    return f"A small model on this machine, often wrong, says for {summary.usage.tokens} tokens:\n\n{quoted}"
+    return f"{quoted}\n\n  ({summary.usage.tokens} tokens)\n"
 
 
 def _plan(run: Run) -> Plan:
