@@ -1,4 +1,4 @@
-"""The verbs about budgets: ``budget raise``."""
+"""The verbs about budgets: ``budget show`` and ``budget raise``. How budgets look is budget_page's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from agentflow.cli import options, printing
-from agentflow.cli.opening import opened_run
+from agentflow.cli.opening import opened, opened_run
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from agentflow.client.budgets import BudgetRaised
 
 _MOST_DIGITS = 18
+OptionalRun = Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run: its id, a unique prefix, or @last.")]
+ShownProject = Annotated[
+    str | None, typer.Option("--project", help="The budgets of this project; with a RUN, only a run of it.")
+]
+Directive = Annotated[
+    str | None, typer.Option("--directive", metavar="P/D", help="The budgets of directive D of project P.")
+]
+Day = Annotated[bool, typer.Option("--day", help="Only the budgets of today.")]
+WithLedger = Annotated[bool, typer.Option("--ledger", help="Compare the ledger in Redis with Postgres.")]
 Steps = Annotated[str | None, typer.Option("--steps", metavar="+N", help="So many attempts more, retries counted.")]
 Tokens = Annotated[str | None, typer.Option("--tokens", metavar="+N", help="So many tokens more.")]
 Usd = Annotated[str | None, typer.Option("--usd", metavar="+AMOUNT", help="So many US dollars more, such as +0.50.")]
@@ -27,8 +36,32 @@ ActiveTime = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     budget = typer.Typer(no_args_is_help=True, help="Show and raise what runs may use.")
+    budget.command()(show)
     budget.command("raise")(raise_)
     app.add_typer(budget, name="budget", rich_help_panel=options.RUNS)
+
+
+def show(
+    run_reference: OptionalRun = None,
+    project: ShownProject = None,
+    directive: Directive = None,
+    day: Day = False,
+    ledger: WithLedger = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Show what budgets have left: those that a run stands in, a project's, a directive's, else all that are capped."""
+    with opened() as flow:
+        if run_reference is None:
+            report = flow.budget(project=project, directive=directive, is_today=day, has_ledger=ledger)
+        else:
+            found = flow.get(run_reference, project=project)
+            report = flow.budget(found, directive=directive, is_today=day, has_ledger=ledger)
+        if as_json:
+            printing.print_json(report.as_json())
+            return
+        from agentflow.cli.budget_page import budget_page
+
+        printing.page(budget_page(report))
 
 
 def raise_(

@@ -15,6 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agentflow.cli import words
+from agentflow.cli.budget_page import capped
+from agentflow.cli.calls_table import calls_table, used
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
 from agentflow.domain.reason import ReasonCode
@@ -31,6 +33,9 @@ def run_page(view: RunView) -> Group:
     """Return the page of one run."""
     now = view.summary.read_at
     parts: list[RenderableType] = [headline(view), _facts(view), Text(), steps_table(view, now, ROOM)]
+    calls = [attempt for step in view.steps.values() for attempt in step.attempts if attempt.call]
+    if calls:
+        parts += [Text(), Text("calls", "dim"), Padding(calls_table(view, ROOM), (0, 0, 0, 2), expand=False)]
     files = [file for step in view.steps.values() for file in step.artifacts if not file.is_stream]
     if files:
         parts += [Text(), Text("artifacts", "dim"), Padding(_files_table(files[:ROOM]), (0, 0, 0, 2), expand=False)]
@@ -84,6 +89,8 @@ def _facts(view: RunView) -> Table:
         ("submitted", f"{words.moment(summary.created_at)} UTC by {summary.actor}"),
         ("ended", f"{words.moment(summary.ended_at)} UTC" if summary.ended_at else ""),
         ("took", took + again),
+        ("used", used(usage)),
+        ("budget", "; ".join(map(capped, view.budget))),
         ("steps", tally(Counter(step.state.value for step in view.steps.values()))),
     ):
         if value:
@@ -131,11 +138,13 @@ def _ways_on(view: RunView) -> Iterator[tuple[str, str]]:
     short = words.short_id(view.summary.id)
     detail = (view.summary.reason or {}).get("detail") or {}
     resting = [detail, *detail.get("others", ())]
-    more = {each["budget"]: missing(each, each["limit"]) for each in resting if each["scope"].startswith("run:")}
+    caps = {line.budget: line.limit for line in view.budget}
+    own = [each for each in resting if each["scope"].startswith("run:")]
+    more = {each["budget"]: missing(each, caps.get(each["budget"], each["limit"])) for each in own}
     options = [f"--{kind.replace('_', '-')} +{least}" for kind, least in more.items() if least is not None]
     if options:
         yield f"agentflow budget raise {short} {' '.join(options)}", "the least that what it rests over needs"
-    if len(more) < len(resting):
+    if len(own) < len(resting):
         yield f"agentflow budget show {short}", "budgets of the configuration: raise them there, or wait for the day"
     yield f"agentflow resume {short}", "let it go on"
 

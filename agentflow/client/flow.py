@@ -20,6 +20,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError
 
+from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
@@ -200,6 +201,28 @@ class AgentFlow:
         """
         actor, more = checked_actor(self.settings.actor), checked_more(steps, tokens, usd, active_time)
         return BudgetRaised.by(more, raise_budget(self._checked_context(), self._id_of(run), more, actor))
+
+    def budget(
+        self,
+        run: Run | str | UUID | None = None,
+        *,
+        project: str | None = None,
+        directive: str | None = None,
+        is_today: bool = False,
+        has_ledger: bool = False,
+    ) -> BudgetReport:
+        """Tell how budgets stand: those that a run stands in, a project's, a directive's, else all that are configured.
+
+        ``is_today`` leaves only the budgets of today; ``has_ledger`` compares what Redis has with Postgres, which is
+        the truth. Raises NotFound and UsageError.
+        """
+        if run is not None and (project, directive) != (None, None):
+            raise UsageError("Give a run, a project or a directive, not several of them.")
+        project, directive = checked_owner(project, directive, self.settings.project)
+        run_id, configured = None if run is None else self._id_of(run), self.settings.budgets
+        with self._reading() as tx:
+            report = read_report(tx, configured, run_id=run_id, project=project, directive=directive, is_today=is_today)
+        return with_ledger(report, self.context.ledger) if has_ledger else report
 
     def read_summary(self, run_id: RunId) -> RunSummary:
         """Read a run without its steps."""

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
 from uuid import UUID
 
+from agentflow.client.budget_report import BudgetReport
 from agentflow.client.budgets import BudgetRaised, Money
 from agentflow.client.checks import checked_timeout
 from agentflow.client.feed import EventFeed
@@ -198,6 +199,10 @@ class Run:
         raised = self._flow.raise_budget(self, steps=steps, tokens=tokens, usd=usd, active_time=active_time)
         self.refresh()
         return raised
+
+    def budget(self) -> BudgetReport:
+        """Read how every budget stands that the run counts in, its own first."""
+        return self._flow.budget(self)
 
     def step(self, key: str) -> StepView:
         """Return one step. NotFound names the steps that there are."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from agentflow.domain.budget import BudgetKind
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.state import AttemptState, ShownRunState, StepState
 
@@ -24,7 +25,7 @@ def moment(at: datetime | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactView:
-    """A file that an attempt left. ``kind`` is stdout, stderr, file or answer; sizes are bytes, ``bytes_seen`` uncut."""
+    """A file of an attempt. Kinds: stdout, stderr, file, answer; sizes are bytes, ``bytes_seen`` before any cut."""
 
     step: StepKey
     attempt: int
@@ -198,17 +199,50 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetLine:
+    """One kind of a budget: usd in dollars, active_time in seconds. ``limit`` is None where it is not capped.
+
+    ``reserved`` is what running attempts may use at most.
+    """
+
+    budget: BudgetKind
+    limit: float | None
+    used: float
+    reserved: float
+
+    @property
+    def left(self) -> float | None:
+        """What may still be reserved; None where it is not capped."""
+        return None if self.limit is None else round(max(0.0, self.limit - self.used - self.reserved), 9)
+
+    def as_json(self) -> dict[str, Any]:
+        """The line as it stands under its scope."""
+        return {
+            "budget": self.budget.value,
+            "limit": self.limit,
+            "used": self.used,
+            "reserved": self.reserved,
+            "left": self.left,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
-    """A run with everything of it that surfaces show; the steps stand in the order of the plan."""
+    """A run with everything of it that surfaces show; the steps stand in the order of the plan.
+
+    ``budget`` is how it stands with its own caps, empty where it has none.
+    """
 
     summary: RunSummary
     usage: Usage
     steps: Mapping[str, StepView]
+    budget: tuple[BudgetLine, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The run as ``show --json`` prints it."""
         steps = [step.as_json() for step in self.steps.values()]
-        return self.summary.as_json() | {"usage": self.usage.as_json(), "steps": steps}
+        budget = [line.as_json() for line in self.budget]
+        return self.summary.as_json() | {"usage": self.usage.as_json(), "budget": budget, "steps": steps}
 
 
 @dataclass(frozen=True, slots=True)

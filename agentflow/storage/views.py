@@ -21,6 +21,7 @@ from agentflow.domain.error import AmbiguousId, NotFound, UsageError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
+from agentflow.storage import balances
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
@@ -170,7 +171,7 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts and usage, in seven statements. NotFound when there is none."""
+    """Read a run with its steps, attempts, artifacts, usage and budget, in at most ten statements. NotFound if none."""
     summary = read_summary(tx, run_id)
     calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
     attempts: dict[str, list[AttemptView]] = defaultdict(list)
@@ -182,7 +183,8 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     rows = tx.execute(statement("view_steps"), {"run_id": run_id}).all()
     needs = _needs(tx, run_id, rows)
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
-    return RunView(summary, _usage(tx, run_id, attempts.values(), calls.values()), steps)
+    usage = _usage(tx, run_id, attempts.values(), calls.values())
+    return RunView(summary, usage, steps, balances.read_caps(tx, run_id))
 
 
 def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:
