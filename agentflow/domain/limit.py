@@ -11,9 +11,12 @@ KEY_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._:/-]{0,199}$"
 PACE = 0.97
 """Tickets are spaced a little wider than the limit asks, so that one used late cannot push a window over it."""
 LATENESS_SECONDS = 1.5
-"""How long after its time a ticket still holds. With tickets at most this late, a window of W seconds sees those of
-W + 1.5 seconds: at most (W + 1.5) * PACE * limit / W + burst, which is at most limit + burst for W of 49 s and above
-(49 + 1.5) * 0.97 <= 49."""
+"""How long after its time a ticket still holds, or one interval between tickets if that is longer.
+
+With tickets at most 1.5 seconds late, a window of W seconds sees those of W + 1.5 seconds: at most
+(W + 1.5) * PACE * limit / W + burst, which is at most limit + burst for W of 49 s and above: (49 + 1.5) * 0.97 <= 49.
+With tickets at most an interval late it sees those of W and an interval: PACE * limit + 1 + burst, rounded down.
+"""
 
 
 class RateLimit(BaseModel):

@@ -141,6 +141,8 @@ def test_of_mixed_limits_none_goes_over_its_own(house: Runtime) -> None:
 def test_only_the_dispatcher_sends_and_only_as_many_as_there_are_places(house: Runtime, dispatcher: Dispatcher) -> None:
     run_id = submitted(house.context, [noop_step(f"s{i}", needs=[], **_db(2)) for i in range(5)])
     assert _sent(house, run_id) == set()
+    submitted(house.context, [noop_step("free")])
+    _execute(house, "UPDATE step SET sent_at = NULL WHERE key = 'free'")
 
     dispatcher.one_pass()
     assert _sent(house, run_id) == {"s0", "s1"}
@@ -205,11 +207,11 @@ def test_the_line_is_served_in_the_order_of_falling_due_over_runs_and_queues(
 
 
 def test_who_has_no_place_is_not_passed_by_those_behind(house: Runtime, dispatcher: Dispatcher) -> None:
-    wide = submitted(house.context, [noop_step("w0", needs=[], **_db(3)), noop_step("w1", needs=[], **_db(3))])
+    wide = submitted(house.context, [noop_step("w0", needs=[], **_db(4)), noop_step("w1", needs=[], **_db(4))])
     for key in ("w0", "w1"):
         assert isinstance(_claim(house, wide, key), Claimed)
     narrow = submitted(house.context, [noop_step("n", **_db(2))])
-    behind = submitted(house.context, [noop_step("w2", **_db(3))])
+    behind = submitted(house.context, [noop_step("w2", **_db(4))])
 
     dispatcher.one_pass()
 

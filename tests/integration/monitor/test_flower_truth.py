@@ -222,3 +222,19 @@ def test_the_brokers_password_is_shown_nowhere(
     assert password not in flower.output()
     argv = Path(f"/proc/{flower.process.pid}/cmdline").read_bytes().decode()
     assert password not in argv
+
+
+def test_a_snoozed_step_is_shown_as_retried_until_its_time_and_revoked_when_cancelled(
+    house: Runtime, flower: FlowerProcess
+) -> None:
+    rate = {"rate_limit": {"key": "api", "limit": "1/m"}}
+    run_id = submitted(house.context, [noop_step("first", **rate), noop_step("second", needs=[], **rate)])
+    flower.wait_for_state(_id(run_id, "first"), "SUCCESS")
+    snoozed = flower.wait_for_state(_id(run_id, "second"), "RETRY")
+    until = step_rows(house.context, run_id)["second"].reason["detail"]["until"]
+    assert snoozed["exception"] == f"StepFailed('waits for the rate limit api until {until}')"
+    assert snoozed["retries"] == 0
+
+    cancel(house.context, run_id, "tester@test")
+
+    flower.wait_for_state(_id(run_id, "second"), "REVOKED")

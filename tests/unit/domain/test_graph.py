@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from agentflow.domain.action import NoopAction
 from agentflow.domain.graph import Graph, components, find_cycles
 from agentflow.domain.ids import StepKey
+from agentflow.domain.limit import ConcurrencyLimit, RateLimit
 from agentflow.domain.plan import Plan, Step
 
 Needs = dict[StepKey, tuple[StepKey, ...]]
@@ -123,6 +125,24 @@ def test_a_stretch_ends_before_another_queue_a_condition_a_fork_and_a_join() -> 
     forked: Needs = {a: (), b: (a,), c: (b,), d: (b,), e: (c, d), f: (e,)}
     graph = Graph(plan_of(forked))
     assert [graph.stretch_from(one, lambda _: "q") for one in (a, c, e)] == [(a, b), (c,), (e, f)]
+
+
+def test_a_stretch_may_begin_with_a_limited_step_and_ends_before_the_next() -> None:
+    """A step that might have to wait is a message's first; what follows it would wait with it."""
+    rate, places = (
+        {"rate_limit": RateLimit(limit=1, per_seconds=1)},
+        {"concurrency": ConcurrencyLimit(key="k", limit=1)},
+    )
+    limits: list[dict[str, Any]] = [rate, {}, {}, places, {}, rate]
+    steps = [
+        Step(id=key(n), needs=(key(n - 1),) if n else (), action=NoopAction(), **limit)
+        for n, limit in enumerate(limits)
+    ]
+    graph = Graph(Plan(name="p", steps=tuple(steps)))
+
+    stretches = [graph.stretch_from(key(n), lambda _: "q") for n in (0, 3, 5)]
+
+    assert stretches == [(key(0), key(1), key(2)), (key(3), key(4)), (key(5),)]
 
 
 @given(any_needs())
