@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import redis
 
@@ -27,11 +27,15 @@ LOAD_SECONDS = 5.0
 AWAITED_SECONDS = 30
 _KINDS = {"steps": BudgetKind.STEPS, "tokens": BudgetKind.TOKENS, "usd_nano": BudgetKind.USD}
 _PRELUDE = "ledger_scope"
+#: Stands among the scopes that have entries while that list is known to be whole: scripts add to it from now on.
+_COMPLETE = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The attempt has what it needs in every scope."""
+    """The attempt has what it needs in every scope; ``grant`` names the reserve that it has it by."""
+
+    grant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ LedgerAnswer = Reserved | Unknown | Exceeded | Contended
 
 
 class Origin(StrEnum):
-    """Where an entry comes from; of one that is not ``granted`` it is certain that the sums do not know its use."""
+    """Where an entry comes from: from a reserve, from a load, or from a load and then from a reserve."""
 
     GRANTED = "granted"
     LOADED = "loaded"
@@ -83,6 +87,7 @@ class Entry:
 
     amounts: Amounts
     origin: Origin
+    grant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +126,7 @@ class Ledger:
         word, *rest = self._reserve(keys=self._keys_of([scope.name for scope in scopes]), args=args)
         match word.decode():
             case "granted":
-                return Reserved()
+                return Reserved(rest[0].decode())
             case "unknown":
                 return Unknown(tuple(name.decode() for name in rest))
             case "exceeded":
@@ -129,25 +134,32 @@ class Ledger:
             case _:
                 return Contended(tuple(map(_shortfall, rest)))
 
-    def commit(self, attempt_id: AttemptId, scopes: Iterable[str], used: Amounts) -> list[str]:
-        """End a reservation with what was used; returns the scopes in which someone waits for what became free."""
-        return self._end(attempt_id, list(scopes), used, is_release=False)
+    def commit(
+        self, attempt_id: AttemptId, scopes: Iterable[str], used: Amounts, grant: str | None = None
+    ) -> list[str]:
+        """End a reservation with what was used; returns the scopes in which someone waits for what became free.
+
+        ``grant`` is the one that the attempt's row names; None takes any.
+        """
+        return self._end(attempt_id, list(scopes), used, grant, is_release=False)
 
     def release(self, attempt_id: AttemptId, scopes: Iterable[str]) -> list[str]:
         """End a reservation of which nothing was used; returns the scopes in which someone waits."""
-        return self._end(attempt_id, list(scopes), Amounts(), is_release=True)
+        return self._end(attempt_id, list(scopes), Amounts(), None, is_release=True)
 
-    def _end(self, attempt_id: AttemptId, scopes: list[str], used: Amounts, *, is_release: bool) -> list[str]:
-        args: list[Any] = [str(attempt_id), self._kept_seconds, AWAITED_SECONDS, int(is_release)]
+    def _end(
+        self, attempt_id: AttemptId, scopes: list[str], used: Amounts, grant: str | None, *, is_release: bool
+    ) -> list[str]:
+        args: list[Any] = [str(attempt_id), self._kept_seconds, AWAITED_SECONDS, int(is_release), grant or ""]
         for scope in scopes:
             args += [scope, *_numbers(counted_in(scope, used))]
         return [name.decode() for name in self._settle(keys=self._keys_of(scopes), args=args)]
 
-    def begin_load(self, scope: str, token: str) -> bool:
-        """Begin to load a scope under a token of one's own; False if it is loaded, or being loaded by someone else."""
+    def begin_load(self, scope: str) -> str | None:
+        """Begin to load a scope; returns the token to finish with, None if it is loaded or somebody else is at it."""
         patience_ms = int(self._load_seconds.get(scope, LOAD_SECONDS) * 1000)
-        answer: bytes = self._begin_load(keys=[self._keys.budget(scope)], args=[token, patience_ms])
-        return answer == b"begun"
+        token: bytes = self._begin_load(keys=[self._keys.budget(scope)], args=[str(uuid4()), patience_ms])
+        return token.decode() or None
 
     def finish_load(self, scope: str, token: str, used: Amounts, outstanding: Mapping[AttemptId, Amounts]) -> bool:
         """Write what a snapshot said that was taken since ``begin_load``; False if the load had lapsed.
@@ -182,9 +194,13 @@ class Ledger:
         return [_account(scope, fields) for scope, fields in zip(scopes, pipe.execute(), strict=True)]
 
     def find_reserving(self) -> list[str]:
-        """Find the scopes in which something is reserved."""
+        """Find the scopes in which something is reserved; by a scan where the list of them was lost."""
         names: Any = self._client.smembers(self._keys.budgets)
-        return sorted(name.decode() for name in names)
+        if _COMPLETE in names:
+            return sorted(name.decode() for name in names if name != _COMPLETE)
+        found = [account.scope for account in self.read_all(self.find_known()) if account and account.entries]
+        self._client.sadd(self._keys.budgets, _COMPLETE, *found)
+        return found
 
     def find_known(self) -> list[str]:
         """Find every scope that has a ledger, by a scan; for verifying, not for the way of a step."""
@@ -218,8 +234,8 @@ def _account(scope: str, flat: Sequence[bytes]) -> Account | None:
 
 
 def _entry(value: str) -> Entry:
-    origin, *numbers = value.split()
-    return Entry(Amounts(*map(int, numbers)), Origin(origin))
+    origin, grant, *numbers = value.split()
+    return Entry(Amounts(*map(int, numbers)), Origin(origin), grant)
 
 
 def _sum(fields: Mapping[str, str], name: str) -> Amounts:

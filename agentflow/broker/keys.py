@@ -8,7 +8,7 @@
 | ``<prefix>agentflow:breaker:<endpoint>`` | hash | a day after its last use: the endpoint's circuit breaker |
 | ``<prefix>agentflow:breakers`` | sorted set: endpoints by last use | a day after the last use of any |
 | ``<prefix>agentflow:budget:<scope>`` | hash | a day after its last use: the ledger of a scope |
-| ``<prefix>agentflow:budgets`` | set: scopes with outstanding reservations | a day after the last reservation of any |
+| ``<prefix>agentflow:budgets`` | set: scopes in which something is reserved | kept; nearly empty at rest |
 
 Nothing here is needed to be right, only to be quick: all of it can be flushed at any moment.
 """

@@ -6,12 +6,12 @@ what became free. The leading dispatcher reconciles; a reserve that is refused s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from agentflow.broker.budgets import Account, Origin
+from agentflow.broker.budgets import Account
 from agentflow.domain.budget import Amounts
 from agentflow.domain.ids import AttemptId
 from agentflow.engine.context import EngineContext
@@ -26,6 +26,8 @@ CONTENDED_SECONDS = 15.0
 WOKEN_PER_END = 2
 SETTLING_SECONDS = 2.0
 """Who ended an attempt has this long to tell the ledger itself, before a sweep does."""
+NO_GRANT = "-"
+"""What an attempt's row is taken to name that names no grant: no entry that a reserve wrote is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ def sweep(context: EngineContext, scopes: Sequence[str], settling_seconds: float
         entries = {attempt_id for account in accounts if account for attempt_id in account.entries}
         spent = spending.find_spent(tx, entries)
     late = {
-        attempt_id: each.amounts
+        attempt_id: each
         for attempt_id, each in spent.items()
         if each.ended_seconds is None or each.ended_seconds >= settling_seconds
     }
@@ -75,22 +77,15 @@ def sweep(context: EngineContext, scopes: Sequence[str], settling_seconds: float
     return swept
 
 
-def _sweep(context: EngineContext, account: Account, late: dict[AttemptId, Amounts]) -> list[str]:
-    """Commit what Postgres says, where it is certain that the sums lack it; else have the scope loaded anew.
-
-    An entry that a reserve wrote may be one that came after the attempt's end, by a message that the network held back;
-    then the sums have its use already.
-    """
-    entries = {attempt_id: entry for attempt_id, entry in account.entries.items() if attempt_id in late}
+def _sweep(context: EngineContext, account: Account, late: Mapping[AttemptId, spending.Spent]) -> list[str]:
+    """Commit what Postgres says; returns the scope if somebody waits for what became free."""
+    entries = late.keys() & account.entries.keys()
     log.warning("reservations_swept", scope=account.scope, count=len(entries))
-    if any(entry.origin is Origin.GRANTED for entry in entries.values()):
-        context.ledger.forget(account.scope, account.generation)
-        return [account.scope]
-    return [
-        scope
-        for attempt_id in entries
-        for scope in context.ledger.commit(attempt_id, [account.scope], late[attempt_id])
-    ]
+    freed = []
+    for attempt_id in sorted(entries):
+        spent = late[attempt_id]
+        freed += context.ledger.commit(attempt_id, [account.scope], spent.amounts, spent.grant or NO_GRANT)
+    return freed
 
 
 def wake_waiting(context: EngineContext, scopes: Iterable[str]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from uuid import uuid4
 
 from redis.exceptions import RedisError
 
@@ -85,27 +84,36 @@ def reserve(context: EngineContext, request: ReserveRequest) -> Reservation:
     except RedisError as error:
         log.warning("ledger_away", error=type(error).__name__)
         return _unsettled()
-    if not isinstance(answer, Granted):
-        return answer
+    return _begin(context, request, answer.grant) if isinstance(answer, Reserved) else answer
+
+
+def _begin(context: EngineContext, request: ReserveRequest, grant: str) -> Granted | ClaimGone:
+    """Mark the row: whoever ends the attempt from here on must take it that it used what it reserved."""
     with context.database.transaction() as tx:
-        is_held = spending.note_granted(tx, request.attempt_id, request.claim_token)
-    if not is_held:
-        settle_ledger(context, request.attempt_id, request.scopes, None)
-        return ClaimGone()
-    return answer
+        is_held = spending.note_granted(tx, request.attempt_id, request.claim_token, grant)
+    if is_held:
+        return Granted()
+    settle_ledger(context, request.attempt_id, request.scopes, None)
+    return ClaimGone()
 
 
-def settle_ledger(context: EngineContext, attempt_id: AttemptId, scopes: Iterable[Scope], used: Amounts | None) -> None:
+def settle_ledger(
+    context: EngineContext,
+    attempt_id: AttemptId,
+    scopes: Iterable[Scope],
+    used: Amounts | None,
+    grant: str | None = None,
+) -> None:
     """Tell the ledger, after the commit that ended an attempt, what it used (None: nothing), and wake who waits.
 
-    What cannot be told is found by the sweep.
+    ``grant`` is what its row names in ``reserved``, if it is at hand. What cannot be told is found by the sweep.
     """
     names = [scope.name for scope in scopes]
     try:
         if used is None:
             freed = context.ledger.release(attempt_id, names)
         else:
-            freed = context.ledger.commit(attempt_id, names, used)
+            freed = context.ledger.commit(attempt_id, names, used, grant)
     except RedisError as error:
         log.warning("ledger_not_told", error=type(error).__name__)
         return
@@ -117,8 +125,8 @@ def load_scope(context: EngineContext, scope: Scope) -> bool:
 
     The snapshot must be taken after the load began: what was granted before it is in it by its row.
     """
-    token = str(uuid4())
-    if not context.ledger.begin_load(scope.name, token):
+    token = context.ledger.begin_load(scope.name)
+    if token is None:
         return False
     with context.database.transaction() as tx:
         snapshot = spending.snapshot(tx, scope)
@@ -127,7 +135,7 @@ def load_scope(context: EngineContext, scope: Scope) -> bool:
     return is_written
 
 
-def _ask(context: EngineContext, request: ReserveRequest) -> Reservation:
+def _ask(context: EngineContext, request: ReserveRequest) -> Reserved | Snooze | Exhausted:
     """Ask the ledger until its answer can be believed."""
     swept: set[str] = set()
     wait_seconds = FIRST_WAIT_SECONDS
@@ -135,7 +143,7 @@ def _ask(context: EngineContext, request: ReserveRequest) -> Reservation:
         answer = context.ledger.reserve(request.attempt_id, request.scopes, request.needed)
         match answer:
             case Reserved():
-                return Granted()
+                return answer
             case Unknown():
                 missing = [scope for scope in request.scopes if scope.name in answer.scopes]
                 if sum(load_scope(context, scope) for scope in missing) < len(missing):
@@ -152,7 +160,9 @@ def _ask(context: EngineContext, request: ReserveRequest) -> Reservation:
     return _unsettled()
 
 
-def _refusal(context: EngineContext, request: ReserveRequest, answer: Exceeded | Contended) -> Reservation | None:
+def _refusal(
+    context: EngineContext, request: ReserveRequest, answer: Exceeded | Contended
+) -> Snooze | Exhausted | None:
     """Make an answer of a refusal; None where Postgres says otherwise, and the ledger must be asked again."""
     if isinstance(answer, Contended):
         return _contended(answer.shortfalls)

@@ -53,9 +53,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What an attempt that does not run any more used. ``ended_seconds`` ago; None if its row is gone."""
+    """What an attempt that does not run any more used, and by which grant. ``ended_seconds`` ago; None: no row."""
 
     amounts: Amounts
+    grant: str | None
     ended_seconds: float | None
 
 
@@ -88,9 +89,9 @@ def set_reserved(
     return tx.execute(statement("set_reserved"), parameters).one_or_none() is not None
 
 
-def note_granted(tx: Connection, attempt_id: AttemptId, claim_token: ClaimToken) -> bool:
+def note_granted(tx: Connection, attempt_id: AttemptId, claim_token: ClaimToken, grant: str) -> bool:
     """Note that an attempt has what it reserved and may begin; False when its claim was lost: then it must not."""
-    parameters = {"attempt_id": attempt_id, "claim_token": claim_token}
+    parameters = {"attempt_id": attempt_id, "claim_token": claim_token, "grant": grant}
     return tx.execute(statement("note_granted"), parameters).one_or_none() is not None
 
 
@@ -130,6 +131,7 @@ def find_spent(tx: Connection, attempt_ids: Iterable[AttemptId]) -> dict[Attempt
     return {
         AttemptId(row.id): Spent(
             Amounts(steps=row.steps, tokens=row.tokens, usd_nano=row.usd_nano),
+            row.grant_name,
             None if row.ended_seconds is None else float(row.ended_seconds),
         )
         for row in rows

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]   the names of the scopes that have entries (set)
 -- KEYS[2]   the scope
--- ARGV[1]   the loader's token
+-- ARGV[1]   the token that begin_load gave out
 -- ARGV[2]   how long a scope is kept after its last use, seconds
 -- ARGV[3]   the scope's name
 -- ARGV[4..6] what ended attempts used of each kind
@@ -23,12 +23,11 @@ for number, sum in ipairs(SUMS) do
 end
 for at = FIRST, #ARGV - WIDTH, WIDTH do
   local amounts = {ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]}
-  write_entry(key, ARGV[at + 1], 'loaded', amounts)
+  write_entry(key, ARGV[at + 1], 'loaded', '-', amounts)
   add(key, 'held', amounts, '')
 end
 redis.call('EXPIRE', key, ARGV[2])
 if redis.call('HLEN', key) > FIXED_FIELDS then
   redis.call('SADD', KEYS[1], ARGV[3])
-  redis.call('EXPIRE', KEYS[1], ARGV[2])
 end
 return 1

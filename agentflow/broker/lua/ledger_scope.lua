@@ -6,11 +6,12 @@
 --   contended     when a reserve found others in its way here last, seconds of the server's clock; 0: never
 --   used_<kind>   what ended attempts used
 --   held_<kind>   the sum of the entries
---   attempt:<id>  one entry an outstanding attempt: "<origin> <steps> <tokens> <usd_nano>"
+--   attempt:<id>  one entry an outstanding attempt: "<origin> <grant> <steps> <tokens> <usd_nano>"
 -- or, while it is loaded, only
 --   loading       the token of the loader
 -- The origin of an entry is `granted` (a reserve wrote it), `loaded` (the load found it in Postgres: counted, but
--- nobody was told that it is granted) or `confirmed` (loaded, then granted).
+-- nobody was told that it is granted) or `confirmed` (loaded, then granted). The grant names the reserve that wrote it, `-`
+-- for a loaded one.
 --
 -- Keeps true: what another server process wrote counts as missing. A Redis that comes back with the data of a moment
 -- ago, or a replica that takes over, must not be believed.
@@ -27,12 +28,13 @@ local function read_entry(value)
   if not value then
     return nil
   end
-  local origin, steps, tokens, usd_nano = string.match(value, '^(%a+) (%d+) (%d+) (%d+)$')
-  return {origin = origin, amounts = {steps, tokens, usd_nano}}
+  local origin, grant, steps, tokens, usd_nano = string.match(value, '^(%a+) (%S+) (%d+) (%d+) (%d+)$')
+  return {origin = origin, grant = grant, amounts = {steps, tokens, usd_nano}}
 end
 
-local function write_entry(key, attempt, origin, amounts)
-  redis.call('HSET', key, 'attempt:' .. attempt, table.concat({origin, amounts[1], amounts[2], amounts[3]}, ' '))
+local function write_entry(key, attempt, origin, grant, amounts)
+  local value = table.concat({origin, grant, amounts[1], amounts[2], amounts[3]}, ' ')
+  redis.call('HSET', key, 'attempt:' .. attempt, value)
 end
 
 local function add(key, sum, amounts, sign)

@@ -7,7 +7,7 @@
 -- ARGV[3..] seven a scope: its name, what is needed of each kind, the limit of each kind (empty: none)
 --
 -- Returns {'unknown', name, ..}: these scopes must be loaded;
---         {'granted'};
+--         {'granted', grant}: the name of this grant, the same each time it is asked for;
 --         {'exceeded', {name, kind, used, held, generation}, ..}: more than what is left even without the others;
 --         {'contended', ..} the same form: what others hold is in the way.
 -- Keeps true: used + held + needed <= limit for every kind of every scope at the moment of granting. Once granted it
@@ -70,15 +70,21 @@ if #contended > 1 then
   return contended
 end
 
+local time = redis.call('TIME')
+local grant = time[1] .. '-' .. time[2]
+for _, scope in ipairs(scopes) do
+  if scope.own and scope.own.origin == 'granted' then
+    grant = scope.own.grant
+  end
+end
 for _, scope in ipairs(scopes) do
   if not is_granted(scope) then
     if scope.own then
       add(scope.key, 'held', scope.own.amounts, '-')
     end
-    write_entry(scope.key, attempt, scope.own and 'confirmed' or 'granted', scope.needed)
+    write_entry(scope.key, attempt, scope.own and 'confirmed' or 'granted', grant, scope.needed)
     add(scope.key, 'held', scope.needed, '')
   end
   redis.call('SADD', KEYS[1], scope.name)
 end
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return {'granted'}
+return {'granted', grant}

@@ -6,13 +6,16 @@
 -- ARGV[2]   how long a scope is kept after its last use, seconds
 -- ARGV[3]   for how many seconds after a contended answer somebody may wait for what becomes free
 -- ARGV[4]   1 if it is given back because it was not used, else 0
--- ARGV[5..] four a scope: its name, what was used of each kind
+-- ARGV[5]   the grant that its row names; empty: not known
+-- ARGV[6..] four a scope: its name, what was used of each kind
 --
 -- Returns the names of the scopes whose waiting steps should be woken: something became free and somebody was refused
 -- lately; or somebody gives back and nothing is reserved any more, so that nobody else would wake them.
--- Keeps true: an entry is moved once. Without an entry nothing is used: the load that wrote the scope knows of it.
-local WIDTH, FIRST = 4, 4
-local attempt, woken = ARGV[1], {}
+-- Keeps true: what an attempt used is counted once. Without an entry nothing is: the load that wrote the scope knows of
+-- it. An entry of another grant than the row's came after the attempt's end, by a reserve that the network held back; it
+-- only goes. What was loaded is the attempt's whatever its grant.
+local WIDTH, FIRST = 4, 5
+local attempt, grant, woken = ARGV[1], ARGV[5], {}
 local now = tonumber(redis.call('TIME')[1])
 
 for number = 2, #KEYS do
@@ -23,7 +26,9 @@ for number = 2, #KEYS do
     if own then
       redis.call('HDEL', key, 'attempt:' .. attempt)
       add(key, 'held', own.amounts, '-')
-      add(key, 'used', {ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]}, '')
+      if own.origin ~= 'granted' or grant == '' or own.grant == grant then
+        add(key, 'used', {ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]}, '')
+      end
       redis.call('EXPIRE', key, ARGV[2])
     end
     local is_empty = redis.call('HLEN', key) == FIXED_FIELDS
