@@ -29,6 +29,7 @@ from agentflow.domain.state import (
 from agentflow.domain.transition import (
     ATTEMPT_TRANSITIONS,
     MAX_LOST,
+    MAX_POSTPONED,
     RUN_TRANSITIONS,
     STEP_TRANSITIONS,
     NeedsMet,
@@ -78,9 +79,21 @@ def test_only_retry_leads_out_of_a_final_state() -> None:
     assert not any(old in FINAL_ATTEMPT_STATES for old, _ in ATTEMPT_TRANSITIONS)
 
 
-def test_nothing_leads_out_of_success() -> None:
-    assert not any(old is StepState.SUCCEEDED for old, _ in STEP_TRANSITIONS)
+def test_only_a_retry_that_needs_a_lost_answer_leads_out_of_success() -> None:
+    again = {new for old, new in STEP_TRANSITIONS if old is StepState.SUCCEEDED}
+    assert again == {StepState.READY, StepState.PENDING}
     assert not any(old is RunState.COMPLETED for old, _ in RUN_TRANSITIONS)
+
+
+def test_a_provider_that_postpones_for_ever_is_an_outage_in_the_end() -> None:
+    postponed = Released(Reason(ReasonCode.CALL_POSTPONED, {"what": "was refused", "seconds": 1}), delay_seconds=1)
+    patient, tired = (
+        StepTerms(DEFAULT_RETRY, releases=MAX_POSTPONED - 1),
+        StepTerms(DEFAULT_RETRY, releases=MAX_POSTPONED),
+    )
+
+    assert after_attempt(postponed, patient, RunState.RUNNING, 0.5).delay_seconds == 1
+    assert after_attempt(postponed, tired, RunState.RUNNING, 0.5).counts_as_failure
 
 
 def test_every_state_is_reached_and_no_move_stands_still() -> None:
