@@ -24,6 +24,7 @@ VERBS = (
     "run_commands",
     "act_commands",
     "budget_commands",
+    "limit_commands",
     "plan_commands",
     "log_commands",
     "artifact_commands",

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ProgrammingError
 from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key
+from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.plan import Plan
 from agentflow.client.run import Run
@@ -42,7 +43,7 @@ from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings, load_settings
-from agentflow.storage import views
+from agentflow.storage import balances, limits, views
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
 
 UNDEFINED_TABLE = "42P01"
@@ -223,6 +224,16 @@ class AgentFlow:
         with self._reading() as tx:
             report = read_report(tx, configured, run_id=run_id, project=project, directive=directive, is_today=is_today)
         return with_ledger(report, self.context.ledger) if has_ledger else report
+
+    def limits(self, key: str | None = None) -> LimitsReport:
+        """Tell the limits in use: rates, concurrencies and circuit breakers, or those of one key or endpoint.
+
+        Raises NotFound for a key of which nothing is in use. Without Redis the breakers are None.
+        """
+        with self._reading() as tx:
+            now, found = balances.read_now(tx), limits.view(tx)
+        report = LimitsReport(now, found, read_breakers(self.context.breakers))
+        return report if key is None else report.of(key)
 
     def read_summary(self, run_id: RunId) -> RunSummary:
         """Read a run without its steps."""

@@ -27,6 +27,7 @@ VERBS = {
     "resume",
     "retry",
     "budget",
+    "limits",
     "logs",
     "artifact",
     "audit",
