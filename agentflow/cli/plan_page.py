@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agentflow.cli import printing, words
@@ -11,21 +11,37 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from agentflow.client import CheckedPlan, LoadedPlan
+    from agentflow.domain.budget import Budget
     from agentflow.domain.fault import Fault
-    from agentflow.domain.plan import Plan
+    from agentflow.domain.plan import Plan, Step
 
 
 def print_dry_run(checked: CheckedPlan, *, as_json: bool) -> None:
     """Tell what a submission would do."""
     plan = checked.loaded.plan
     if as_json:
-        head = {"schema": "agentflow.dry-run/1", "project": checked.project, "vars": dict(checked.vars)}
+        head = {
+            "schema": "agentflow.dry-run/1",
+            "project": checked.project,
+            "directive": checked.directive,
+            "vars": dict(checked.vars),
+            "budget": budget_json(checked.budget),
+        }
         printing.print_json(head | plan_json(plan))
         return
-    print_plan(checked.loaded)
+    print_plan(checked.loaded, budget=checked.budget, directive=checked.directive)
     for name, value in checked.vars.items():
         print(f"  var {name} = {value!r}")
     print(f"Nothing was written. It would run in project {checked.project}.")
+
+
+def budget_json(budget: Budget) -> dict[str, float] | None:
+    """Return the caps by kind, usd in dollars and active_time in seconds; None without any."""
+    from agentflow.domain.budget import BudgetKind
+    from agentflow.domain.shortfall import cap_of
+
+    caps = {kind.value: cap for kind in BudgetKind if (cap := cap_of(budget, kind)) is not None}
+    return caps or None
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:
@@ -42,6 +58,8 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "when": step.when,
                 "timeout_seconds": step.timeout_seconds,
                 "max_attempts": step.retry.max_attempts,
+                "rate_limit": step.rate_limit and step.rate_limit.model_dump(),
+                "concurrency": step.concurrency and step.concurrency.model_dump(),
                 "on_failure": step.on_failure,
                 "on_lost": step.on_lost,
             }
@@ -50,10 +68,14 @@ def plan_json(plan: Plan) -> dict[str, Any]:
     }
 
 
-def print_plan(loaded: LoadedPlan) -> None:
-    """Print a plan for a person."""
+def print_plan(loaded: LoadedPlan, *, budget: Budget | None = None, directive: str | None = None) -> None:
+    """Print a plan for a person; ``budget`` and ``directive`` are those of the run that it would become, if any."""
     plan = loaded.plan
     print(f"{plan.name}  {plan.fingerprint[:12]}  {words.count(len(plan.steps), 'step')}")
+    if directive or plan.directive:
+        print(f"  directive {directive or plan.directive}")
+    if caps := _caps(budget or plan.budget):
+        print(f"  budget: {caps}")
     printing.page(_steps(plan))
     if plan.files:
         total = sum(file.bytes for file in plan.files)
@@ -62,26 +84,76 @@ def print_plan(loaded: LoadedPlan) -> None:
         print(f"  secrets, resolved in the worker: {', '.join(plan.secrets)}")
 
 
+def _caps(budget: Budget | None) -> str:
+    from agentflow.domain.budget import BudgetKind
+    from agentflow.domain.shortfall import cap_of, written
+
+    if budget is None:
+        return ""
+    caps = {kind: cap for kind in BudgetKind if (cap := cap_of(budget, kind)) is not None}
+    return ", ".join(f"{kind} {written(kind, cap)}" for kind, cap in caps.items())
+
+
 def _steps(plan: Plan) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    shown = {name: [cell(step) for step in plan.steps] for name, cell in _CELLS.items()}
+    names = [name for name, cells in shown.items() if name not in _WHERE_WRITTEN or any(cells)]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in names:
+        table.add_column(name, no_wrap=name in ("step", "action"), overflow="fold")
+    for row in zip(*(shown[name] for name in names), strict=True):
+        table.add_row(*(Text(words.printable(cell)) for cell in row))
+    return table
+
+
+def _called(step: Step) -> str:
+    from agentflow.domain.action import HttpAction, LlmAction
+    from agentflow.domain.wording import shorten
+
+    match step.action:
+        case LlmAction(model=model):
+            return shorten(model)
+        case HttpAction(method=method, url=url):
+            return f"{method} {shorten(url)}"
+        case _:
+            return ""
+
+
+def _timeout(step: Step) -> str:
     from agentflow.domain.duration import format_duration
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("step", "action", "needs", "when", "timeout", "attempts"):
-        table.add_column(column, no_wrap=column in ("step", "action"), overflow="fold")
-    for step in plan.steps:
-        cells = (
-            step.id,
-            step.action.type,
-            ", ".join(step.needs),
-            "" if step.when == "succeeded" else step.when,
-            format_duration(step.timeout_seconds),
-            str(step.retry.max_attempts),
-        )
-        table.add_row(*(Text(words.printable(cell)) for cell in cells))
-    return table
+    return format_duration(step.timeout_seconds)
+
+
+def _limits(step: Step) -> str:
+    """Write the limits of a step: ``60/m of openai, 10 at once after a pause; 4 at a time of db``."""
+    from agentflow.domain.limit_document import UNIT_SECONDS
+
+    limits = []
+    if (rate := step.rate_limit) is not None:
+        units = {seconds: unit for unit, seconds in UNIT_SECONDS.items()}
+        shared = f" of {rate.key}" if rate.key else ""
+        burst = f", {rate.burst} at once after a pause" if rate.burst > 1 else ""
+        limits.append(f"{rate.limit}/{units.get(rate.per_seconds, f'{rate.per_seconds}s')}{shared}{burst}")
+    if (concurrency := step.concurrency) is not None:
+        limits.append(f"{concurrency.limit} at a time of {concurrency.key}")
+    return "; ".join(limits)
+
+
+_CELLS: Mapping[str, Callable[[Step], str]] = {
+    "step": lambda step: step.id,
+    "action": lambda step: step.action.type,
+    "calls": _called,
+    "needs": lambda step: ", ".join(step.needs),
+    "when": lambda step: "" if step.when == "succeeded" else step.when,
+    "timeout": _timeout,
+    "attempts": lambda step: str(step.retry.max_attempts),
+    "limits": _limits,
+}
+_WHERE_WRITTEN = ("calls", "limits")
+"""Columns that are there only if a step has something in them."""
 
 
 def print_faults(faults: Sequence[Fault], *, as_json: bool) -> None:

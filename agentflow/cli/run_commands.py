@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +18,17 @@ Detach = Annotated[bool, typer.Option("--detach", "-d", help="Submit and return 
 Events = Annotated[bool, typer.Option("--events", help="Print the run's events as JSON lines while it goes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the steps; write nothing.")]
 Key = Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="One run per key and project.")]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="KIND=CAP",
+        help="Cap steps, tokens, usd or active_time, such as tokens=5000; over the plan's; repeatable.",
+    ),
+]
+Directive = Annotated[
+    str | None, typer.Option("--directive", metavar="NAME", help="The run's directive; else the plan's.")
+]
 Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="How long to wait: 90s, 5m, 1h30m.")]
 
 
@@ -32,6 +44,8 @@ def run(
     detach: Detach = False,
     idempotency_key: Key = None,
     dry_run: DryRun = False,
+    budget: Budget = None,
+    directive: Directive = None,
     as_json: options.AsJson = False,
     events: Events = False,
     project: options.RunProject = None,
@@ -41,13 +55,15 @@ def run(
     The exit code tells how it ended: 0 completed, 1 failed, 3 partial, 4 cancelled, 5 resting.
     """
     with opened() as flow:
-        given = read_vars(variables)
+        given, caps = read_vars(variables), _read_caps(budget)
         if dry_run:
             from agentflow.cli.plan_page import print_dry_run
 
-            print_dry_run(flow.check(plan, given, project=project), as_json=as_json)
+            print_dry_run(flow.check(plan, given, project=project, budget=caps, directive=directive), as_json=as_json)
             return
-        submitted = flow.submit(plan, given, project=project, idempotency_key=idempotency_key)
+        submitted = flow.submit(
+            plan, given, project=project, idempotency_key=idempotency_key, budget=caps, directive=directive
+        )
         if not submitted.is_sent:
             printing.note("Redis takes no messages now: the run is kept and starts once Redis is back.")
         if detach:
@@ -119,6 +135,26 @@ def runs(
         from agentflow.cli.run_page import runs_page
 
         printing.page(runs_page(page))
+
+
+def _read_caps(written: Sequence[str] | None) -> dict[str, Any] | None:
+    """Read ``KIND=CAP`` options into a plan's form; of a kind given twice the last one counts. None without any."""
+    from agentflow.domain.error import UsageError
+
+    caps: dict[str, Any] = {}
+    for each in written or ():
+        kind, equals, cap = each.partition("=")
+        if not equals or not kind:
+            raise UsageError(f"--budget takes KIND=CAP, such as tokens=5000 or usd=0.50, not {each!r}.")
+        caps[kind] = _number(cap)
+    return caps or None
+
+
+def _number(text: str) -> int | float | str:
+    """Return a number as YAML would read it, everything else as text."""
+    if re.fullmatch(r"[+-]?\d{1,400}", text, re.ASCII):
+        return int(text)
+    return float(text) if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text, re.ASCII) else text
 
 
 def _head(submitted: Run) -> dict[str, object]:

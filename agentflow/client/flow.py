@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +25,12 @@ from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
-from agentflow.client.plan import Plan
+from agentflow.client.plan import Budget, Plan, plain
 from agentflow.client.run import Run
+from agentflow.domain.budget import Budget as Caps
+from agentflow.domain.budget_document import read_given_budget
 from agentflow.domain.error import ConfigurationError, PlanRejected, UsageError
+from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import NAME_PATTERN
 from agentflow.domain.plan_check import check_available
@@ -51,11 +54,13 @@ UNDEFINED_TABLE = "42P01"
 
 @dataclass(frozen=True, slots=True)
 class CheckedPlan:
-    """A submission before it is sent: the plan, every var's value, and the project of the run."""
+    """A submission before it is sent: the plan, every var's value, and the run's project, budget and directive."""
 
     loaded: LoadedPlan
     vars: Mapping[str, Any]
     project: str
+    budget: Caps
+    directive: str | None
 
 
 class AgentFlow:
@@ -100,14 +105,16 @@ class AgentFlow:
         vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
         *,
         project: str | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        directive: str | None = None,
     ) -> CheckedPlan:
         """Do everything that a submit does before it touches a server. Raises PlanRejected and UsageError."""
         loaded = self._load(plan)
-        values, faults = resolve_vars(loaded.plan, dict(vars or {}))
-        faults = (*check_available(loaded.plan, known_actions()), *faults)
+        request, faults = self._examine(loaded, vars, project, budget, directive)
+        faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
         if faults:
             raise PlanRejected(faults)
-        return CheckedPlan(loaded, values, self._project_of(loaded, project))
+        return CheckedPlan(loaded, request.vars, request.project, request.caps, request.run_directive)
 
     def submit(
         self,
@@ -117,28 +124,31 @@ class AgentFlow:
         project: str | None = None,
         idempotency_key: str | None = None,
         actor: str | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        directive: str | None = None,
     ) -> Run:
         """Accept a plan (built, loaded, or a path) as a run and return at once; workers execute it.
 
-        The project is the one given, else the plan's, else the settings'. The same ``idempotency_key`` in a project
-        with the same plan and vars gives the same run (``existing``). Raises PlanRejected with every fault,
-        IdempotencyConflict, UsageError (such as a key that is not 1 to 200 printable characters), ContentError,
-        ConfigurationError and ServersUnreachable. Nothing was written then; only
-        after a ServersUnreachable is that unknown, and the key makes it safe to submit again.
+        The project is the one given, else the plan's, else the settings'; the directive the one given, else the plan's.
+        ``budget`` is written as in a plan, ``{"tokens": 5000, "usd": 0.5}``, and goes over the plan's by kinds. The
+        same ``idempotency_key`` in a project with the same plan, vars, budget and directive gives the same run
+        (``existing``). Raises PlanRejected with every fault, IdempotencyConflict, UsageError (such as a key that is not
+        1 to 200 printable characters), ContentError, ConfigurationError and ServersUnreachable. Nothing was written
+        then; only after a ServersUnreachable is that unknown, and the key makes it safe to submit again.
         """
         key = None if idempotency_key is None else checked_key(idempotency_key)
         acting = checked_actor(actor or self.settings.actor)
-        checked = self.check(plan, vars, project=project)
-        request = SubmitRequest(
-            plan=checked.loaded.plan,
-            vars=checked.vars,
-            project=checked.project,
-            actor=acting,
-            content=checked.loaded.content,
-            files=checked.loaded.files,
-            idempotency_key=key,
-        )
-        submitted = submit(self._checked_context(), request)
+        loaded = self._load(plan)
+        request, faults = self._examine(loaded, vars, project, budget, directive)
+        if faults or key is None:
+            faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
+        if faults:
+            raise PlanRejected(faults)
+        try:
+            # Under a key the engine judges the costs, once it knows that there is no such run yet.
+            submitted = submit(self._checked_context(), replace(request, actor=acting, idempotency_key=key))
+        except PlanRejected as rejected:
+            raise PlanRejected(loaded.placed(rejected.faults)) from None
         return Run(self, submitted.run_id, existing=submitted.is_existing, is_sent=submitted.is_sent)
 
     def get(self, reference: str | UUID, *, project: str | None = None) -> Run:
@@ -264,11 +274,32 @@ class AgentFlow:
             case _:
                 return Plan.load(plan)
 
+    def _examine(
+        self,
+        loaded: LoadedPlan,
+        given: Mapping[str, Any] | None,
+        project: str | None,
+        budget: Budget | Mapping[str, Any] | None,
+        directive: str | None,
+    ) -> tuple[SubmitRequest, tuple[Fault, ...]]:
+        """Return the submission as it would be, and every fault of it but those of its costs."""
+        values, faults = resolve_vars(loaded.plan, dict(given or {}))
+        caps, cap_faults = (None, ()) if budget is None else read_given_budget(plain(budget))
+        request = SubmitRequest(
+            plan=loaded.plan,
+            vars=values,
+            project=self._project_of(loaded, project),
+            actor=self.settings.actor,
+            content=loaded.content,
+            files=loaded.files,
+            budget=caps,
+            directive=None if directive is None else _checked_name("directive", directive),
+        )
+        return request, (*loaded.placed(check_available(loaded.plan, known_actions())), *faults, *cap_faults)
+
     def _project_of(self, loaded: LoadedPlan, given: str | None) -> str:
         project = given or (loaded.plan.project if loaded.plan.project != "default" else self.settings.project)
-        if not re.match(NAME_PATTERN, project):
-            raise UsageError(f"{project!r} is no name of a project: use letters, digits, _, . and -.")
-        return project
+        return _checked_name("project", project)
 
     def _id_of(self, run: Run | str | UUID) -> RunId:
         if isinstance(run, Run):
@@ -296,6 +327,12 @@ class AgentFlow:
                     "The database has no tables of agentflow yet; run `agentflow migrate`."
                 ) from error
             raise
+
+
+def _checked_name(what: str, name: object) -> str:
+    if not isinstance(name, str) or not re.match(NAME_PATTERN, name):
+        raise UsageError(f"{name!r} is no name of a {what}: use letters, digits, _, . and -.")
+    return name
 
 
 def _state(name: str | None) -> ShownRunState | None:

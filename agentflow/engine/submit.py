@@ -17,20 +17,28 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from agentflow.content.store import Address
-from agentflow.domain.error import ContentError, IdempotencyConflict
+from agentflow.domain.budget import Budget
+from agentflow.domain.budget_document import overlaid
+from agentflow.domain.error import ContentError, IdempotencyConflict, PlanRejected
+from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
 from agentflow.domain.plan import Plan, Step
 from agentflow.domain.state import RunState, StepState
+from agentflow.engine.check_costs import check_costs
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.registration import check_registration
+from agentflow.settings import Settings
 from agentflow.storage import limits, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitRequest:
-    """What is submitted: ``content`` maps hashes to texts taken out of the plan, ``files`` plan paths to local ones."""
+    """What is submitted: ``content`` maps hashes to texts taken out of the plan, ``files`` plan paths to local ones.
+
+    ``budget`` goes over the plan's, kind by kind, and ``directive`` over the plan's.
+    """
 
     plan: Plan
     vars: Mapping[str, Any]
@@ -39,12 +47,38 @@ class SubmitRequest:
     content: Mapping[str, bytes]
     files: Mapping[str, Path]
     idempotency_key: str | None = None
+    budget: Budget | None = None
+    directive: str | None = None
 
     @property
     def sha256(self) -> str:
-        """What two submissions under one key must share: the plan and the vars."""
-        text = json.dumps([self.plan.fingerprint, dict(self.vars)], sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """What two submissions under one key must share: the plan, the vars, and a given budget and directive."""
+        shared: list[Any] = [self.plan.fingerprint, dict(self.vars)]
+        given = {"budget": self.budget and self.budget.model_dump(exclude_none=True), "directive": self.directive}
+        if any(given.values()):
+            shared.append({name: value for name, value in given.items() if value})
+        return hashlib.sha256(json.dumps(shared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def caps(self) -> Budget:
+        """The budget of the run."""
+        return overlaid(self.plan.budget, self.budget)
+
+    @property
+    def run_directive(self) -> str | None:
+        """The directive of the run."""
+        return self.directive or self.plan.directive
+
+    def cost_faults(self, settings: Settings) -> tuple[Fault, ...]:
+        """Every fault of the plan's model calls under the budgets that this run would have."""
+        return check_costs(
+            self.plan,
+            self.vars,
+            caps=self.caps,
+            project=self.project,
+            directive=self.run_directive,
+            configured=settings.budgets,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +95,16 @@ class _KeyTaken(Exception):
 
 
 def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
-    """Accept ``request`` as a run. IdempotencyConflict when its key stands for another submission."""
+    """Accept ``request`` as a run.
+
+    IdempotencyConflict when its key stands for another submission, PlanRejected when the cost of a model call has no
+    bound under the budgets that there are.
+    """
     existing = _find_existing(context, request)
     if existing is not None:
         return existing
+    if faults := request.cost_faults(context.settings):
+        raise PlanRejected(faults)
     run_id = RunId(uuid4())
     view = PlanView(request.plan)
     _store_content(context, run_id, request)
@@ -132,10 +172,13 @@ def _write_run(
         idempotency_key=request.idempotency_key,
         request_sha256=request.sha256,
         actor=request.actor,
+        directive=request.run_directive,
     )
     created_at = runs.insert_run(tx, submission)
     if created_at is None:
         raise _KeyTaken
+    if not request.caps.is_unlimited:
+        runs.insert_budget(tx, run_id, request.caps)
     runs.insert_run_state(tx, run_id, len(view.graph.sinks))
     _write_graph(tx, run_id, view, request.project)
     roots = list(view.graph.roots)
@@ -152,9 +195,15 @@ def _write_run(
         action="submit",
         subject="run",
         moves=moves,
-        facts={"plan": plan.fingerprint, "steps": len(plan.steps), "project": request.project},
+        facts=_facts(request),
     )
     return roots
+
+
+def _facts(request: SubmitRequest) -> dict[str, Any]:
+    facts = {"plan": request.plan.fingerprint, "steps": len(request.plan.steps), "project": request.project}
+    more = {"directive": request.run_directive, "budget": request.caps.model_dump(exclude_none=True)}
+    return facts | {name: value for name, value in more.items() if value}
 
 
 def _write_graph(tx: Connection, run_id: RunId, view: PlanView, project: str) -> None:

@@ -87,6 +87,11 @@ def insert_run_state(tx: Connection, run_id: RunId, open_sinks: int) -> None:
     tx.execute(statement("insert_run_state"), {"run_id": run_id, "open_sinks": open_sinks})
 
 
+def insert_budget(tx: Connection, run_id: RunId, caps: Budget) -> None:
+    """Give a run that was just accepted its caps."""
+    tx.execute(statement("insert_run_budget"), {"run_id": run_id, **caps.model_dump()})
+
+
 def find_by_key(tx: Connection, project: str, idempotency_key: str) -> ExistingRun | None:
     """Return the run that holds an idempotency key in a project."""
     row = tx.execute(

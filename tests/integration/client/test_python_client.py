@@ -10,6 +10,8 @@ import sys
 import textwrap
 import threading
 import time
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,61 @@ def test_a_submitted_plan_is_executed_and_told_about(flow: AgentFlow, worker: Wo
     assert actions[-1] == (None, "finalize")
     assert actions.count(("flaky", "settle")) == 2
     assert flow.submit(report_plan(), idempotency_key="once").existing
+
+
+def test_a_budget_given_at_submit_goes_over_the_plans_and_is_told_with_the_run(flow: AgentFlow, house: Runtime) -> None:
+    plan = Plan("capped", budget={"tokens": 10, "steps": 5}, directive="nightly")
+    plan.noop("a")
+
+    run = flow.submit(plan, budget={"tokens": 5000, "usd": 0.5, "active_time": timedelta(minutes=10)})
+
+    with house.context.database.transaction() as tx:
+        caps = tx.execute(
+            text("SELECT steps, tokens, usd_nano, active_seconds FROM run_budget WHERE run_id = :id"), {"id": run.uuid}
+        ).one()
+        directive = tx.execute(text("SELECT directive FROM run WHERE id = :id"), {"id": run.uuid}).scalar_one()
+    assert tuple(caps) == (5, 5000, 500_000_000, 600)
+    assert directive == "nightly"
+    assert flow.check(plan, directive="daily").directive == "daily"
+
+
+def test_a_budget_that_cannot_be_meant_is_told_beside_the_faults_of_vars_and_nothing_is_written(
+    flow: AgentFlow,
+) -> None:
+    plan = Plan("capped")
+    plan.noop("a")
+    budget: Any = {"tokens": 0, "token": 5}
+
+    with pytest.raises(errors.PlanRejected) as rejected:
+        flow.submit(plan, {"absent": 1}, budget=budget)
+
+    assert [(fault.code, fault.path) for fault in rejected.value.faults] == [
+        ("unknown_var", ("vars", "absent")),
+        ("unknown_field", ("budget", "token")),
+        ("bad_budget", ("budget", "tokens")),
+    ]
+    with pytest.raises(errors.UsageError, match="no name of a directive"):
+        flow.submit(plan, directive="a b")
+    assert len(flow.runs()) == 0
+
+
+def test_a_call_without_a_bound_is_told_with_its_line_in_the_plan(flow: AgentFlow, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    path.write_text(
+        "agentflow: 1\nname: p\nsteps:\n  - id: ask\n    llm:\n"
+        "      model: nobody:knows\n      prompt: a sort of prompt\n"
+    )
+
+    keyed = partial(flow.submit, idempotency_key="key")
+    for refuse in (flow.submit, keyed, flow.check):
+        with pytest.raises(errors.PlanRejected) as rejected:
+            refuse(path, budget={"usd": 0.5})
+        assert [(fault.code, fault.step, fault.place) for fault in rejected.value.faults] == [
+            ("missing_max_tokens", "ask", f"{path}:5"),
+            ("unknown_price", "ask", f"{path}:6"),
+        ]
+        assert "a sort of prompt" not in str(rejected.value)
+    assert len(flow.runs()) == 0
 
 
 def test_events_are_followed_to_the_end(flow: AgentFlow, worker: WorkerProcess) -> None:
@@ -248,9 +305,9 @@ def test_a_plan_of_a_path_is_loaded_with_its_files(flow: AgentFlow, finish: Fini
 def test_a_rejected_plan_touches_no_server(tmp_path: Path) -> None:
     dead = {"database_url": "postgresql://x@127.0.0.1:1/x", "redis_url": "redis://127.0.0.1:1/0", "home": tmp_path}
     plan = Plan("p")
-    plan.llm("a", model="openai:gpt-4o-mini", prompt="hello")
+    plan.noop("a", timeout="5")
     with AgentFlow(**dead) as flow:
-        with pytest.raises(errors.PlanRejected, match="not available"):
+        with pytest.raises(errors.PlanRejected, match="has no unit"):
             flow.submit(plan)
         with pytest.raises(errors.ServersUnreachable):
             flow.runs()
@@ -259,7 +316,7 @@ def test_a_rejected_plan_touches_no_server(tmp_path: Path) -> None:
 def test_settings_come_whole_or_one_by_one(house: Runtime) -> None:
     with pytest.raises(errors.UsageError):
         AgentFlow(house.settings, project="x")
-    with pytest.raises(errors.ConfigurationError, match="AGENTFLOW_LEASE_SECONDS"):
+    with pytest.raises(errors.ConfigurationError, match="lease_seconds: must be at most 24"):
         AgentFlow(lease_seconds=1000)
 
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
+from agentflow.cli.plan_page import print_plan
+from agentflow.engine.load_plan import load_plan
 from tests.unit.cli import answers
 from tests.unit.cli.answers import ask, complain, say
 
@@ -24,6 +26,30 @@ steps:
   - id: join
     noop:
     when: always
+"""
+LIMITED = """
+agentflow: 1
+name: limited
+directive: nightly
+budget: {tokens: 20000, usd: 0.50}
+steps:
+  - id: collect
+    subprocess: {command: [echo]}
+    rate_limit: 60/m
+  - id: join
+    noop:
+    rate_limit: {key: openai, limit: 5/h, burst: 10}
+    concurrency: {key: db, limit: 4}
+"""
+CALLING = """
+agentflow: 1
+name: calling
+vars: {model: "gpt-4o-mini"}
+steps:
+  - id: fetch
+    http: {url: "https://example.com/{{ run.id }}", headers: {X-Word: a-word-of-mine}}
+  - id: ask
+    llm: {model: "openai:{{ vars.model }}", prompt: "a prompt of sorts"}
 """
 BROKEN = """
 agentflow: 1
@@ -102,6 +128,88 @@ def test_a_bad_name_of_a_project_is_refused(capsys: pytest.CaptureFixture[str], 
     arguments = ("run", sound, "--dry-run", "--var", "region=eu", "--project", "no spaces")
 
     assert "no name of a project" in complain(capsys, *arguments, code=2)
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Path:
+    path = tmp_path / "limited.yaml"
+    path.write_text(LIMITED)
+    return path
+
+
+def test_a_dry_run_tells_the_budget_the_directive_and_the_limits_that_would_hold(
+    capsys: pytest.CaptureFixture[str], limited: Path
+) -> None:
+    given = ("--budget", "tokens=5000", "--budget", "active_time=1m30s", "--directive", "daily")
+    answer = ask(capsys, "run", limited, "--dry-run", *given)
+
+    assert (answer["directive"], answer["budget"]) == ("daily", {"tokens": 5000, "usd": 0.5, "active_time": 90})
+    assert [step["rate_limit"] for step in answer["steps"]] == [
+        {"key": None, "limit": 60, "per_seconds": 60, "burst": 1},
+        {"key": "openai", "limit": 5, "per_seconds": 3600, "burst": 10},
+    ]
+    assert [step["concurrency"] for step in answer["steps"]] == [None, {"key": "db", "limit": 4}]
+    page = say(capsys, "run", limited, "--dry-run", *given)
+    assert "directive daily" in page
+    assert "budget: tokens 5000, usd 0.5, active_time 1m30s" in page
+
+
+def test_a_plan_without_a_budget_says_of_none(capsys: pytest.CaptureFixture[str], sound: Path) -> None:
+    answer = ask(capsys, "run", sound, "--dry-run", "--var", "region=eu")
+
+    assert (answer["directive"], answer["budget"], answer["steps"][0]["rate_limit"]) == (None, None, None)
+    page = say(capsys, "plan", "show", sound)
+    assert "budget" not in page
+    assert "limits" not in page
+
+
+def test_a_shown_plan_tells_its_budget_and_its_limits(capsys: pytest.CaptureFixture[str], limited: Path) -> None:
+    page = say(capsys, "plan", "show", limited)
+
+    assert "directive nightly" in page
+    assert "budget: tokens 20000, usd 0.5" in page
+    lines = page.splitlines()
+    assert lines[-2].endswith("60/m")
+    assert lines[-1].endswith("5/h of openai, 10 at once after a pause; 4 at a time of db")
+
+
+def test_a_shown_plan_tells_whom_its_steps_call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "calling.yaml"
+    path.write_text(CALLING)
+    print_plan(load_plan(path))
+    page = capsys.readouterr().out
+
+    assert "GET https://example.com/{{ run.id }}" in page
+    assert "openai:{{ vars.model }}" in page
+    assert "a prompt of sorts" not in page
+    assert "a-word-of-mine" not in page
+
+
+@pytest.mark.parametrize(
+    ("written", "words"),
+    [
+        ("tokens=0", "budget.tokens: tokens must be from 1"),
+        ("tokens=5e3", "a whole number, not the number 5000.0"),
+        ("tokens=many", "a whole number, not the text 'many'"),
+        ("usd=-1", "usd must be more than 0, not -1"),
+        ("usd=nan", "a number, not the text 'nan'"),
+        ("active_time=90", "write a unit, such as 90ms or 90s"),
+        ("steps=", "a whole number, not an empty text"),
+        ("token=5", "budget.token: unknown field 'token': did you mean 'tokens'?"),
+    ],
+)
+def test_a_budget_that_cannot_be_meant_is_told_in_the_words_of_the_plan(
+    capsys: pytest.CaptureFixture[str], sound: Path, written: str, words: str
+) -> None:
+    error = complain(capsys, "run", sound, "--dry-run", "--var", "region=eu", "--budget", written, code=2)
+
+    assert words in error
+
+
+def test_a_bad_name_of_a_directive_is_refused(capsys: pytest.CaptureFixture[str], sound: Path) -> None:
+    arguments = ("run", sound, "--dry-run", "--var", "region=eu", "--directive", "no spaces")
+
+    assert "no name of a directive" in complain(capsys, *arguments, code=2)
 
 
 def test_a_shown_plan_holds_hashes_instead_of_content(capsys: pytest.CaptureFixture[str], sound: Path) -> None:

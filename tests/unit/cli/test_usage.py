@@ -59,6 +59,8 @@ def test_half_of_the_servers_is_a_usage_error(
     ("arguments", "words"),
     [
         (("run", "x.yaml", "--var", "novalue"), "--var takes NAME=VALUE"),
+        (("run", "x.yaml", "--budget", "tokens"), "--budget takes KIND=CAP, such as tokens=5000"),
+        (("run", "x.yaml", "--budget", "=5"), "--budget takes KIND=CAP"),
         (("wait", "@last", "--timeout", "90"), "write a unit, such as 90ms or 90s"),
         (("runs", "--limit", "0"), "1 to 1000"),
         (("runs", "--state", "exploded"), "no state of a run"),
