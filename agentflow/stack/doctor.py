@@ -21,6 +21,7 @@ from agentflow.domain.error import ServersUnreachable
 from agentflow.embedded import read_state
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.registration import check_registration
+from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load_credentials
 from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
 from agentflow.stack.findings import Check, Problem, Skipped, find
 from agentflow.stack.last_end import last_end_of
@@ -51,6 +52,7 @@ class Doctor:
             "packages": _packages,
             "configuration": _configuration,
             "settings": self._read_settings,
+            "credentials": self._credentials,
             "embedded": self._embedded,
             "servers": self._servers,
             "postgres": self._postgres,
@@ -71,6 +73,18 @@ class Doctor:
     def _read_settings(self) -> str:
         self._settings = load_settings()
         return f"home {self._settings.home.absolute()}, actor {self._settings.actor}, project {self._settings.project}"
+
+    def _credentials(self) -> str:
+        """Which providers can be called from here: of this process, as a worker's environment may hold other keys."""
+        found = load_credentials(self._known_settings())
+        if found.file_problem:
+            raise Problem(found.file_problem, "set AGENTFLOW_PROVIDER_CREDENTIALS to a list of credentials in YAML")
+        shown = "; ".join(map(_status, found.statuses))
+        written = [each for each in found.statuses if not each.loaded and each.credential_id not in BUILT_IN_KINDS]
+        if written:
+            names = ", ".join(each.credential_id for each in written)
+            raise Problem(shown, f"calls that name {names} fail where it is not loaded: set its key, or take it out")
+        return shown
 
     def _embedded(self) -> str:
         settings = self._known_settings()
@@ -204,6 +218,12 @@ def _configuration() -> str:
     if path is None:
         return "no file: all settings are the environment's or the defaults"
     return f"{path} sets {', '.join(sorted(written)) or 'nothing'}"
+
+
+def _status(credential: CredentialStatus) -> str:
+    if credential.loaded:
+        return f"{credential.credential_id} loaded" + (f" ({credential.source})" if credential.source != "none" else "")
+    return f"{credential.credential_id} not loaded: {credential.error}"
 
 
 def _packages() -> str:

@@ -111,6 +111,32 @@ def test_the_configuration_file_is_examined(own: CommandLine, house: Runtime) ->
     assert code == 1
 
 
+def test_credentials_are_listed_with_why_one_is_not_loaded_and_never_with_a_value(
+    own: CommandLine, house: Runtime
+) -> None:
+    _, checks = _examined(own, OPENAI_API_KEY="sesame-of-openai")
+    assert checks["credentials"]["status"] == "ok"
+    assert "openai loaded (env)" in checks["credentials"]["detail"]
+    assert "anthropic not loaded: the variable that auth.env_var names is not set" in checks["credentials"]["detail"]
+
+    file = own.cwd / "credentials.yaml"
+    file.write_text(
+        "- {id: ours, provider: openai, auth: {source: env, env_var: OUR_KEY}}\n"
+        "- {id: lab, provider: openai-compatible, auth: {source: file, file_path: lab.key}, "
+        "config: {base_url: 'http://127.0.0.1:1/v1'}}\n"
+    )
+    code, checks = _examined(own, AGENTFLOW_PROVIDER_CREDENTIALS=str(file), OUR_KEY="sesame-of-ours")
+    assert (code, checks["credentials"]["status"]) == (1, "problem")
+    assert "ours loaded (env)" in checks["credentials"]["detail"]
+    assert "lab not loaded: the file that auth.file_path names is not there" in checks["credentials"]["detail"]
+    assert "calls that name lab fail" in checks["credentials"]["advice"]
+    assert "sesame" not in json.dumps(checks)
+
+    file.write_text("{")
+    _, checks = _examined(own, AGENTFLOW_PROVIDER_CREDENTIALS=str(file))
+    assert checks["credentials"]["detail"] == f"{file} is no YAML"
+
+
 def test_migrate_brings_an_empty_database_up_and_says_from_where(empty: CommandLine) -> None:
     code, checks = _examined(empty)
     assert (code, checks["schema"]["advice"]) == (1, "run `agentflow migrate`")
