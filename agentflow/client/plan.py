@@ -109,6 +109,7 @@ class HttpFields(StepFields, total=False):
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
     json: Any
     headers: Mapping[str, str]
+    credential: str
     ok_status: Sequence[int]
 
 

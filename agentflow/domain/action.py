@@ -85,6 +85,8 @@ class HttpAction(BaseModel):
     headers: dict[str, str] = {}
     ok_status: tuple[int, ...] | None = None
     """None: every status from 200 to 299."""
+    credential: str | None = None
+    """The id of a provider credential, sent as a bearer token to the address that it belongs to and to no other."""
 
 
 Action = Annotated[SubprocessAction | NoopAction | LlmAction | HttpAction, Field(discriminator="type")]

@@ -39,6 +39,8 @@ class CallProblem(StrEnum):
     ANSWER_TOO_LARGE = "answer_too_large"
     NO_CREDENTIAL = "no_credential"
     UNKNOWN_PROVIDER = "unknown_provider"
+    FOREIGN_CREDENTIAL = "foreign_credential"
+    """The credential belongs to another address than the one to be called."""
     NOT_INSTALLED = "not_installed"
     """The package that this provider needs is not there."""
     UNKNOWN_PRICE = "unknown_price"
@@ -110,6 +112,7 @@ MEANINGS: Mapping[CallProblem, Meaning] = {
     CallProblem.ANSWER_TOO_LARGE: Meaning(Remedy.GIVE_UP, "got an answer above the limit of bytes"),
     CallProblem.NO_CREDENTIAL: Meaning(Remedy.GIVE_UP, "was not made: its credential is not loaded on this worker"),
     CallProblem.UNKNOWN_PROVIDER: Meaning(Remedy.GIVE_UP, "was not made: no provider of that name is configured"),
+    CallProblem.FOREIGN_CREDENTIAL: Meaning(Remedy.GIVE_UP, "was not made: its credential is for another address"),
     CallProblem.NOT_INSTALLED: Meaning(Remedy.GIVE_UP, "was not made: what this provider needs is not installed"),
     CallProblem.UNKNOWN_PRICE: Meaning(Remedy.GIVE_UP, "was not made: its price is unknown and a budget caps usd"),
     CallProblem.UNBOUNDED: Meaning(Remedy.GIVE_UP, "was not made: a budget caps it and it has no max_tokens"),

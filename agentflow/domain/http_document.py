@@ -1,4 +1,4 @@
-"""The written form of a call to a service: ``http: {method, url, json, headers, ok_status}``.
+"""The written form of a call to a service: ``http: {method, url, json, headers, credential, ok_status}``.
 
 Owns reading it. ``json`` leaves the plan as content: the canonical JSON text of the value whose texts may be templates.
 What a url leads to once it is rendered is the executor's.
@@ -22,9 +22,12 @@ from agentflow.domain.wording import shorten
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 WITHOUT_BODY = ("GET", "HEAD")
-HTTP_FORM = Form(known=("method", "url", "json", "headers", "ok_status"), required=("url",), elsewhere=ON_THE_STEP)
+HTTP_FORM = Form(
+    known=("method", "url", "json", "headers", "credential", "ok_status"), required=("url",), elsewhere=ON_THE_STEP
+)
 HEADER_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 """A token of RFC 9110."""
+CREDENTIAL_ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 OWN_HEADERS = ("connection", "content-length", "transfer-encoding")
 _HEADER_TEXT = re.compile(r"(?:[!-~](?:[ \t!-~]*[!-~])?)?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -40,10 +43,18 @@ def read_http(value: Value, reading: ActionReading) -> None:
     url = _read_url(fields["url"], reading) if "url" in fields else None
     body = _read_json(fields["json"], reading, method) if "json" in fields else None
     headers = _read_headers(fields["headers"], reading) if "headers" in fields else {}
+    credential = _read_credential(fields["credential"], headers) if "credential" in fields else None
     ok_status = _read_ok_status(fields["ok_status"]) if "ok_status" in fields else None
     if method and url and len(value.faults) == before:
         reading.action = HttpAction.model_validate(
-            {"method": method, "url": url, "body": body, "headers": headers, "ok_status": ok_status}
+            {
+                "method": method,
+                "url": url,
+                "body": body,
+                "headers": headers,
+                "credential": credential,
+                "ok_status": ok_status,
+            }
         )
 
 
@@ -143,6 +154,15 @@ def _check_header(value: Value, name: str, text: str) -> None:
         value.fault(
             "bad_header", f"the header {shorten(name)} may hold visible ASCII characters, and spaces between them"
         )
+
+
+def _read_credential(value: Value, headers: Mapping[str, str]) -> str | None:
+    text = value.text()
+    if text is not None and not re.fullmatch(CREDENTIAL_ID, text):
+        value.fault("bad_id", f"{shorten(text)!r} is no id of a credential: write one of provider_credentials.yaml")
+    if any(name.lower() == "authorization" for name in headers):
+        value.fault("bad_header", "credential is sent in the header Authorization: leave that header out")
+    return text
 
 
 def _read_ok_status(value: Value) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from agentflow.domain.budget import MAX_TOKENS, MAX_USD
 from agentflow.domain.duration import PATTERN as DURATION_PATTERN
-from agentflow.domain.http_document import HEADER_NAME, METHODS, WITHOUT_BODY
+from agentflow.domain.http_document import CREDENTIAL_ID, HEADER_NAME, METHODS, WITHOUT_BODY
 from agentflow.domain.limit import KEY_PATTERN
 from agentflow.domain.limit_document import MAX_RATE, MAX_SLOTS
 from agentflow.domain.plan import ID_PATTERN, MAX_STEPS, NAME_PATTERN
@@ -240,6 +240,11 @@ def _http() -> Schema:
                 "type": "object",
                 "propertyNames": {"pattern": f"^{HEADER_NAME}$"},
                 "additionalProperties": _ARGUMENT,
+            },
+            "credential": {
+                "type": "string",
+                "pattern": f"^{CREDENTIAL_ID}$",
+                "description": "The id of a provider credential, sent as a bearer token to its own address only.",
             },
             "ok_status": {
                 "type": "array",

@@ -12,7 +12,7 @@ import errno
 import logging
 import ssl
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import httpcore2
@@ -25,7 +25,8 @@ from agentflow.executors.command import Ended, StartProblem
 from agentflow.executors.guarded_network import Guard, PrivateHosts, literal_address
 from agentflow.executors.http_answer import AnswerFile
 from agentflow.executors.http_exchange import Exchange, Wire
-from agentflow.executors.http_request import HttpRequest, UnusableRequestError, request_of
+from agentflow.executors.http_request import HttpRequest, UnusableRequestError, authorised, request_of
+from agentflow.executors.providers import Credentials, load_credentials
 from agentflow.settings import load_settings
 
 PROVIDER = "http"
@@ -40,6 +41,7 @@ class HttpWorld:
     guard: Guard
     tls: ssl.SSLContext
     answer_limit_bytes: int
+    credentials: Credentials = field(default_factory=lambda: Credentials({}, ()))
 
 
 class HttpExecutor:
@@ -57,12 +59,17 @@ class HttpExecutor:
             return self._given
         settings = load_settings()
         guard = Guard(PrivateHosts.read(settings.http_private_hosts))
-        return HttpWorld(guard, httpcore2.default_ssl_context(), settings.answer_limit_bytes)
+        tls, limit_bytes = httpcore2.default_ssl_context(), settings.answer_limit_bytes
+        return HttpWorld(guard, tls, limit_bytes, load_credentials(settings))
+
+    def _request(self, assignment: Assignment) -> HttpRequest:
+        request, name = request_of(assignment), getattr(assignment.action, "credential", None)
+        return request if name is None else authorised(request, self._world.credentials.find(name))
 
     def estimate(self, assignment: Assignment) -> Estimate:
         """Name the endpoint; a call costs no tokens. Raises ConfigurationError for settings that cannot be used."""
         try:
-            request = request_of(assignment)
+            request = self._request(assignment)
         except UnusableRequestError as error:
             return Estimate(problem=error.problem)
         literal = literal_address(request.host)
@@ -76,11 +83,13 @@ class HttpExecutor:
         Raises TypeError for an action of another type, ConfigurationError for settings that cannot be used.
         """
         try:
-            request = request_of(assignment)
+            request = self._request(assignment)
         except UnusableRequestError as error:
             return Performance(Ended.EXITED, call=CallRecord(PROVIDER, "", was_sent=False, problem=error.problem))
         try:
-            answer = AnswerFile(assignment.scratch / "body", self._world.answer_limit_bytes, assignment.masks)
+            answer = AnswerFile(
+                assignment.scratch / "body", self._world.answer_limit_bytes, (*assignment.masks, *request.masks)
+            )
         except OSError as error:
             name = errno.errorcode.get(error.errno or 0)
             call = CallRecord(PROVIDER, "", was_sent=False)

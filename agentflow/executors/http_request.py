@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import httpx2
 
@@ -17,6 +17,7 @@ from agentflow.domain.action import HttpAction
 from agentflow.domain.call import CallProblem
 from agentflow.executors.base import Assignment
 from agentflow.executors.guarded_network import is_host, literal_address
+from agentflow.executors.providers import Credential
 
 BODY_TEXT = "json"
 _PORTS: Mapping[str, int] = {"http": 80, "https": 443}
@@ -47,11 +48,32 @@ class HttpRequest:
     body: bytes = field(repr=False)
     sha256: str
     """Of method, url and body, the parts divided by a line feed; headers, which hold credentials, are not in it."""
+    masks: tuple[str, ...] = field(default=(), repr=False)
+    """What must not appear in anything that is kept of the answer, beside the plan's secrets."""
 
     @property
     def endpoint(self) -> str:
         """Whom it calls, without saying the name: a host may be rendered from what a step returned."""
         return "http:" + hashlib.sha256(f"{self.host}:{self.port}".encode()).hexdigest()[:16]
+
+
+def authorised(request: HttpRequest, credential: Credential | CallProblem) -> HttpRequest:
+    """Add a credential's key as a bearer token. Raises UnusableRequestError, also where the key belongs elsewhere."""
+    if isinstance(credential, CallProblem):
+        raise UnusableRequestError(credential)
+    path = request.target.decode("ascii").partition("?")[0]
+    # Dots are not resolved here but may be by the server: they could lead out of the credential's path.
+    is_plain = "/." not in path and "%2e" not in path.lower()
+    if (
+        credential.key is None
+        or not is_plain
+        or not credential.covers(request.scheme, request.host, request.port, path)
+    ):
+        raise UnusableRequestError(CallProblem.FOREIGN_CREDENTIAL)
+    key = credential.key.get_secret_value()
+    token = _encoded(f"Bearer {key}")
+    others = tuple((name, value) for name, value in request.headers if name.lower() != b"authorization")
+    return replace(request, headers=(*others, (b"Authorization", token)), masks=(key,))
 
 
 def request_of(assignment: Assignment) -> HttpRequest:

@@ -106,7 +106,10 @@ class LlmExecutor:
         return self._world
 
     def _find(self, question: Question) -> Credential | CallProblem:
-        return self._settings_and_credentials()[1].find(question.action.model.partition(":")[0])
+        found = self._settings_and_credentials()[1].find(question.action.model.partition(":")[0])
+        if isinstance(found, Credential) and found.kind is ProviderKind.HTTP:
+            return CallProblem.UNKNOWN_PROVIDER
+        return found
 
     def _reachable(self, credential: Credential | CallProblem) -> Credential | CallProblem:
         """Give the offline model, which is started where it does not run, its address of the moment."""

@@ -31,6 +31,8 @@ class ProviderKind(StrEnum):
     OLLAMA = "ollama"
     OFFLINE = "offline"
     """The small model that runs beside the worker."""
+    HTTP = "http"
+    """A service that http steps call; no model."""
 
 
 BUILT_IN_KINDS: Mapping[str, ProviderKind] = {
@@ -45,7 +47,8 @@ _ADDRESSES: Mapping[ProviderKind, str] = {
     ProviderKind.ANTHROPIC: "https://api.anthropic.com",
     ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
 }
-_NEED_A_KEY = (ProviderKind.OPENAI, ProviderKind.ANTHROPIC)
+_NEED_A_KEY = (ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.HTTP)
+_NEED_AN_ADDRESS = (ProviderKind.OPENAI_COMPATIBLE, ProviderKind.HTTP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,15 @@ class Credential:
     base_url: str | None
     key: SecretStr | None = None
     default_model: str | None = None
+
+    def covers(self, scheme: str, host: str, port: int, path: str) -> bool:
+        """Whether its key may be sent to an address: the same server, at or below its path."""
+        if self.base_url is None:
+            return False
+        own = urlsplit(self.base_url)
+        own_port = own.port or (443 if own.scheme == "https" else 80)
+        is_below = path == own.path or path.startswith(f"{own.path}/")
+        return (own.scheme, (own.hostname or "").lower(), own_port) == (scheme, host, port) and is_below
 
     @property
     def endpoint(self) -> str:
@@ -242,8 +254,8 @@ def _credential(entry: _Entry, folder: Path) -> Credential | str:
     base_url = entry.config.base_url if entry.config.base_url is not None else _ADDRESSES.get(entry.provider)
     if base_url == "":
         return "OPENAI_BASE_URL is no address that can be used"
-    if entry.provider is ProviderKind.OPENAI_COMPATIBLE and base_url is None:
-        return "config.base_url is needed: an openai-compatible provider has no address of its own"
+    if entry.provider in _NEED_AN_ADDRESS and base_url is None:
+        return f"config.base_url is needed: an {entry.provider} provider has no address of its own"
     key = find_key(entry.auth.auth(folder)) if entry.auth else None
     if isinstance(key, KeyProblem):
         return key.sentence

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from agentflow.domain.action import HttpAction
 from agentflow.domain.call import CallProblem
@@ -23,6 +24,7 @@ from agentflow.executors.base import Assignment, CallingExecutor, CallRecord, Li
 from agentflow.executors.command import Ended, StartProblem
 from agentflow.executors.guarded_network import Guard, PrivateHosts
 from agentflow.executors.http import HttpExecutor, HttpWorld
+from agentflow.executors.providers import Credential, Credentials, ProviderKind
 from tests.http_service import HttpService, answer, reset
 
 SENTINEL = "sesame-4711"
@@ -57,6 +59,7 @@ def perform(tmp_path: Path) -> Perform:
             Guard(PrivateHosts.read(wishes.pop("allowed", ["127.0.0.1"])), _local),
             _client_tls(),
             wishes.pop("answer_limit_bytes", 1024 * 1024),
+            Credentials({each.id: each for each in wishes.pop("credentials", ())}, ()),
         )
         given: dict[str, Any] = {name: wishes.pop(name) for name in ("masks", "texts") if name in wishes}
         timeout = wishes.pop("timeout_seconds", 20.0)
@@ -105,6 +108,39 @@ def test_a_call_is_sent_as_written_and_its_answer_is_kept(service: HttpService, 
     assert (call.answer_bytes, call.answer_media_type) == (12, "application/json")
     assert call.duration_seconds > 0
     assert call.usage is None
+
+
+def _credential(base_url: str) -> Credential:
+    return Credential("tickets", ProviderKind.HTTP, base_url.rstrip("/"), SecretStr(SENTINEL))
+
+
+def test_a_credential_goes_to_its_own_address_and_is_masked_in_the_answer(
+    service: HttpService, perform: Perform
+) -> None:
+    service.answer = answer(200, f"you sent {SENTINEL}".encode())
+
+    call = _call(
+        perform(f"{service.url}v1/tickets", credential="tickets", credentials=[_credential(f"{service.url}v1")])
+    )
+
+    assert service.requests[0].headers["authorization"] == f"Bearer {SENTINEL}"
+    assert call.answer is not None
+    assert SENTINEL.encode() not in call.answer.read_bytes()
+
+
+@pytest.mark.parametrize("path", ["v2/tickets", "v1tickets", "v1/../v2", "v1/%2e%2e/v2", ""])
+def test_a_credential_goes_nowhere_else(service: HttpService, perform: Perform, path: str) -> None:
+    call = _call(perform(service.url + path, credential="tickets", credentials=[_credential(f"{service.url}v1")]))
+
+    assert (call.problem, call.was_sent, service.requests) == (CallProblem.FOREIGN_CREDENTIAL, False, [])
+
+
+def test_a_credential_that_is_not_there_is_named_before_anything_is_sent(
+    service: HttpService, perform: Perform
+) -> None:
+    call = _call(perform(service.url, credential="tickets"))
+
+    assert (call.problem, call.was_sent, service.requests) == (CallProblem.UNKNOWN_PROVIDER, False, [])
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
