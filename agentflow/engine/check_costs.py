@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from agentflow.domain.action import LlmAction
-from agentflow.domain.budget import Budget, ConfiguredBudgets, Scope
+from agentflow.domain.budget import Budget, Scope
 from agentflow.domain.error import TemplateError
 from agentflow.domain.expression import references, render
 from agentflow.domain.fault import Fault
 from agentflow.domain.plan import Plan, Step
 from agentflow.domain.wording import listing, shorten
+from agentflow.settings import Settings
 
 _ANY_DAY = datetime(2000, 1, 1, tzinfo=UTC)
 """Each day has the same caps."""
@@ -29,10 +30,10 @@ def check_costs(
     caps: Budget,
     project: str,
     directive: str | None,
-    configured: ConfiguredBudgets,
+    settings: Settings,
 ) -> tuple[Fault, ...]:
     """Return a fault for each model call of a run with ``caps`` whose cost has no bound although a budget caps it."""
-    scopes = [Scope("the run", caps), *configured.scopes(project, directive, _ANY_DAY)]
+    scopes = [Scope("the run", caps), *settings.budgets.scopes(project, directive, _ANY_DAY)]
     of_both = _names(scopes, lambda limits: limits.tokens is not None or limits.usd_nano is not None)
     of_usd = _names(scopes, lambda limits: limits.usd_nano is not None)
     faults: list[Fault] = []
@@ -40,7 +41,7 @@ def check_costs(
         if isinstance(step.action, LlmAction):
             place = ("steps", position, "llm")
             faults += _unbounded(step, step.action, place, of_both)
-            faults += _unpriced(step, step.action, place, of_usd, variables)
+            faults += _unpriced(step, step.action, place, of_usd, variables, settings)
     return tuple(faults)
 
 
@@ -66,14 +67,20 @@ def _unbounded(step: Step, action: LlmAction, place: tuple[str | int, ...], scop
 
 
 def _unpriced(
-    step: Step, action: LlmAction, place: tuple[str | int, ...], scopes: str, variables: Mapping[str, Any]
+    step: Step,
+    action: LlmAction,
+    place: tuple[str | int, ...],
+    scopes: str,
+    variables: Mapping[str, Any],
+    settings: Settings,
 ) -> Iterator[Fault]:
     if not scopes or action.price is not None:
         return
     from agentflow.executors.pricing import price_of  # it loads the list of prices
+    from agentflow.executors.providers import load_credentials
 
     model = _model(action.model, variables)
-    if model is not None and price_of(model, None) is None:
+    if model is not None and price_of(model, None, load_credentials(settings).kinds) is None:
         yield Fault(
             "unknown_price",
             f"the price of {shorten(model)!r} is unknown, and usd is capped (by a budget of {scopes}): write the price "

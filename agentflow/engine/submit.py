@@ -77,7 +77,7 @@ class SubmitRequest:
             caps=self.caps,
             project=self.project,
             directive=self.run_directive,
-            configured=settings.budgets,
+            settings=settings,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from agentflow.domain.budget import Budget, ConfiguredBudgets
 from agentflow.domain.fault import Fault
 from agentflow.domain.plan_document import read_plan
 from agentflow.engine.check_costs import check_costs
+from agentflow.settings import Settings
 
 BOUNDED = {"max_tokens": 100, "price": {"input": 1, "output": 2}}
 
@@ -20,6 +22,7 @@ def faults_of(
     configured: dict[str, Any] | None = None,
     variables: dict[str, Any] | None = None,
     directive: str | None = "nightly",
+    **settings: Any,
 ) -> tuple[Fault, ...]:
     steps = [{"id": f"s{n}", "llm": {"model": "nobody:knows", "prompt": "p", **call}} for n, call in enumerate(calls)]
     reading = read_plan(
@@ -32,7 +35,7 @@ def faults_of(
         caps=caps or Budget(),
         project="ops",
         directive=directive,
-        configured=ConfiguredBudgets.model_validate(configured or {}),
+        settings=Settings(budgets=ConfiguredBudgets.model_validate(configured or {}), **settings),
     )
 
 
@@ -105,3 +108,12 @@ def test_a_model_that_is_named_by_vars_is_judged_by_their_values() -> None:
 @pytest.mark.parametrize("model", ["openai:{{ steps.first.stdout }}", "{{ vars.model.name }}"])
 def test_a_model_that_only_the_worker_can_name_is_left_to_it(model: str) -> None:
     assert faults_of({"model": model, "max_tokens": 5}, caps=Budget(usd_nano=1), variables={"model": None}) == ()
+
+
+def test_an_id_of_the_credentials_file_has_the_prices_of_its_provider(tmp_path: Path) -> None:
+    credentials = tmp_path / "credentials.yaml"
+    credentials.write_text("- {id: team, provider: openai, auth: {source: env, env_var: NO_SUCH_VARIABLE}}")
+    call = {"model": "team:gpt-4o-mini", "max_tokens": 100}
+
+    assert [fault.code for fault in faults_of(call, caps=Budget(usd_nano=1))] == ["unknown_price"]
+    assert faults_of(call, caps=Budget(usd_nano=1), provider_credentials=credentials) == ()
