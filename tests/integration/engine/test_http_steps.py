@@ -29,7 +29,7 @@ def service() -> Iterator[HttpService]:
 @pytest.fixture
 def caller(start_worker: StartWorker, service: HttpService) -> WorkerProcess:
     """A worker that may call the service."""
-    return start_worker(AGENTFLOW_HTTP_PRIVATE_HOSTS=f'["127.0.0.1:{service.port}"]', AGENTFLOW_SECRET_KEY=SENTINEL)
+    return start_worker(AGENTFLOW_HTTP_PRIVATE_HOSTS=f"127.0.0.1:{service.port}", AGENTFLOW_SECRET_KEY=SENTINEL)
 
 
 def _http(key: str, url: str, **fields: Any) -> dict[str, Any]:

@@ -261,7 +261,7 @@ def test_this_machine_is_not_called_by_its_name_as_the_system_resolves_it(servic
 def test_an_allowed_host_and_port_is_called_by_name(
     service: HttpService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", f'["localhost:{service.port}"]')
+    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", f"localhost:{service.port}")
     executor = HttpExecutor()
     assignment = Assignment("r", "s", 1, HttpAction(url=f"http://localhost:{service.port}/"), tmp_path, 20)
 
@@ -273,7 +273,7 @@ def test_an_allowed_host_and_port_is_called_by_name(
 def test_private_hosts_that_cannot_be_read_are_an_error_of_the_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", '["http://localhost"]')
+    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", "http://localhost")
     assignment = Assignment("r", "s", 1, HttpAction(url="http://example.org/"), tmp_path, 20)
 
     with pytest.raises(ConfigurationError, match="HTTP_PRIVATE_HOSTS"):

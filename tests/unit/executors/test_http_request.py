@@ -85,7 +85,7 @@ def test_a_private_address_is_refused_before_anything_is_sent(url: str) -> None:
 
 
 def test_an_allowed_private_address_is_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", '["127.0.0.1:8080"]')
+    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", "127.0.0.1:8080")
 
     assert _estimate("http://127.0.0.1:8080/").problem is None
     assert _estimate("http://127.0.0.1:8081/").problem is CallProblem.PRIVATE_ADDRESS
