@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: the Python client from its docstrings, the settings from their fields, the CLI.
+"""Write docs/reference from the code: the Python client from its docstrings, the settings, the CLI, problems of calls.
 
 python docs/generate_reference.py          writes the pages
 python docs/generate_reference.py --check  fails when a page is not what the code says
@@ -58,14 +58,18 @@ def settings_page() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         variable = str(field.validation_alias or f"AGENTFLOW_{name.upper()}")
-        default = "" if field.default_factory or field.default is None else f"`{field.default}`"
+        is_shown = isinstance(field.default, str | int | float) and not field.default_factory
+        default = f"`{field.default}`" if is_shown else ""
         rows.append(f"| `{variable}` | {default} | {field.description} |")
     return "\n".join(
         [
             MADE_BY,
             "# Settings\n",
-            "Read from the environment. Durations are seconds, sizes bytes. `AGENTFLOW_DATABASE_URL`,",
-            "`AGENTFLOW_REDIS_URL` and `AGENTFLOW_AUDIT_KEY` may also be given as `..._FILE`, a path to a file.\n",
+            "Read from the environment, else from the configuration file: agentflow.toml in AGENTFLOW_HOME, or what",
+            "`AGENTFLOW_CONFIG` names ([an example](../../config/agentflow.toml)). There a setting stands under its",
+            "name in small letters, without AGENTFLOW_; a key that is not known is an error. Durations are seconds,",
+            "sizes bytes. `AGENTFLOW_DATABASE_URL`, `AGENTFLOW_REDIS_URL` and `AGENTFLOW_AUDIT_KEY` may also be",
+            "given as `..._FILE`, a path to a file.\n",
             "A plan's secret `X` is read by the worker from `AGENTFLOW_SECRET_X`, `X`, or their `_FILE` forms.",
             "Its value is masked in stdout, stderr and the declared result; files left as artifacts are kept as",
             "they are, and a command that encodes a secret before it prints it is not seen through.\n",
@@ -135,7 +139,51 @@ def _commands(command: Any, context: Any) -> list[str]:
     ]
 
 
-PAGES = {"python.md": python_page, "settings.md": settings_page, "cli.md": cli_page}
+def problems_page() -> str:
+    """Every problem of a call: what it means, and what becomes of the step."""
+    from agentflow.domain.call import MEANINGS
+
+    rows = [
+        f"| `{problem}` | {meaning.sentence} | {_REMEDIES[meaning.remedy]} | {_yes(meaning.is_outage)} "
+        f"| {_yes(meaning.is_refusal)} | {meaning.message} |"
+        for problem, meaning in MEANINGS.items()
+    ]
+    return "\n".join(
+        [
+            MADE_BY,
+            "# Problems of calls\n",
+            "What can go wrong when a model or a service is called, by the word that stands in a reason and in",
+            "`attempts[].call.problem` of `agentflow show --json`. A provider's own words are never kept.\n",
+            "- **outage**: it counts against the endpoint in its circuit breaker.",
+            "- **nothing used**: the other side said that it did nothing, so the reservation goes back.",
+            "- **message**: what `retry: {on_messages: [...]}` is matched against.\n",
+            "| problem | the call | what becomes of the step | outage | nothing used | message |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+_REMEDIES = {
+    "retry": "tried again, as its `retry` says",
+    "wait": "put off until the moment that the other side named, and no attempt is spent; without one: tried again, as "
+    "its `retry` says",
+    "give_up": "failed",
+    "shorten": "failed: a shorter prompt would help",
+}
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else ""
+
+
+PAGES = {
+    "python.md": python_page,
+    "settings.md": settings_page,
+    "cli.md": cli_page,
+    "call-problems.md": problems_page,
+}
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,15 @@ import yaml
 from agentflow.cli import exit_codes
 from agentflow.domain.plan_document import read_plan
 from agentflow.domain.transition import MAX_LOST
+from agentflow.executors.base import known_actions
+from agentflow.executors.keystore import KeyProblem
+from agentflow.executors.providers import load_credentials
+from agentflow.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
+HOWTOS = sorted((REPOSITORY / "docs" / "howto").glob("*.md"))
+EXAMPLE_CONFIGURATION = REPOSITORY / "config" / "agentflow.toml"
+EXAMPLE_CREDENTIALS = REPOSITORY / "config" / "provider_credentials.yaml.example"
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
 
 
@@ -41,6 +49,58 @@ def test_the_python_in_the_readme_builds_its_plan(monkeypatch: pytest.MonkeyPatc
     exec(compile(build, "README.md", "exec"), names)  # noqa: S102 - our own document
 
     assert "plan" in names
+
+
+@pytest.mark.parametrize("path", HOWTOS, ids=lambda path: path.name)
+def test_every_plan_in_a_howto_has_no_fault(path: Path) -> None:
+    blocks = [yaml.safe_load(block) for block in _blocks(path, "yaml")]
+    plans = [block for block in blocks if isinstance(block, dict)]
+
+    assert plans
+    assert [read_plan(plan, available_actions=known_actions()).faults for plan in plans] == [()] * len(plans)
+
+
+def _toml_examples() -> list[str]:
+    uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = |\[)", "", EXAMPLE_CONFIGURATION.read_text(encoding="utf-8"))
+    return [uncommented, *(block for path in HOWTOS for block in _blocks(path, "toml"))]
+
+
+@pytest.mark.parametrize("written", _toml_examples())
+def test_every_configuration_that_is_shown_can_be_used(
+    written: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AGENTFLOW_")]:
+        monkeypatch.delenv(name)
+    (tmp_path / "agentflow.toml").write_text(written)
+    monkeypatch.setenv("AGENTFLOW_HOME", str(tmp_path))
+
+    settings = load_settings()
+
+    assert settings.budgets.project["ops"].usd == 200
+    assert settings.budgets.directive["ops/nightly"].tokens_per_day == 200_000
+
+
+def test_the_example_of_a_configuration_sets_nothing_before_it_is_changed() -> None:
+    assert tomllib.loads(EXAMPLE_CONFIGURATION.read_text(encoding="utf-8")) == {}
+
+
+def _credential_examples() -> list[str]:
+    blocks = [block for path in HOWTOS for block in _blocks(path, "yaml") if block.startswith("- id:")]
+    return [EXAMPLE_CREDENTIALS.read_text(encoding="utf-8"), *blocks]
+
+
+@pytest.mark.parametrize("written", _credential_examples())
+def test_every_credential_that_is_shown_lacks_only_its_key(written: str, tmp_path: Path) -> None:
+    (tmp_path / "credentials.yaml").write_text(written)
+    ids = [entry["id"] for entry in yaml.safe_load(written)]
+
+    found = load_credentials(Settings(home=tmp_path, provider_credentials=tmp_path / "credentials.yaml"))
+
+    statuses = {status.credential_id: status for status in found.statuses}
+    lacking = {KeyProblem.VARIABLE_NOT_SET.sentence, KeyProblem.FILE_MISSING.sentence, None}
+    assert found.file_problem is None
+    assert {statuses[each].error for each in ids} <= lacking
+    assert statuses["lab"].loaded
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))
