@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,17 @@ from agentflow.settings import Settings
 from tests.integration.client.conftest import Finish
 from tests.integration.client.resting import cap, exhaust, noop_run
 from tests.unit.cli.answers import ask, complain, say
+from tests.workers import WorkerProcess
+
+CAPPED = """
+agentflow: 1
+name: capped
+budget: {steps: 2}
+steps:
+  - {id: a, subprocess: {command: ["true"]}}
+  - {id: b, subprocess: {command: ["true"]}}
+  - {id: c, subprocess: {command: ["true"]}}
+"""
 
 
 def over_tokens(run: Run, **figures: int) -> Exhaustion:
@@ -89,6 +101,24 @@ def test_a_run_that_rests_over_the_budget_of_a_day_says_when_it_goes_on_by_itsel
 
     assert "of project default on 2099-12-31 is exhausted" in told
     assert "it goes on by itself at 2100-01-01 00:00:00 UTC" in told
+
+
+def test_a_worker_comes_to_rest_over_a_budget_and_goes_on_once_it_is_raised_and_resumed(
+    tmp_path: Path, worker: WorkerProcess, at_home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "capped.yaml").write_text(CAPPED)
+
+    told = say(capsys, "run", tmp_path / "capped.yaml", code=5)
+    short = ask(capsys, "show", "@last")["id"][:8]
+    [balance] = ask(capsys, "budget", "show", "@last")["scopes"]
+    [steps] = [line for line in balance["budgets"] if line["budget"] == "steps"]
+
+    assert "the budget of steps of the run is exhausted: 2 of 2 used, 1 needed" in told
+    assert f"agentflow budget raise {short} --steps +1 " in told
+    assert (steps["used"], steps["left"]) == (2, 0)
+    assert "3 steps now, 2 steps before" in say(capsys, "budget", "raise", "@last", "--steps", "+1")
+    assert ask(capsys, "resume", "@last")["due"] == ["c"]
+    assert ask(capsys, "wait", "@last", "--timeout", "30s")["budget"][0]["used"] == 3
 
 
 def test_every_budget_that_a_run_rests_over_is_in_the_command_to_type(
