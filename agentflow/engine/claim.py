@@ -47,6 +47,7 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
     """Take ``key`` of ``run_id`` for one attempt of ``worker``."""
     step = step_id(run_id, key)
     attempt_id, claim_token = AttemptId(uuid4()), ClaimToken(uuid4())
+    answer: Claimed | ClaimRefusal
     with context.database.transaction() as tx:
         taken = claims.claim(
             tx,
@@ -61,16 +62,18 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
             case claims.ClaimedStep():
                 _record(context, tx, run_id, step, worker, taken)
                 plan = context.plans.get(tx, taken.plan_fingerprint)
-                return _claimed(run_id, step, attempt_id, claim_token, taken, plan)
+                answer = _claimed(run_id, step, attempt_id, claim_token, taken, plan)
             case claims.PlacelessStep():
                 steps.forget_sent(tx, [step])  # this was its doorbell; its place in the line is that of its due time
                 return ClaimRefusal.SLOT_BUSY
             case claims.TicketedStep():
                 _snooze(context, tx, run_id, key, worker, taken)
+                answer = ClaimRefusal.RATE_LIMITED
             case None:
                 return _refusal(tx, run_id, step)
-    context.side_channel.wake()  # so that the dispatcher knows the new time
-    return ClaimRefusal.RATE_LIMITED
+    if isinstance(answer, ClaimRefusal) or answer.plan.plan.step(key).rate_limit is not None:
+        context.side_channel.wake()  # the next may ask, and whoever must wait has a new time
+    return answer
 
 
 def _record(

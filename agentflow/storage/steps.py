@@ -15,6 +15,8 @@ from agentflow.domain.state import StepState
 from agentflow.domain.transition import NeedsMet
 from agentflow.storage.database import statement, to_json
 
+ASKS = 32
+"""How many steps of a rate key are sent at a time, in each queue, to ask for a ticket."""
 LINE_PATIENCE_SECONDS = 10.0
 """How long a doorbell that nobody answers keeps a place of its concurrency key from the next in line."""
 
@@ -161,7 +163,7 @@ def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Rea
 
 def stamp_due(tx: Connection, queue: str, room: int) -> list[DueStep]:
     """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order."""
-    return _due_steps(tx.execute(statement("stamp_due"), {"queue": queue, "room": room}).all())
+    return _due_steps(tx.execute(statement("stamp_due"), {"queue": queue, "room": room, "asks": ASKS}).all())
 
 
 def stamp_line(tx: Connection, queues: Sequence[str], room: int) -> list[DueStep]:

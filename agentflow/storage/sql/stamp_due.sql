@@ -1,16 +1,28 @@
 -- Pick due steps that no doorbell is on its way for, fairly by run, and note them as sent. The caller sends after its commit.
--- Steps with a concurrency key stand in line instead (stamp_line.sql).
--- Parameters: queue, room
+-- Steps with a concurrency key stand in line instead (stamp_line.sql). Of those that are yet to ask a rate key for a ticket
+-- only so many are out at a time (asks): most will be refused, and whoever is due by a ticket must not wait behind them.
+-- Parameters: queue, room, asks
 -- Keeps true: two dispatchers never stamp the same step (SKIP LOCKED, and the guard on sent_at is re-read under the lock).
 WITH due AS (
-    SELECT step.id, step.not_before, row_number() OVER (PARTITION BY step.run_id ORDER BY step.not_before, step.position) AS turn
+    SELECT step.id, step.not_before, CASE WHEN step.ticket_at IS NULL THEN step.rate_key END AS asked_key,
+           CASE WHEN step.ticket_at IS NULL
+               THEN row_number() OVER (PARTITION BY step.run_id ORDER BY step.not_before, step.position) ELSE 0 END AS turn
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.state IN ('ready', 'retrying') AND step.not_before <= now() AND step.sent_at IS NULL
       AND step.queue = :queue AND step.slot_key IS NULL AND run_state.state = 'running' AND run_state.exhausted IS NULL
+), asking AS MATERIALIZED (
+    SELECT rate_key, count(*) AS steps FROM step
+    WHERE queue = :queue AND state IN ('ready', 'retrying') AND slot_key IS NULL AND rate_key IS NOT NULL
+      AND ticket_at IS NULL AND sent_at IS NOT NULL
+    GROUP BY rate_key
+), ranked AS (
+    SELECT due.id, due.turn, due.not_before, due.asked_key,
+           row_number() OVER (PARTITION BY due.asked_key ORDER BY due.turn, due.not_before) + coalesce(asking.steps, 0) AS ask
+    FROM due LEFT JOIN asking ON asking.rate_key = due.asked_key
 ), picked AS (
-    SELECT step.id, due.turn FROM step JOIN due ON due.id = step.id
-    WHERE step.sent_at IS NULL AND step.state IN ('ready', 'retrying')
-    ORDER BY due.turn, due.not_before
+    SELECT step.id, ranked.turn FROM step JOIN ranked ON ranked.id = step.id
+    WHERE (ranked.asked_key IS NULL OR ranked.ask <= :asks) AND step.sent_at IS NULL AND step.state IN ('ready', 'retrying')
+    ORDER BY ranked.turn, ranked.not_before
     LIMIT :room
     FOR NO KEY UPDATE OF step SKIP LOCKED
 )

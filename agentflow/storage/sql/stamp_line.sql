@@ -7,25 +7,27 @@
 -- many tickets of its rate as there are free places are out for the next patience_seconds (they would grow stale in line).
 -- Keeps true: two dispatchers never stamp the same step (SKIP LOCKED, and the guard on sent_at is re-read under the lock).
 -- That never more run than there are places is kept by claim_step.sql alone.
-WITH line AS (
+WITH line AS MATERIALIZED (
     SELECT step.id, step.queue, step.slot_key, step.slot_limit, step.rate_key, step.ticket_at, step.not_before,
            step.position, step.sent_at
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.slot_key IS NOT NULL AND step.state IN ('ready', 'retrying')
       AND run_state.state = 'running' AND run_state.exhausted IS NULL
-), rung AS (
+), rung AS MATERIALIZED (
     SELECT slot_key, count(*) AS steps FROM line
     WHERE sent_at >= now() - make_interval(secs => :patience_seconds)
     GROUP BY slot_key
-), unanswered AS (
+), unanswered AS MATERIALIZED (
     SELECT DISTINCT slot_key, queue FROM line WHERE sent_at < now() - make_interval(secs => :patience_seconds)
-), free AS (
+), free AS MATERIALIZED (
     SELECT wanted.slot_key, wanted.slot_limit, -coalesce(rung.steps, 0) + (
                SELECT count(*) FROM slot
                WHERE slot.key = wanted.slot_key AND slot.number <= wanted.slot_limit AND slot.attempt_id IS NULL
            ) AS places
     FROM (SELECT DISTINCT slot_key, slot_limit FROM line) AS wanted LEFT JOIN rung ON rung.slot_key = wanted.slot_key
-), promised AS (
+), open AS MATERIALIZED (
+    SELECT slot_key FROM free GROUP BY slot_key HAVING max(places) > 0
+), promised AS MATERIALIZED (
     SELECT slot_key, rate_key, count(*) AS tickets FROM line
     WHERE ticket_at > now() AND ticket_at < now() + make_interval(secs => :patience_seconds)
     GROUP BY slot_key, rate_key
@@ -36,7 +38,8 @@ WITH line AS (
     FROM line
     JOIN free ON free.slot_key = line.slot_key AND free.slot_limit = line.slot_limit
     LEFT JOIN promised ON promised.slot_key = line.slot_key AND promised.rate_key = line.rate_key
-    WHERE line.sent_at IS NULL AND line.not_before <= now() AND line.queue = ANY(CAST(:queues AS text[]))
+    WHERE line.slot_key IN (SELECT slot_key FROM open)
+      AND line.sent_at IS NULL AND line.not_before <= now() AND line.queue = ANY(CAST(:queues AS text[]))
       AND (line.slot_key, line.queue) NOT IN (SELECT slot_key, queue FROM unanswered)
       AND (line.ticket_at IS NOT NULL OR coalesce(promised.tickets, 0) < greatest(free.places, 1))
 ), admitted AS (

@@ -27,7 +27,7 @@ from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
-from agentflow.storage import claims
+from agentflow.storage import claims, steps
 from tests.factories import attempt_rows, noop_step, run_state, shell_step, step_rows, submitted, wait_for_end
 from tests.gcra import Rate
 from tests.workers import WorkerProcess
@@ -200,6 +200,38 @@ def test_of_both_limits_tickets_do_not_run_far_ahead_of_places(house: Runtime) -
     _pass_time(house, 3.2)
     dispatcher.one_pass()
     assert [key for key, row in step_rows(house.context, run_id).items() if row.sent_at] == ["s1", "s2"]
+
+
+def test_only_some_ask_at_a_time_and_who_is_due_by_a_ticket_goes_first(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step(f"s{i:02}", needs=[], **_api()) for i in range(60)])
+    other = submitted(house.context, [noop_step(f"n{i}", needs=[]) for i in range(20)])
+    _execute(house, "UPDATE step SET sent_at = NULL")
+    dispatcher = Dispatcher(house.context, "one:1")
+
+    assert dispatcher.one_pass() == 0.0
+    assert len([row for row in step_rows(house.context, run_id).values() if row.sent_at]) == steps.ASKS
+    assert all(row.sent_at for row in step_rows(house.context, other).values())
+    assert dispatcher.one_pass() >= 0.5  # nothing more to send: no reason to look again at once
+
+    _claim(house, run_id, "s00")
+    assert _claim(house, run_id, "s01") is ClaimRefusal.RATE_LIMITED
+    dispatcher.one_pass()
+    rows = step_rows(house.context, run_id)
+    assert len([row for row in rows.values() if row.sent_at]) == steps.ASKS
+    assert rows["s01"].sent_at is None
+
+    _pass_time(house, 2.0)
+    dispatcher.one_pass()
+    assert step_rows(house.context, run_id)["s01"].sent_at is not None
+
+
+def test_a_claim_under_a_rate_wakes_the_dispatcher_so_that_the_next_may_ask(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a", **_api())])
+    house.context.side_channel.wait_for_wakeup(0.05)
+
+    assert isinstance(_claim(house, run_id, "a"), Claimed)
+
+    assert house.context.side_channel.wait_for_wakeup(0.05)
 
 
 @pytest.mark.parametrize("whole_run", [True, False])
