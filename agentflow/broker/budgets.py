@@ -111,6 +111,7 @@ class Ledger:
         self._load_seconds: dict[str, float] = {}
         self._reserve = register(client, _PRELUDE, "reserve_attempt")
         self._settle = register(client, _PRELUDE, "settle_attempt")
+        self._find_unknown = register(client, _PRELUDE, "find_unknown")
         self._begin_load = register(client, _PRELUDE, "begin_load")
         self._finish_load = register(client, _PRELUDE, "finish_load")
         self._forget = register(client, _PRELUDE, "forget_scope")
@@ -154,6 +155,12 @@ class Ledger:
         for scope in scopes:
             args += [scope, *_numbers(counted_in(scope, used))]
         return [name.decode() for name in self._settle(keys=self._keys_of(scopes), args=args)]
+
+    def find_unknown(self, scopes: Iterable[str]) -> Unknown:
+        """Find the scopes that must be loaded before anything can be reserved in them."""
+        names = list(scopes)
+        unknown = self._find_unknown(keys=[self._keys.budget(name) for name in names], args=names)
+        return Unknown(tuple(name.decode() for name in unknown))
 
     def begin_load(self, scope: str) -> str | None:
         """Begin to load a scope; returns the token to finish with, None if it is loaded or somebody else is at it."""

@@ -1,11 +1,12 @@
 """Reserve: have what an attempt needs covered by every budget it counts in, before anything of it begins.
 
+    load       scopes that the ledger does not know are read from Postgres
     row        the attempt's row says what it reserves                         (fenced by the claim token)
     script     the ledger reserves it in all scopes, or says what is in the way
     mark       the row says that it was granted: from here on it may be charged (fenced again)
     settle     the row of the call says what was used, then the ledger is told
 
-Owns this order and loading scopes that the ledger does not know. What the ledger refuses is believed only once Postgres
+Owns this order and the loading. What the ledger refuses is believed only once Postgres
 says the same. See docs/decisions/0013-one-ledger-per-scope.md for why each step stands where it does.
 """
 
@@ -74,17 +75,23 @@ Reservation = Granted | Snooze | Exhausted | ClaimGone
 def reserve(context: EngineContext, request: ReserveRequest) -> Reservation:
     """Reserve what an attempt needs. Raises ServersUnreachable when Postgres is away; nothing may begin then."""
     is_free = not any(scope.limits.is_reserved for scope in request.scopes)
-    with context.database.transaction() as tx:
-        if not spending.set_reserved(tx, request.attempt_id, request.claim_token, request.needed, is_granted=is_free):
-            return ClaimGone()
-    if is_free:
-        return Granted()
     try:
+        if not is_free and not _make_known(context, request.scopes):
+            return _unsettled()
+        if not _write_row(context, request, is_granted=is_free):
+            return ClaimGone()
+        if is_free:
+            return Granted()
         answer = _ask(context, request)
     except RedisError as error:
         log.warning("ledger_away", error=type(error).__name__)
         return _unsettled()
     return _begin(context, request, answer.grant) if isinstance(answer, Reserved) else answer
+
+
+def _write_row(context: EngineContext, request: ReserveRequest, *, is_granted: bool) -> bool:
+    with context.database.transaction() as tx:
+        return spending.set_reserved(tx, request.attempt_id, request.claim_token, request.needed, is_granted=is_granted)
 
 
 def _begin(context: EngineContext, request: ReserveRequest, grant: str) -> Granted | ClaimGone:
@@ -135,20 +142,33 @@ def load_scope(context: EngineContext, scope: Scope) -> bool:
     return is_written
 
 
+def _make_known(context: EngineContext, scopes: Sequence[Scope]) -> bool:
+    """Load what is unknown before the row is written: a load counts every row, also of who has yet to ask."""
+    for number in range(TRIES):
+        unknown = context.ledger.find_unknown(scope.name for scope in scopes)
+        if not unknown.scopes:
+            return True
+        _load(context, scopes, unknown, number)
+    return False
+
+
+def _load(context: EngineContext, scopes: Sequence[Scope], unknown: Unknown, number: int) -> None:
+    """Load scopes; where somebody else is at it, wait for a moment that grows with the ``number`` of the try."""
+    missing = [scope for scope in scopes if scope.name in unknown.scopes]
+    if sum(load_scope(context, scope) for scope in missing) < len(missing):
+        context.ledger.wait_for_load(FIRST_WAIT_SECONDS * 2**number)
+
+
 def _ask(context: EngineContext, request: ReserveRequest) -> Reserved | Snooze | Exhausted:
     """Ask the ledger until its answer can be believed."""
     swept: set[str] = set()
-    wait_seconds = FIRST_WAIT_SECONDS
-    for _ in range(TRIES):
+    for number in range(TRIES):
         answer = context.ledger.reserve(request.attempt_id, request.scopes, request.needed)
         match answer:
             case Reserved():
                 return answer
             case Unknown():
-                missing = [scope for scope in request.scopes if scope.name in answer.scopes]
-                if sum(load_scope(context, scope) for scope in missing) < len(missing):
-                    context.ledger.wait_for_load(wait_seconds)
-                    wait_seconds *= 2
+                _load(context, request.scopes, answer, number)
             case Exceeded() | Contended():
                 unswept = {shortfall.scope for shortfall in answer.shortfalls} - swept
                 swept |= unswept

@@ -241,7 +241,7 @@ class AttemptRow(SQLModel, table=True):
     signal: int | None = None
     reason: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
     retry_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    reserved: dict[str, int] | None = Field(default=None, sa_column=_json(nullable=True))
+    reserved: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
 
 
 class SlotRow(SQLModel, table=True):

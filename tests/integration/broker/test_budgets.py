@@ -247,6 +247,15 @@ def test_a_loader_that_is_late_writes_nothing(house: House) -> None:
     assert house.sums() == (2, 0)
 
 
+def test_the_snapshot_of_one_load_cannot_finish_another_that_a_late_message_began(house: House) -> None:
+    begin = {"keys": [house.keys.budget(RUN)], "args": ["the same message", 5000]}
+    first = house.ledger._begin_load(**begin).decode()
+    house.client.delete(house.keys.budget(RUN))
+    house.ledger._begin_load(**begin)
+
+    assert not house.ledger.finish_load(RUN, first, Amounts(), {})
+
+
 def test_a_loader_that_is_dead_is_in_the_way_for_seconds_and_no_longer(house: House) -> None:
     house.ledger.begin_load(RUN)
 

@@ -103,7 +103,16 @@ class SteppedLedger(Ledger):
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         super().__init__(client, keys)
         self.sent: list[Callable[[], object]] = []
-        for name in ("reserve", "_end", "begin_load", "finish_load", "forget", "read_all", "find_reserving"):
+        for name in (
+            "reserve",
+            "_end",
+            "find_unknown",
+            "begin_load",
+            "finish_load",
+            "forget",
+            "read_all",
+            "find_reserving",
+        ):
             setattr(self, name, self._stepped(getattr(super(), name)))
 
     def _stepped(self, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -181,6 +190,7 @@ class Game:
         settings = self.plain.settings.model_copy(update={"budgets": self.configured})
         self.plain = replace(self.plain, settings=settings)
         self.ledger = SteppedLedger(self.client, self.plain.side_channel.keys)
+        assert settings.database_url is not None
         database = SteppedDatabase(settings.database_url.get_secret_value())
         self.context = replace(self.plain, ledger=self.ledger, database=database)
         self.started_at = datetime.now(UTC)
