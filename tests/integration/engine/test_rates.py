@@ -266,7 +266,9 @@ def test_claims_at_once_get_tickets_one_interval_apart(house: Runtime) -> None:
 offsets = st.floats(-20, 20, allow_nan=False)
 
 
-@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.integers(1, 300), st.integers(1, 10), st.none() | offsets, st.none() | st.floats(-20, 0))
 def test_the_statement_says_what_the_reference_says(
     house: Runtime, limit: int, burst: int, next_in: float | None, ticket_in: float | None

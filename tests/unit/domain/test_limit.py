@@ -6,7 +6,7 @@ import heapq
 from bisect import bisect_left
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentflow.domain.limit import LATENESS_SECONDS, RateLimit
@@ -42,8 +42,10 @@ limits = st.builds(
     RateLimit, limit=st.integers(1, 200), per_seconds=st.sampled_from([60, 60, 60, 120]), burst=st.integers(1, 20)
 )
 seconds = st.floats(0, 90, allow_nan=False)
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
+@unhurried
 @given(limits, st.lists(seconds, min_size=1, max_size=250), st.lists(st.floats(0, LATENESS_SECONDS), min_size=1))
 def test_no_minute_sees_more_than_the_limit_and_the_burst(
     limit: RateLimit, asks: list[float], lateness: list[float]
@@ -54,6 +56,7 @@ def test_no_minute_sees_more_than_the_limit_and_the_burst(
     assert _most_in_a_minute(starts) <= limit.limit * MINUTE / limit.per_seconds + limit.burst
 
 
+@unhurried
 @given(limits, st.lists(seconds, min_size=1, max_size=120), st.lists(st.floats(0, 30), min_size=1))
 def test_who_comes_too_late_takes_a_new_ticket_and_no_minute_sees_more(
     limit: RateLimit, asks: list[float], lateness: list[float]
@@ -63,6 +66,7 @@ def test_who_comes_too_late_takes_a_new_ticket_and_no_minute_sees_more(
     assert _most_in_a_minute(starts) <= limit.limit * MINUTE / limit.per_seconds + limit.burst
 
 
+@unhurried
 @given(limits, st.lists(seconds, min_size=1, max_size=120, unique=True))
 def test_who_asks_first_starts_first(limit: RateLimit, asks: list[float]) -> None:
     asks.sort()
