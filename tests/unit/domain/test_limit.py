@@ -88,6 +88,20 @@ def test_under_demand_a_minute_sees_nearly_the_limit(limit: RateLimit) -> None:
         assert seen >= limit.limit * 57 / 60
 
 
+@pytest.mark.parametrize("per_minute", [1, 2, 6, 20, 60, 600])
+@pytest.mark.parametrize("burst", [1, 5])
+def test_the_worst_minute_begins_at_the_end_of_a_stall(per_minute: int, burst: int) -> None:
+    """A stall just as long as tickets hold: all that fell due in it start at its end, everybody else on time."""
+    limit = RateLimit(limit=per_minute, per_seconds=60, burst=burst)
+    rate = Rate(limit.interval_seconds, limit.burst)
+    tickets = [rate.ask(0.0) or 0.0 for _ in range(per_minute * 4 + burst)]
+
+    for began in tickets[: per_minute * 2 : max(1, per_minute // 20)]:
+        ended = began + rate.lateness
+        starts = [(who, ended if began <= at <= ended else at) for who, at in enumerate(tickets)]
+        assert _most_in_a_minute(starts) <= per_minute + burst
+
+
 def test_a_quiet_time_saves_up_the_burst_and_no_more() -> None:
     limit = RateLimit(limit=60, per_seconds=60, burst=3)
 
