@@ -71,8 +71,8 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.CALL_FAILED: "its call {what}",
     ReasonCode.CALL_POSTPONED: "its call {what}; the other side asks to wait {seconds:g} s",
     ReasonCode.BREAKER_OPEN: "waits because calls to {endpoint} fail; the next one is tried in {seconds:g} s",
-    ReasonCode.BUDGET_EXHAUSTED: "the {budget} budget of {scope} does not cover it: of {limit:g}, {used:g} used, "
-    "{needed:g} needed",
+    ReasonCode.BUDGET_EXHAUSTED: "the {budget} budget of {scope} does not cover it: of {limit:,}, {used:,} used, "
+    "{needed:,} needed",
     ReasonCode.BUDGET_CONTENDED: "waits for {budget} of {scope} that others have reserved",
     ReasonCode.BUDGET_UNSETTLED: "waits until it is known what its budgets have left",
     ReasonCode.RATE_LIMITED: "waits for the rate limit {key} until {until}",

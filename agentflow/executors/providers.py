@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from agentflow.domain.call import CallProblem
+from agentflow.domain.setting_fault import words_of
 from agentflow.executors.keystore import Auth, KeyProblem, find_key
 from agentflow.settings import Settings, variable_from_environment
 
@@ -241,11 +242,11 @@ def _readable_id(written: Any) -> str | None:
 
 
 def _faults(error: ValidationError) -> str:
-    faults = error.errors(include_input=False, include_context=False, include_url=False)
+    faults = error.errors(include_input=False, include_url=False)
     return "; ".join(
         "there is a field that nobody knows"  # its name may be anything
         if fault["type"] == "extra_forbidden"
-        else f"{'.'.join(str(part) for part in fault['loc']) or 'the entry'}: {fault['msg']}"
+        else f"{'.'.join(str(part) for part in fault['loc']) or 'the entry'}: {words_of(fault)}"
         for fault in faults
     )
 
