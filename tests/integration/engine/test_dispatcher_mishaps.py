@@ -80,7 +80,7 @@ def test_a_conflict_does_not_end_the_dispatcher(house: Runtime, monkeypatch: pyt
     assert passes == 2
 
 
-UNPERFORMED = {"type": "llm", "model": "m", "prompt": {"sha256": "0" * 64, "bytes": 1}}
+UNPERFORMED = {"type": "dance"}
 
 
 def _execute(house: Runtime, statement: str, **parameters: Any) -> None:
