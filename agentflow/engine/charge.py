@@ -31,6 +31,7 @@ class Debit:
     attempt_id: AttemptId
     scopes: tuple[Scope, ...]
     used: Amounts | None
+    grant: str | None
 
 
 def charge(
@@ -51,10 +52,10 @@ def charge(
     if held.reserved is None:
         return None
     owner = runs.read_owner(tx, run.run_id)
-    used = _charge_call(tx, run, step, held, held.reserved, outcome, record, owner) if held.is_granted else None
+    used = _charge_call(tx, run, step, held, held.reserved, outcome, record, owner) if held.grant else None
     configured = context.settings.budgets
     scopes = scopes_of(run.run_id, Budget(), owner.project, owner.directive, held.started_at, configured)
-    return Debit(held.attempt_id, tuple(scopes), used)
+    return Debit(held.attempt_id, tuple(scopes), used, held.grant)
 
 
 def _exhaust(tx: Connection, run: runs.LockedRun, exhaustions: Sequence[Exhaustion]) -> None:

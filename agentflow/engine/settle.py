@@ -227,8 +227,8 @@ def _stamp(tx: Connection, plan: PlanView, followed: Advance, chain_next: StepId
 def _after_commit(context: EngineContext, settlement: Settlement, settled: Settled) -> None:
     told = settlement.step_id if settlement.verb == "settle" else None  # by what the message at hand ends as
     announce(context, settlement.run_id, settled.moves, told=told)
-    if settled.debit is not None:
-        settle_ledger(context, settled.debit.attempt_id, settled.debit.scopes, settled.debit.used)
+    if (debit := settled.debit) is not None:
+        settle_ledger(context, debit.attempt_id, debit.scopes, debit.used, debit.grant)
     if settled.ready:
         send_steps(context, settlement.run_id, settlement.plan, settled.ready)
     if settled.is_dispatcher_due:

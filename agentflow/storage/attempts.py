@@ -36,8 +36,8 @@ class HeldAttempt:
     worker: str
     is_stop_requested: bool
     reserved: Amounts | None
-    is_granted: bool
-    """Whether the reservation was granted: before that nothing was used."""
+    grant: str | None
+    """The grant of the reservation; None before there is one: nothing was used then."""
     started_at: datetime
 
     @property
@@ -90,7 +90,7 @@ def _held(row: RowMapping | None) -> HeldAttempt | None:
     fields["event_head"] = _bytes(row["event_head"])
     reserved = row["reserved"]
     fields["reserved"] = Amounts.from_json(reserved) if reserved else None
-    fields["is_granted"] = bool(reserved) and GRANTED in reserved
+    fields["grant"] = str(reserved[GRANTED]) if reserved and GRANTED in reserved else None
     return HeldAttempt(**fields)
 
 
