@@ -78,8 +78,10 @@ ATTEMPT_TRANSITIONS: Mapping[tuple[AttemptState, AttemptState], frozenset[str]] 
 
 MAX_LOST = 3
 """How many workers a step may lose before it is failed as poisoned."""
+POSTPONED_MESSAGE = "rate limit"
+"""What retry policies know of a call that was postponed too often."""
 MAX_POSTPONED = 100
-"""How many attempts of a step may be given back before one that the other side postpones again counts as a failure."""
+"""How often the other side may postpone a step; from then on each time counts as a failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class StepTerms:
     failures: int = 0
     losses: int = 0
     is_stop_requested: bool = False
-    releases: int = 0
+    postponed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class NextStep:
     delay_seconds: float = 0.0
     counts_as_failure: bool = False
     counts_as_loss: bool = False
+    counts_as_postponed: bool = False
 
 
 def after_attempt(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
@@ -118,8 +121,8 @@ def after_attempt(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState
 
 
 def _after(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
-    if _is_postponed(outcome) and terms.releases >= MAX_POSTPONED:  # waiting has become an outage
-        outcome = Failed(outcome.reason)
+    if _is_postponed(outcome):
+        return _after_postponement(outcome, terms, run_state, fraction)
     match outcome:
         case Succeeded():
             return NextStep(S.SUCCEEDED)
@@ -136,6 +139,17 @@ def _after(outcome: AttemptOutcome, terms: StepTerms, run_state: RunState, fract
 
 def _is_postponed(outcome: AttemptOutcome) -> TypeGuard[Released]:
     return isinstance(outcome, Released) and outcome.reason.code is ReasonCode.CALL_POSTPONED
+
+
+def _after_postponement(released: Released, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:
+    """Wait as long as the other side asks, at least a first retry's delay; waiting that does not end is an outage."""
+    if terms.postponed >= MAX_POSTPONED:
+        return _after_failure(Failed(released.reason, message=POSTPONED_MESSAGE), terms, run_state, fraction)
+    then = _after_release(released, terms, run_state)
+    if then.state is not S.READY:
+        return then
+    delay_seconds = max(then.delay_seconds, terms.retry.delay_seconds(1, fraction))
+    return replace(then, delay_seconds=delay_seconds, counts_as_postponed=True)
 
 
 def _after_failure(outcome: Failed | TimedOut, terms: StepTerms, run_state: RunState, fraction: float) -> NextStep:

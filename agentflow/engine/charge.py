@@ -17,8 +17,9 @@ from agentflow.domain.call import MEANINGS, CallUsage
 from agentflow.domain.ids import AttemptId
 from agentflow.domain.outcome import AttemptOutcome, Released
 from agentflow.domain.plan import Step
-from agentflow.domain.state import RunState
-from agentflow.engine.context import EngineContext
+from agentflow.domain.state import FINAL_STEP_STATES, RunState
+from agentflow.domain.transition import NextStep
+from agentflow.engine.context import EngineContext, PlanView
 from agentflow.executors.base import CallRecord
 from agentflow.storage import runs, spending
 from agentflow.storage.attempts import HeldAttempt
@@ -38,20 +39,22 @@ def charge(
     context: EngineContext,
     tx: Connection,
     run: runs.LockedRun,
-    step: Step,
+    plan: PlanView,
     held: HeldAttempt,
     outcome: AttemptOutcome,
+    then: NextStep,
     record: CallRecord | None,
 ) -> Debit | None:
     """Record what an ended attempt used, and let its run rest if budgets did not cover it; None if it reserved nothing.
 
     In the transaction that ends the attempt, which holds the run alone if the outcome names budgets.
     """
-    if isinstance(outcome, Released) and outcome.exhausted and run.state is RunState.RUNNING:
+    is_going_on = run.state is RunState.RUNNING and then.state not in FINAL_STEP_STATES
+    if isinstance(outcome, Released) and outcome.exhausted and is_going_on:
         _exhaust(tx, run, outcome.exhausted)
     if held.reserved is None:
         return None
-    owner = runs.read_owner(tx, run.run_id)
+    owner, step = runs.read_owner(tx, run.run_id), plan.plan.step(held.key)
     used = _charge_call(tx, run, step, held, held.reserved, outcome, record, owner) if held.grant else None
     configured = context.settings.budgets
     scopes = scopes_of(run.run_id, Budget(), owner.project, owner.directive, held.started_at, configured)

@@ -29,7 +29,7 @@ from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
 from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
-from agentflow.engine.resume import resume
+from agentflow.engine.resume import resume_renewed
 from agentflow.storage import attempts, leaders, runs, steps
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
@@ -199,7 +199,7 @@ class Dispatcher:
             renewed = runs.find_reset(tx, BATCH)
         for run_id in renewed:
             with self._surviving("run_not_resumed", run_id=str(run_id)):
-                resume(self._context, run_id, self._actor)
+                resume_renewed(self._context, run_id, self._actor)
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()

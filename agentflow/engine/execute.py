@@ -10,6 +10,7 @@ import mimetypes
 import os
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.domain.outcome import AttemptOutcome, ClaimRefusal, Failed, Released, Succeeded
 from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.state import AttemptState
 from agentflow.engine.admit import Admission, admit, exhausted, reporting
 from agentflow.engine.answers import TEXT, forget_answer, keep_answer
 from agentflow.engine.claim import Claimed, claim
@@ -33,6 +35,7 @@ from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
 from agentflow.executors.base import CallRecord, Lifeline, Performance, executor_for
 from agentflow.executors.command import Ended
 from agentflow.executors.scratch import scratch_directory
+from agentflow.storage import attempts
 from agentflow.storage.attempts import Artifact
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
 from agentflow.telemetry import bound, get_logger
@@ -40,6 +43,8 @@ from agentflow.telemetry import bound, get_logger
 log = get_logger(__name__)
 
 RETRY_SETTLE_SECONDS = 1.0
+NOT_SENT = CallRecord("", "", was_sent=False)
+"""Of an attempt that has not begun its work yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,37 +124,57 @@ def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifel
     settled = _settle(context, settlement, claimed, lifeline)
     if isinstance(settled, ClaimLost):
         log.warning("settle_refused", outcome=type(worked.outcome).__name__)
-        forget_answer(context.store, _address(claimed, TEXT), claimed.plan.plan.step(claimed.key))
+        _withdraw_answer(context, claimed)
     else:
         log.info("attempt_settled", outcome=type(worked.outcome).__name__, then=settled.then.state.value)
     return Executed(settled, worked.outcome)
 
 
+def _withdraw_answer(context: EngineContext, claimed: Claimed) -> None:
+    """Take back the answer of an attempt that others ended.
+
+    A settle is refused too whose commit took place and only its reply was lost: then the answer is needed. What cannot
+    be known now is left to the end of the run.
+    """
+    try:
+        with context.database.transaction() as tx:
+            state = attempts.read_state(tx, claimed.attempt_id)
+    except (ServersUnreachable, ConflictingWrite) as error:
+        log.warning("answer_left_to_run_end", error=str(error))
+        return
+    if state not in (AttemptState.RUNNING, AttemptState.SUCCEEDED):
+        forget_answer(context.store, _address(claimed, TEXT), claimed.plan.plan.step(claimed.key))
+
+
 def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Worked:
     """Do everything between claim and settle; whatever goes wrong in it is an outcome, so that it is settled."""
-    step, call = claimed.plan.plan.step(claimed.key), None
+    step = claimed.plan.plan.step(claimed.key)
+    call: CallRecord | None = NOT_SENT
     try:
         with _scratch(claimed) as scratch:
             assignment = prepare(context, claimed, scratch)
             executor = executor_for(step.action.type)
             admission = admit(context, claimed, assignment, executor)
             if not isinstance(admission, Admission):
-                return _Worked(admission)
+                return _Worked(admission, call=call)
+            call = None  # from here on it may have been sent
             with reporting(context, admission.trial) as report:
                 performance = executor.perform(admission.assignment, lifeline)
+                call = performance.call
                 report(performance)
-            call = performance.call
             outcome = _judged(step, performance, admission, lifeline)
             kept = () if isinstance(outcome, Released) else _keep(context, claimed, performance, outcome)
             return _Worked(outcome, kept, performance.signal, call)
     except Unprepared as problem:
         return _Worked(Failed(problem.reason, is_permanent=True))
     except ServersUnreachable:
-        return _Worked(Released(Reason(ReasonCode.SERVERS_AWAY)))
+        return _Worked(Released(Reason(ReasonCode.SERVERS_AWAY)), call=call)
     except ContentError as error:
         return _Worked(Failed(Reason(ReasonCode.CONTENT, {"problem": str(error)})), call=call)
-    except Exception as error:  # an executor may be a third party's: its bug fails the step, no more
-        log.exception("executor_failed")
+    except Exception as error:  # noqa: BLE001 - an executor may be a third party's: its bug fails the step, no more
+        # Its frames, not its words: those may quote what a model said.
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        log.error("executor_failed", error=type(error).__name__, frames=frames)  # noqa: TRY400 - as said
         return _Worked(Failed(Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__})), call=call)
 
 
@@ -213,6 +238,8 @@ def _settle(
         except (UnwritableValue, UnicodeError) as error:
             if isinstance(settlement.outcome, Failed) and settlement.outcome.is_permanent:
                 raise
-            log.exception("outcome_refused")
+            log.error("outcome_refused", error=type(error).__name__)  # noqa: TRY400 - the words may hold the value
             reason = Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__})
-            settlement = replace(settlement, outcome=Failed(reason, is_permanent=True), artifacts=())
+            # What a provider said that it used may be what cannot be written: then it is estimated.
+            call = settlement.call and replace(settlement.call, usage=None)
+            settlement = replace(settlement, outcome=Failed(reason, is_permanent=True), artifacts=(), call=call)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -23,6 +26,22 @@ class Resumed:
     ready: tuple[StepKey, ...]
 
 
+def resume_renewed(context: EngineContext, run_id: RunId, actor: str) -> None:
+    """Let a run go on if it still rests, and only over budgets of days that are over."""
+    with context.database.transaction() as tx:
+        run = runs.lock(tx, run_id)
+        if run is None or not run.rests or not all(_is_renewed(each, run.at) for each in run.exhausted):
+            return
+        _resume(context, tx, run, actor)
+    context.side_channel.wake()
+    finalize(context, run_id, actor)
+
+
+def _is_renewed(exhausted: Mapping[str, Any], now: datetime) -> bool:
+    resets_at = exhausted.get("resets_at")
+    return resets_at is not None and datetime.fromisoformat(resets_at) <= now
+
+
 def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
     """Let a resting run go on. InvalidTransition when it does not rest, or when its own budget still does not do.
 
@@ -35,13 +54,18 @@ def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
         if not run.rests:
             raise InvalidTransition(f"Run {run_id} is {run.state} and does not rest", state=run.state)
         _check_budget(tx, run)
-        ready = runs.resume(tx, run)
-        head = ChainHead(run_id, None, run.event_sequence, run.event_head)
-        facts = {"exhausted": [dict(each) for each in run.exhausted]}
-        record(context, tx, head, at=run.at, actor=actor, action="resume", subject="run", moves=Moves(), facts=facts)
+        ready = _resume(context, tx, run, actor)
     context.side_channel.wake()
     finalize(context, run_id, actor)  # everything may have ended while it rested
     return Resumed(tuple(ready))
+
+
+def _resume(context: EngineContext, tx: Connection, run: runs.LockedRun, actor: str) -> list[StepKey]:
+    ready = runs.resume(tx, run)
+    head = ChainHead(run.run_id, None, run.event_sequence, run.event_head)
+    facts = {"exhausted": [dict(each) for each in run.exhausted]}
+    record(context, tx, head, at=run.at, actor=actor, action="resume", subject="run", moves=Moves(), facts=facts)
+    return ready
 
 
 def _check_budget(tx: Connection, run: runs.LockedRun) -> None:

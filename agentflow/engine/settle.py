@@ -117,7 +117,7 @@ def _in_transaction(
             settlement = replace(settlement, outcome=Cancelled(run.reason))  # the run knows who cancelled
         step = settlement.plan.plan.step(held.key)
         terms = StepTerms(
-            step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested, held.releases
+            step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested, held.postponed
         )
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
         if not holds_run and _must_hold_run(held, then, settlement.outcome, stops=step.on_failure == "stop"):
@@ -147,7 +147,7 @@ def _write(
     moves.add_step(held.key, StepState.RUNNING, then.state)
     retry_at = attempts.end(tx, held, settlement.outcome, then, signal=settlement.signal)
     attempts.insert_artifacts(tx, run.run_id, held.step_id, held.attempt_id, settlement.artifacts)
-    debit = charge(context, tx, run, settlement.plan.plan.step(held.key), held, settlement.outcome, settlement.call)
+    debit = charge(context, tx, run, settlement.plan, held, settlement.outcome, then, settlement.call)
     followed, is_over = Advance(), run.state in ENDING
     if then.state in FINAL_STEP_STATES:
         followed, is_over = _end_step(tx, settlement.plan, run, held, then, conditions, moves, holds_run=holds_run)

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping
 from agentflow.domain.budget import Amounts
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Succeeded
+from agentflow.domain.state import AttemptState
 from agentflow.domain.transition import NextStep
 from agentflow.storage.database import statement, to_json
 
@@ -26,9 +27,10 @@ class HeldAttempt:
     step_id: StepId
     key: StepKey
     is_sink: bool
-    attempts: int
     failures: int
     losses: int
+    postponed: int
+    """How often the other side of a call has asked to wait, in this round."""
     event_sequence: int
     event_head: bytes | None
     attempt_id: AttemptId
@@ -39,11 +41,6 @@ class HeldAttempt:
     grant: str | None
     """The grant of the reservation; None before there is one: nothing was used then."""
     started_at: datetime
-
-    @property
-    def releases(self) -> int:
-        """How often the step was given back before this attempt, over all rounds."""
-        return max(0, self.attempts - 1 - self.failures - self.losses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +114,7 @@ def end(
         "delay_seconds": then.delay_seconds,
         "failures": int(then.counts_as_failure),
         "losses": int(then.counts_as_loss),
+        "postponed": int(then.counts_as_postponed),
         "has_result": has_result,
         "result": to_json(result) if has_result else None,
     }
@@ -170,6 +168,12 @@ def insert_artifacts(
     records = [{slot: getattr(artifact, slot) for slot in Artifact.__slots__} for artifact in artifacts]
     parameters = {"run_id": run_id, "step_id": step_id, "attempt_id": attempt_id, "artifacts": to_json(records)}
     tx.execute(statement("insert_artifacts"), parameters)
+
+
+def read_state(tx: Connection, attempt_id: AttemptId) -> AttemptState | None:
+    """Read how an attempt stands; None for an unknown one."""
+    state = tx.execute(statement("read_attempt_state"), {"attempt_id": attempt_id}).scalar_one_or_none()
+    return AttemptState(state) if state else None
 
 
 def read_worker(tx: Connection, attempt_id: AttemptId) -> str:

@@ -191,6 +191,7 @@ class StepRow(SQLModel, table=True):
     attempts: int = 0
     failures: int = 0
     losses: int = 0
+    postponed: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     exit_code: int | None = None
     result: Any = Field(default=None, sa_column=_json(nullable=True))
     event_sequence: int = 0

@@ -1,7 +1,7 @@
 -- Record how an attempt ended and what its step does next, and free its place if it has one. The caller holds run, step
 -- and attempt (lock_attempt.sql); the slot is locked after them, and no claim that holds a slot waits for any of them.
 -- Parameters: attempt_id, attempt_state, exit_code, signal, reason (json text or null), step_id, step_state, step_reason (json text or null),
---             delay_seconds, failures, losses, has_result, result (json text or null)
+--             delay_seconds, failures, losses, postponed, has_result, result (json text or null)
 -- Keeps true: an attempt ends once; a step leaves running once per attempt; a place is freed in the transaction that ends
 -- its holder, and nobody else's is.
 WITH ended AS (
@@ -15,7 +15,7 @@ WITH ended AS (
 )
 UPDATE step
 SET state = :step_state, reason = CAST(:step_reason AS jsonb), exit_code = :exit_code,
-    failures = step.failures + :failures, losses = step.losses + :losses,
+    failures = step.failures + :failures, losses = step.losses + :losses, postponed = step.postponed + :postponed,
     result = CASE WHEN :has_result THEN CAST(:result AS jsonb) ELSE step.result END,
     sent_at = NULL,
     not_before = CASE WHEN :step_state IN ('ready', 'retrying') THEN now() + make_interval(secs => :delay_seconds) END

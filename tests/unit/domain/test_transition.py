@@ -88,12 +88,22 @@ def test_only_a_retry_that_needs_a_lost_answer_leads_out_of_success() -> None:
 def test_a_provider_that_postpones_for_ever_is_an_outage_in_the_end() -> None:
     postponed = Released(Reason(ReasonCode.CALL_POSTPONED, {"what": "was refused", "seconds": 1}), delay_seconds=1)
     patient, tired = (
-        StepTerms(DEFAULT_RETRY, releases=MAX_POSTPONED - 1),
-        StepTerms(DEFAULT_RETRY, releases=MAX_POSTPONED),
+        StepTerms(DEFAULT_RETRY, postponed=MAX_POSTPONED - 1),
+        StepTerms(DEFAULT_RETRY, postponed=MAX_POSTPONED),
     )
 
     assert after_attempt(postponed, patient, RunState.RUNNING, 0.5).delay_seconds == 1
-    assert after_attempt(postponed, tired, RunState.RUNNING, 0.5).counts_as_failure
+    then = after_attempt(postponed, tired, RunState.RUNNING, 0.5)
+    assert (then.state, then.counts_as_failure) == (StepState.RETRYING, True)
+
+
+def test_a_provider_that_asks_for_no_wait_is_not_asked_in_a_busy_loop() -> None:
+    postponed = Released(Reason(ReasonCode.CALL_POSTPONED, {"what": "was refused", "seconds": 0}))
+
+    then = after_attempt(postponed, StepTerms(DEFAULT_RETRY), RunState.RUNNING, 0.5)
+
+    assert then.delay_seconds >= 0.5
+    assert then.counts_as_postponed
 
 
 def test_every_state_is_reached_and_no_move_stands_still() -> None:

@@ -35,6 +35,7 @@ def downgrade() -> None:
     op.drop_index("attempt_reserving", table_name="attempt")
     op.drop_column("attempt", "reserved")
     op.drop_index("step_limited", table_name="step")
+    op.drop_column("step", "postponed")
     for name, _ in _STEP_COLUMNS:
         op.drop_column("step", name)
     for name in ("rested_seconds", "rests_since", "exhausted"):
@@ -49,6 +50,7 @@ def _widen_rows() -> None:
     op.add_column("run_state", sa.Column("rested_seconds", sa.Float(), server_default=sa.text("0"), nullable=False))
     for name, kind in _STEP_COLUMNS:
         op.add_column("step", sa.Column(name, kind, nullable=True))
+    op.add_column("step", sa.Column("postponed", sa.Integer(), server_default=sa.text("0"), nullable=False))
     op.create_index(
         "step_limited",
         "step",
