@@ -1,13 +1,15 @@
 """The content store in a directory that all processes share: one folder a run, step and attempt.
 
 Owns the layout (``runs/<run>/inputs/<name>``, ``runs/<run>/steps/<step>/<attempt>/<name>``), the modes (0700
-and 0600) and the identity file by which a process proves that it sees the right store. Whatever the file system
+and 0600) and the identity file by which a process proves that it sees the right store. What is being written lies
+beside its place under a name that follows from it, so that deleting the one finds the other. Whatever the file system
 refuses is a ContentError. Needs a POSIX file system; on several hosts, a shared one.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import shutil
@@ -24,6 +26,7 @@ from agentflow.domain.error import ContentError, StoreMismatch
 
 _IDENTITY = "store.id"
 _READ_BYTES = 64 * 1024
+_UNFINISHED = ".part"
 
 
 @contextmanager
@@ -119,10 +122,22 @@ class SharedDirectory:
             raise ContentError(f"The content store holds no {address.name!r} of run {address.run_id}")
         return path
 
+    def find_attempts(self, run_id: str, step: str) -> frozenset[int]:
+        """List the folders of a step's attempts."""
+        folder = self._path(Address(run_id, "any", step)).parent.parent
+        with _named(step, "cannot be looked for in"):
+            try:
+                return frozenset(int(each.name) for each in folder.iterdir() if each.name.isdecimal())
+            except FileNotFoundError:
+                return frozenset()
+
     def delete(self, address: Address) -> None:
-        """Remove the file."""
+        """Remove the file, and what processes that died had written of it."""
+        path = self._path(address)
         with _named(address.name, "cannot be removed from"):
-            self._path(address).unlink(missing_ok=True)
+            for unfinished in _find_unfinished(path):
+                unfinished.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def delete_run(self, run_id: str) -> None:
         """Remove a run's folder."""
@@ -143,7 +158,7 @@ class SharedDirectory:
         path = self._path(address)
         with _named(address.name, "cannot be kept in"):
             _make_parents(path)
-            handle, name = tempfile.mkstemp(dir=path.parent)
+            handle, name = tempfile.mkstemp(_UNFINISHED, _prefix(path), path.parent)
             try:
                 with os.fdopen(handle, "wb") as file:
                     yield file
@@ -171,6 +186,20 @@ class _Reading(io.FileIO):
 
 def _make_parents(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """How the names begin under which ``path`` is written; of one length, since that of a name has a limit."""
+    return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
+
+
+def _find_unfinished(path: Path) -> list[Path]:
+    prefix = _prefix(path)
+    try:
+        beside = list(path.parent.iterdir())
+    except FileNotFoundError:
+        return []
+    return [each for each in beside if each.name.startswith(prefix) and each.name.endswith(_UNFINISHED)]
 
 
 def _moved(source: Path, path: Path) -> bool:

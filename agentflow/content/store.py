@@ -56,8 +56,14 @@ class ContentStore(Protocol):
     def local_path(self, address: Address) -> Path:
         """A local path that holds the content, for a command to read; ContentError when there is none."""
 
+    def find_attempts(self, run_id: str, step: str) -> frozenset[int]:
+        """The attempts of a step that the store may hold something of; ContentError when it cannot be read."""
+
     def delete(self, address: Address) -> None:
-        """Forget content; what is not there is forgotten already. ContentError when it cannot be removed."""
+        """Forget content, also what a killed process had written of it; what is not there is forgotten already.
+
+        ContentError when it cannot be removed.
+        """
 
     def delete_run(self, run_id: str) -> None:
         """Forget everything of a run."""

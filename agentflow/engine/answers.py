@@ -6,16 +6,21 @@ that nobody chose to keep is a file of the store (0600) while a later step needs
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
+
 from sqlalchemy import Connection
 
 from agentflow.content.store import Address, ContentStore
 from agentflow.domain.action import HttpAction, LlmAction
-from agentflow.domain.error import ContentError
+from agentflow.domain.error import ConfigurationError, ContentError, StoreMismatch
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import Plan, Step
 from agentflow.engine.context import EngineContext
+from agentflow.engine.registration import check_registration
 from agentflow.executors.base import CallRecord
-from agentflow.storage import steps
+from agentflow.storage import runs
 from agentflow.storage.attempts import Artifact
 from agentflow.telemetry import get_logger
 
@@ -52,24 +57,61 @@ def is_passing(step: Step) -> bool:
     return isinstance(step.action, LlmAction) and step.action.is_answer_needed and not step.action.keep_content
 
 
-def forget_answers(context: EngineContext, tx: Connection, run_id: RunId, plan: Plan) -> None:
-    """Remove the answers of a run that nobody chose to keep; what resists is logged and left."""
-    passing = {step.id for step in plan.steps if is_passing(step)}
-    if not passing:
+def find_passing(tx: Connection, run_id: RunId, plan: Plan) -> frozenset[Address]:
+    """Where answers may lie that go when the run ends: nobody chose to keep them, or their attempt did not succeed.
+
+    The caller holds the run. Nothing is asked of Postgres for a plan whose steps leave no such answers.
+    """
+    keys = [step.id for step in plan.steps if isinstance(step.action, LlmAction) and _is_wanted(step)]
+    if not keys:
+        return frozenset()
+    found = runs.find_passing_attempts(tx, run_id, keys, TEXT)
+    return frozenset(Address(str(run_id), TEXT, key, attempt) for key, attempt in found)
+
+
+def forget_answers(context: EngineContext, addresses: Iterable[Address]) -> bool:
+    """Remove answers, outside of any transaction; False when this process does not see the installation's store.
+
+    What resists is logged and left. Another store would hold none of them, and say that they are gone.
+    """
+    try:
+        check_registration(context.database, context.store, context.audit_key)
+    except (StoreMismatch, ConfigurationError) as error:
+        log.warning("answers_left_to_others", error=str(error))
+        return False
+    by_step = attrgetter("run_id", "step")
+    for (run_id, step), of_step in groupby(sorted(addresses, key=by_step), key=by_step):
+        _forget_of_step(context.store, run_id, step, list(of_step))
+    return True
+
+
+def _forget_of_step(store: ContentStore, run_id: str, step: str, addresses: Sequence[Address]) -> None:
+    """Visit only what is there: most attempts of a step that was often postponed left nothing."""
+    try:
+        there = store.find_attempts(run_id, step)
+    except ContentError as error:
+        _log_left(addresses[0], error)
         return
-    for facts in steps.read_facts(tx, run_id, passing).values():
-        for attempt in range(1, facts.attempt + 1):
-            forget_answer(context.store, Address(str(run_id), TEXT, facts.key, attempt), plan.step(facts.key))
+    for address in addresses:
+        if address.attempt in there:
+            _forget(store, address)
 
 
 def forget_answer(store: ContentStore, address: Address, step: Step) -> None:
-    """Remove one answer that nobody chose to keep; nothing where the step's answers stay or where there is none."""
-    if not is_passing(step):
-        return
+    """Remove the answer of an attempt that did not succeed; nothing where the step leaves none."""
+    if isinstance(step.action, LlmAction) and _is_wanted(step):
+        _forget(store, address)
+
+
+def _forget(store: ContentStore, address: Address) -> None:
     try:
         store.delete(address)
     except ContentError as error:
-        log.warning("answer_not_removed", run_id=address.run_id, step_id=address.step, error=str(error))
+        _log_left(address, error)
+
+
+def _log_left(address: Address, error: ContentError) -> None:
+    log.warning("answer_not_removed", run_id=address.run_id, step_id=address.step, error=str(error))
 
 
 def lost_answers(plan: Plan, succeeded: frozenset[StepKey]) -> frozenset[StepKey]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from agentflow.content.store import Address
 from agentflow.domain.event import seal_of
 from agentflow.domain.ids import RunId
+from agentflow.domain.plan import Plan
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import StepTally, run_end
-from agentflow.engine.answers import forget_answers
+from agentflow.engine.answers import find_passing, forget_answers
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
@@ -20,40 +23,64 @@ def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | No
     """End the run if nothing of it is open any more; None when it goes on, rests, or had ended before.
 
     A cancelled run ends only when no process of it is left: the command of an attempt that was just lost with its
-    worker may take its kill grace. The dispatcher looks again.
+    worker may take its kill grace. Answers that go with the run go first, between two transactions, for a store may be
+    slow: nobody asks for them any more. A process that does not see the store of the installation ends no such run.
+    What is not ended here is looked at again by the dispatcher, every second.
     """
-    with context.database.transaction() as tx:
-        run = runs.lock(tx, run_id)
-        if run is None or run.state in FINAL_RUN_STATES or run.rests:
+    forgotten: frozenset[Address] = frozenset()
+    while True:  # more than twice only if others ended the run meanwhile, and a retry ran its course again
+        with context.database.transaction() as tx:
+            over = _find_over(context, tx, run_id)
+            if over is None:
+                return None
+            passing = find_passing(tx, run_id, over.plan) - forgotten
+            if not passing:
+                return _end(context, tx, over, actor)
+        if not forget_answers(context, passing):
             return None
-        counts, broken_conditions = steps.count_by_state(tx, run_id)
-        if any(state not in FINAL_STEP_STATES for state in counts):
-            return None
-        grace_seconds = context.settings.kill_grace_seconds
-        if run.state is RunState.CANCELLING and attempts.has_recent_loss(tx, run_id, grace_seconds):
-            return None
-        return _end(context, tx, run, _tally(context, tx, run_id, counts, broken_conditions), actor)
+        forgotten |= passing
+
+
+@dataclass(frozen=True, slots=True)
+class _Over:
+    """A locked run of which nothing is open any more, and how its steps ended."""
+
+    run: runs.LockedRun
+    plan: Plan
+    tally: StepTally
+
+
+def _find_over(context: EngineContext, tx: Connection, run_id: RunId) -> _Over | None:
+    run = runs.lock(tx, run_id)
+    if run is None or run.state in FINAL_RUN_STATES or run.rests:
+        return None
+    counts, broken_conditions = steps.count_by_state(tx, run_id)
+    if any(state not in FINAL_STEP_STATES for state in counts):
+        return None
+    grace_seconds = context.settings.kill_grace_seconds
+    if run.state is RunState.CANCELLING and attempts.has_recent_loss(tx, run_id, grace_seconds):
+        return None
+    plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id)).plan
+    return _Over(run, plan, _tally(tx, run_id, plan, counts, broken_conditions))
 
 
 def _tally(
-    context: EngineContext, tx: Connection, run_id: RunId, counts: Mapping[StepState, int], broken_conditions: int
+    tx: Connection, run_id: RunId, plan: Plan, counts: Mapping[StepState, int], broken_conditions: int
 ) -> StepTally:
     failed = counts.get(StepState.FAILED, 0)
     return StepTally(
         succeeded=counts.get(StepState.SUCCEEDED, 0),
         failed=failed,
-        stopping=_count_stopping(context, tx, run_id) if failed else 0,
+        stopping=_count_stopping(tx, run_id, plan) if failed else 0,
         skipped=counts.get(StepState.SKIPPED, 0),
         cancelled=counts.get(StepState.CANCELLED, 0),
         broken_conditions=broken_conditions,
     )
 
 
-def _end(context: EngineContext, tx: Connection, run: runs.LockedRun, tally: StepTally, actor: str) -> RunState:
-    end = run_end(run.state, tally)
-    # Before the commit: all steps are final, so that nobody asks for the answers any more, and a process that dies
-    # here leaves none behind.
-    forget_answers(context, tx, run.run_id, context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id)).plan)
+def _end(context: EngineContext, tx: Connection, over: _Over, actor: str) -> RunState:
+    run = over.run
+    end = run_end(run.state, over.tally)
     runs.set_state(tx, run, end, reason=run.reason)
     moves = Moves()
     moves.add_run(run.state, end)
@@ -73,8 +100,7 @@ def _end(context: EngineContext, tx: Connection, run: runs.LockedRun, tally: Ste
     return end
 
 
-def _count_stopping(context: EngineContext, tx: Connection, run_id: RunId) -> int:
+def _count_stopping(tx: Connection, run_id: RunId, plan: Plan) -> int:
     """Count the failed steps that say that their failure is the run's."""
-    plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id)).plan
     standing = steps.read_states(tx, run_id)
     return sum(step.state is StepState.FAILED and plan.step(key).on_failure == "stop" for key, step in standing.items())

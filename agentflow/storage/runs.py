@@ -208,6 +208,14 @@ def reopen(tx: Connection, run: LockedRun, open_sinks: int, *, has_waited: bool)
     tx.execute(statement("reopen_run"), parameters)
 
 
+def find_passing_attempts(
+    tx: Connection, run_id: RunId, keys: Sequence[StepKey], name: str
+) -> list[tuple[StepKey, int]]:
+    """Find the attempts of some steps of a run that have no row for a file of this name."""
+    parameters = {"run_id": run_id, "keys": list(keys), "name": name}
+    return [(StepKey(row.key), row.number) for row in tx.execute(statement("find_passing_attempts"), parameters)]
+
+
 def find_over(tx: Connection, limit: int) -> list[RunId]:
     """Find runs that have not ended although nothing of them is open any more."""
     return [RunId(row) for row in tx.execute(statement("find_over_runs"), {"limit": limit}).scalars()]

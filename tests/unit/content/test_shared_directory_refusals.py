@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,7 +70,7 @@ def test_a_file_and_a_folder_of_one_name_refuse_each_other(store: SharedDirector
 
     for act in (lambda: store.adopt(NAMED, tmp_path / "source"), lambda: store.put(NAMED, b"x")):
         assert "Is a directory" in _refusal(act, tmp_path)
-    assert [path.name for path in store.root.rglob("tmp*")] == []
+    assert [path.name for path in store.root.rglob("*.part")] == []
 
 
 def test_what_is_not_there_is_said_without_the_place(store: SharedDirectory, tmp_path: Path) -> None:
@@ -121,3 +124,33 @@ def test_across_file_systems_content_is_copied(
         assert isinstance(file, io.BufferedReader)
         assert file.read() == b"far"
     assert not (tmp_path / "source").exists()
+
+
+DIES = """
+import os, pathlib, signal, sys
+from agentflow.content import Address, SharedDirectory
+pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+SharedDirectory(pathlib.Path(sys.argv[1])).put(Address("run", sys.argv[2], "step", 1), b"half")
+"""
+
+
+@pytest.mark.parametrize("name", ["text", "artifacts/report.md", "n" * 255])
+def test_what_a_killed_process_had_written_goes_with_its_address(store: SharedDirectory, name: str) -> None:
+    command = [sys.executable, "-c", DIES, str(store.root)]
+    for each in (name, "other"):
+        assert subprocess.run([*command, each], check=False).returncode == -signal.SIGKILL
+    assert len([path for path in store.root.rglob("*") if path.is_file()]) == 2
+
+    store.delete(Address("run", name, "step", 1))
+    [left] = [path for path in store.root.rglob("*") if path.is_file()]
+    assert left.read_bytes() == b"half"
+    store.delete(Address("run", "other", "step", 1))
+    assert not left.exists()
+
+
+def test_the_attempts_of_a_step_are_found_and_none_where_nothing_is(store: SharedDirectory) -> None:
+    for attempt in (2, 11):
+        store.put(Address("run", "text", "step", attempt), b"x")
+
+    assert store.find_attempts("run", "step") == {2, 11}
+    assert store.find_attempts("run", "other") == store.find_attempts("gone", "step") == frozenset()
