@@ -35,6 +35,8 @@ RECOVERY_SECONDS = 30.0
 KEPT_SECONDS = 24 * 3600.0
 #: Of the recovery time: what a call waits at most that finds every trial taken. They mostly report before their end.
 _TRIAL_WAIT_SHARE = 1 / 6
+#: Of the recovery time: how long a trial holds its place at most. One whose worker was killed never reports.
+_TRIAL_SHARE = 2
 _MOVING_FIELDS = ("state", "failures", "successes", "trials")
 
 
@@ -105,9 +107,13 @@ class Breakers:
         self._is_away = False
 
     def admit(self, endpoint: str, trial_seconds: float) -> Admitted | Refused:
-        """Ask whether a call may be made that will report within ``trial_seconds``; without Redis it may."""
+        """Ask whether a call may be made that will report within ``trial_seconds``; without Redis it may.
+
+        A trial that takes longer than twice the recovery time gives its place up; its report counts all the same.
+        """
+        trial_ms = min(_ms(trial_seconds), _TRIAL_SHARE * self._recovery_ms)
         patience_ms = max(1, int(self._recovery_ms * _TRIAL_WAIT_SHARE))
-        timings = (self._recovery_ms, self._successes_to_close, _ms(trial_seconds), patience_ms, self._kept_ms)
+        timings = (self._recovery_ms, self._successes_to_close, trial_ms, patience_ms, self._kept_ms)
         try:
             is_admitted, *times = self._admit_call(keys=self._keys_of(endpoint), args=[endpoint, *timings])
         except RedisError as error:

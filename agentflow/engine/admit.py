@@ -24,6 +24,10 @@ from agentflow.executors.command import Ended
 
 SPREAD = 0.2
 """By how much of it the wait for a breaker is lengthened at random."""
+OUTAGE_SECONDS = 10.0
+"""A call that was ended at its timeout tells of an outage only if it had this long. A shorter one tells nothing."""
+_BEFORE_CALL_SECONDS = 0.1
+"""What a step's timeout may have lost before its call began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +41,11 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A call that a breaker let through, to be told how it went."""
+    """A call that a breaker let through, to be told how it went. ``is_cut``: the step would have given it more time."""
 
     endpoint: str
     admitted: Admitted
+    is_cut: bool = False
 
 
 def admit(
@@ -140,6 +145,7 @@ def _admission(assignment: Assignment, trial: Trial | None, time_over: Exhaustio
     if time_over is None or time_over.limit - time_over.used >= assignment.timeout_seconds:
         return Admission(assignment, trial)
     left = time_over.limit - time_over.used
+    trial = trial and replace(trial, is_cut=True)
     return Admission(replace(assignment, timeout_seconds=left), trial, replace(time_over, used=time_over.limit))
 
 
@@ -153,17 +159,25 @@ def reporting(context: EngineContext, trial: Trial | None) -> Iterator[Callable[
 
     def tell(performance: Performance) -> None:
         nonlocal is_told
-        if performance.call is None or performance.ended is Ended.STOPPED:
-            return
-        problem = performance.call.problem
-        is_outage = performance.ended is Ended.TIMED_OUT or (problem is not None and MEANINGS[problem].is_outage)
-        if not (performance.call.was_sent or is_outage):
-            return
-        context.breakers.record(trial.endpoint, not is_outage, trial.admitted)
-        is_told = True
+        is_outage = _is_outage(performance, trial)
+        if is_outage is not None:
+            context.breakers.record(trial.endpoint, not is_outage, trial.admitted)
+            is_told = True
 
     try:
         yield tell
     finally:
         if not is_told:
             context.breakers.withdraw(trial.endpoint, trial.admitted)
+
+
+def _is_outage(performance: Performance, trial: Trial) -> bool | None:
+    """Whether a call found its endpoint down; None if it tells nothing of it."""
+    call = performance.call
+    if call is None or performance.ended is Ended.STOPPED:
+        return None
+    if performance.ended is Ended.TIMED_OUT:
+        had_time = call.duration_seconds >= OUTAGE_SECONDS - _BEFORE_CALL_SECONDS
+        return True if had_time and not trial.is_cut else None
+    is_outage = call.problem is not None and MEANINGS[call.problem].is_outage
+    return is_outage if call.was_sent or is_outage else None

@@ -190,6 +190,21 @@ def test_a_trial_that_never_reports_blocks_until_its_time_is_up(house: House) ->
     assert [type(house.ask()) for _ in range(4)] == [Admitted] * 3 + [Refused]
 
 
+def test_a_trial_holds_its_place_for_two_recovery_times_at_most_and_reports_later_all_the_same(house: House) -> None:
+    house.open_half()
+    trials = [house.enter(trial_seconds=1800) for _ in range(3)]
+    house.let_pass(59)
+    assert isinstance(house.ask(), Refused)
+
+    house.let_pass(1)
+
+    house.enter()
+    house.report(trials[0], is_success=True)
+    assert (house.view.state, house.view.successes, house.view.trials) == (HALF_OPEN, 1, 1)
+    house.report(trials[1], is_success=False)
+    assert house.view.state is OPEN
+
+
 def test_a_trial_that_reports_after_its_time_frees_no_place_of_another(house: House) -> None:
     house.open_half()
     late = house.enter(trial_seconds=1)
