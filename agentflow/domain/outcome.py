@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from agentflow.domain.budget import Exhaustion
-from agentflow.domain.reason import Reason
+from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import AttemptState
 
 
@@ -61,6 +61,11 @@ class Released:
     was_started: bool = False
     delay_seconds: float = 0.0
     exhausted: tuple[Exhaustion, ...] = ()
+
+    @property
+    def keeps_ticket(self) -> bool:
+        """Whether nothing began that a rate counts. A call that the other side postponed has arrived there."""
+        return not self.was_started and self.reason.code is not ReasonCode.CALL_POSTPONED
 
 
 @dataclass(frozen=True, slots=True)

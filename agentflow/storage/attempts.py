@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from agentflow.domain.budget import Amounts
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
-from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Succeeded
+from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Released, Succeeded
 from agentflow.domain.state import AttemptState
 from agentflow.domain.transition import NextStep
 from agentflow.storage.database import statement, to_json
@@ -117,6 +117,7 @@ def end(
         "postponed": int(then.counts_as_postponed),
         "has_result": has_result,
         "result": to_json(result) if has_result else None,
+        "keeps_ticket": isinstance(outcome, Released) and outcome.keeps_ticket,
     }
     not_before: datetime | None = tx.execute(statement("end_attempt"), parameters).scalar_one()
     return not_before

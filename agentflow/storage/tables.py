@@ -151,7 +151,7 @@ class RunStateRow(SQLModel, table=True):
 class StepRow(SQLModel, table=True):
     """One step of a run. ``sent_at`` is the delivery note: set while a doorbell for the step should be on its way.
 
-    ``ticket_at`` is the place in time that its rate limit gave it, until it is claimed.
+    ``ticket_at`` is the place in time that its rate limit gave it, until an attempt has used it.
     """
 
     __tablename__ = "step"

@@ -9,7 +9,8 @@
 -- Tickets of a rate are spaced by the generic cell rate algorithm (ITU-T I.371, its virtual scheduling form): with the
 -- theoretical arrival time T, the interval I and the burst b, the next ticket is for max(T - (b - 1) I, now), and T
 -- becomes max(T, now) + I. From the new T the ticket's time is max(T - b I, now). A step that comes back at the time of
--- its ticket, or at most lateness_seconds or I after it, uses it; no ticket is used twice, for the attempt takes it away.
+-- its ticket, or at most lateness_seconds or I after it, uses it. The running step keeps the time of its ticket, for an
+-- attempt that is given back before its work began has not used it (end_attempt.sql); every other attempt takes it away.
 -- One row for a due step: refusal is null (it is taken), slot_busy, or rate_limited with the time (until) of the ticket
 -- that it was given; it holds no slot then. The caller notes either (snooze_step.sql, forget_sent.sql).
 -- No row: the claim was refused for another reason; explain_claim.sql tells which.
@@ -22,7 +23,7 @@ WITH gate AS MATERIALIZED (
     FOR SHARE OF run_state
 ), due AS (
     SELECT step.id, step.run_id, step.key, step.state, step.event_sequence, step.event_head,
-           step.slot_key, step.slot_limit, step.rate_key, step.rate_burst,
+           step.slot_key, step.slot_limit, step.rate_key, step.rate_burst, step.ticket_at,
            make_interval(secs => step.rate_interval_seconds) AS spacing,
            step.rate_key IS NOT NULL AND NOT coalesce(step.ticket_at BETWEEN
                now() - make_interval(secs => greatest(:lateness_seconds, step.rate_interval_seconds)) AND now(), false) AS lacks_ticket
@@ -43,11 +44,12 @@ WITH gate AS MATERIALIZED (
     ON CONFLICT (key) DO UPDATE SET next_at = greatest(rate.next_at, now()) + (excluded.next_at - now())
     RETURNING next_at
 ), timed AS (
-    SELECT placed.id, greatest(ticket.next_at - placed.rate_burst * placed.spacing, now()) AS at
+    SELECT placed.id, asked.at, CASE WHEN placed.lacks_ticket THEN asked.at ELSE placed.ticket_at END AS ticket_at
     FROM placed LEFT JOIN ticket ON true
+    CROSS JOIN LATERAL (SELECT greatest(ticket.next_at - placed.rate_burst * placed.spacing, now()) AS at) AS asked
 ), taken AS (
     UPDATE step
-    SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL, ticket_at = NULL
+    SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL, ticket_at = timed.ticket_at
     FROM timed
     WHERE step.id = timed.id AND timed.at <= now() + interval '10 milliseconds'
     RETURNING step.id, step.run_id, step.attempts, step.failures, step.losses, step.is_sink

@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from hashlib import sha256
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -16,15 +17,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
+from agentflow.broker.breakers import Admitted
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepKey, step_id
 from agentflow.domain.limit import LATENESS_SECONDS, PACE
-from agentflow.domain.outcome import ClaimRefusal
-from agentflow.domain.reason import sentence_of
+from agentflow.domain.outcome import AttemptOutcome, ClaimRefusal, Failed, Released, Succeeded
+from agentflow.domain.reason import Reason, ReasonCode, sentence_of
 from agentflow.domain.state import RunState
 from agentflow.engine.cancel import cancel, cancel_step
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.execute import Doorbell, execute
+from agentflow.engine.settle import Settled, Settlement, settle
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
 from agentflow.storage import claims, steps
@@ -110,8 +113,96 @@ def test_a_ticket_lets_its_step_through_without_asking_again(house: Runtime) -> 
 
     assert isinstance(claimed, Claimed)
     assert _next_at(house) == before
-    step = step_rows(house.context, run_id)["b"]
-    assert (step.ticket_at, step.reason) == (None, None)
+    assert step_rows(house.context, run_id)["b"].reason is None
+
+
+def _end(house: Runtime, claimed: Claimed, outcome: AttemptOutcome) -> Any:
+    """Settle an attempt; returns its step."""
+    settlement = Settlement(claimed.run_id, claimed.step_id, claimed.plan, outcome, "worker:test:0")
+    assert isinstance(settle(house.context, settlement, claimed.claim_token), Settled)
+    return step_rows(house.context, claimed.run_id)[claimed.key]
+
+
+def _with_ticket(house: Runtime, limit: str = "6/m") -> Claimed:
+    """A claim that used the ticket for which its step had waited; another step has a later one."""
+    run_id = submitted(house.context, [noop_step(key, needs=[], **_api(limit)) for key in "abc"])
+    for key in "abc":
+        _claim(house, run_id, key)
+    _pass_time(house, 11.0)
+    claimed = _claim(house, run_id, "b")
+    assert isinstance(claimed, Claimed)
+    return claimed
+
+
+def test_an_attempt_that_is_given_back_before_it_began_has_not_used_its_ticket(house: Runtime) -> None:
+    claimed = _with_ticket(house)
+    before = _next_at(house)
+    given = step_rows(house.context, claimed.run_id)["b"].ticket_at
+    contended = Released(Reason(ReasonCode.BUDGET_CONTENDED), delay_seconds=5.0)
+
+    assert _end(house, claimed, contended).ticket_at == given
+
+    _pass_time(house, 5.0)
+    again = _claim(house, claimed.run_id, "b")
+    assert isinstance(again, Claimed)
+    assert _next_at(house) == before - timedelta(seconds=5)
+    assert _end(house, again, Succeeded()).ticket_at is None
+
+
+def test_a_ticket_that_was_given_for_the_same_moment_is_kept_too(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a", **_api("6/m"))])
+    claimed = _claim(house, run_id, "a")
+    assert isinstance(claimed, Claimed)
+    before = _next_at(house)
+
+    _end(house, claimed, Released(Reason(ReasonCode.SERVERS_AWAY)))
+
+    assert isinstance(_claim(house, run_id, "a"), Claimed)
+    assert _next_at(house) == before
+
+
+def test_a_ticket_that_is_over_when_its_step_comes_back_is_taken_anew(house: Runtime) -> None:
+    claimed = _with_ticket(house)
+    _end(house, claimed, Released(Reason(ReasonCode.BREAKER_OPEN), delay_seconds=30.0))
+    _pass_time(house, 30.0)
+    _execute(house, "UPDATE rate SET next_at = now() + interval '30 s'")
+
+    assert _claim(house, claimed.run_id, "b") is ClaimRefusal.RATE_LIMITED
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        pytest.param(Released(Reason(ReasonCode.CALL_POSTPONED), delay_seconds=1.0), id="postponed"),
+        pytest.param(Released(Reason(ReasonCode.DRAINED), was_started=True), id="drained at work"),
+        pytest.param(Failed(Reason(ReasonCode.CALL_FAILED)), id="failed"),
+    ],
+)
+def test_what_arrived_has_used_its_ticket(house: Runtime, outcome: AttemptOutcome) -> None:
+    claimed = _with_ticket(house)
+
+    assert _end(house, claimed, outcome).ticket_at is None
+
+
+def test_a_step_that_a_breaker_holds_back_comes_back_with_its_ticket(house: Runtime) -> None:
+    """Its trials are all out, which are waited for a few seconds: less than the rate's interval."""
+    call = {"id": "call", "needs": [], "http": {"url": "http://down.example/"}, **_api("6/m")}
+    run_id = submitted(house.context, [call])
+    endpoint = "http:" + sha256(b"down.example:80").hexdigest()[:16]
+    breakers, redis = house.context.breakers, house.context.side_channel
+    for _ in range(5):
+        breakers.record(endpoint, False)
+    redis.client.hset(redis.keys.breaker(endpoint), "opened_at", "1")
+    trials = [breakers.admit(endpoint, 60) for _ in range(3)]
+
+    execute(house.context, house.lease_keeper, Doorbell(run_id, StepKey("call")), "test:0")
+
+    assert [isinstance(trial, Admitted) for trial in trials] == [True] * 3
+    assert step_rows(house.context, run_id)["call"].reason["code"] == "breaker_open"
+    before = _next_at(house)
+    _pass_time(house, 6.0)
+    assert isinstance(_claim(house, run_id, "call"), Claimed)
+    assert _next_at(house) == before - timedelta(seconds=6)
 
 
 def test_a_ticket_that_is_too_late_is_taken_anew(house: Runtime) -> None:
@@ -257,7 +348,7 @@ def test_claims_at_once_get_tickets_one_interval_apart(house: Runtime) -> None:
         answers = list(pool.map(lambda i: _claim(house, run_id, f"s{i}"), range(24)))
 
     assert sum(isinstance(answer, Claimed) for answer in answers) == 1
-    tickets = sorted(row.ticket_at for row in step_rows(house.context, run_id).values() if row.ticket_at)
+    tickets = sorted(row.ticket_at for row in step_rows(house.context, run_id).values() if row.state == "ready")
     gaps = {round((later - earlier).total_seconds(), 4) for earlier, later in pairwise(tickets)}
     assert len(tickets) == 23
     assert gaps == {round(1 / PACE, 4)}
