@@ -160,8 +160,11 @@ def _read_credential(value: Value, headers: Mapping[str, str]) -> str | None:
     text = value.text()
     if text is not None and not re.fullmatch(CREDENTIAL_ID, text):
         value.fault("bad_id", f"{shorten(text)!r} is no id of a credential: write one of provider_credentials.yaml")
-    if any(name.lower() == "authorization" for name in headers):
+    names = {name.lower() for name in headers}
+    if "authorization" in names:
         value.fault("bad_header", "credential is sent in the header Authorization: leave that header out")
+    if "host" in names:
+        value.fault("bad_header", "credential is sent to the host of url only: leave the header Host out")
     return text
 
 

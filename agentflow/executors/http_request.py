@@ -46,6 +46,8 @@ class HttpRequest:
     target: bytes = field(repr=False)
     headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
     body: bytes = field(repr=False)
+    writes_host: bool
+    """Whether the plan wrote the header Host: behind a shared front end the request may be another tenant's then."""
     sha256: str
     """Of method, url and body, the parts divided by a line feed; headers, which hold credentials, are not in it."""
     masks: tuple[str, ...] = field(default=(), repr=False)
@@ -66,6 +68,7 @@ def authorised(request: HttpRequest, credential: Credential | CallProblem) -> Ht
     is_plain = "/." not in path and "%2e" not in path.lower()
     if (
         credential.key is None
+        or request.writes_host
         or not is_plain
         or not credential.covers(request.scheme, request.host, request.port, path)
     ):
@@ -96,6 +99,7 @@ def request_of(assignment: Assignment) -> HttpRequest:
         target=url.raw_path,
         headers=_headers(action, url, body),
         body=body or b"",
+        writes_host=any(name.lower() == "host" for name in action.headers),
         sha256=hashlib.sha256(b"\n".join([action.method.encode(), str(url).encode(), body or b""])).hexdigest(),
     )
 

@@ -79,7 +79,7 @@ class LlmExecutor:
         if isinstance(credential, CallProblem):
             return _performance(Ended.EXITED, replace(record, problem=credential), began)
         watched = Sending(self._settings_and_credentials()[0].answer_limit_bytes)
-        seconds = assignment.timeout_seconds - (time.monotonic() - began)
+        seconds, began = assignment.timeout_seconds - (time.monotonic() - began), time.monotonic()
         end = self._call(question, credential, watched, lifeline, seconds)
         record = replace(record, was_sent=watched.has_begun)
         match end:
@@ -127,6 +127,8 @@ class LlmExecutor:
         self, question: Question, credential: Credential, watched: Sending, lifeline: Lifeline, seconds: float
     ) -> Answer | CallFailure | Stopped | TimedOut:
         try:
+        if seconds <= 0:  # the start of the offline model took it all
+            return TimedOut()
             model = self._clients.model(credential, question.action.model.partition(":")[2])
             end = call_loop().run(lambda: ask(model, question, credential, watched), lifeline, seconds)
         except Exception as error:  # noqa: BLE001 - the table knows them; none may go on, for it may quote the prompt
@@ -157,7 +159,7 @@ def _is_available(credential: Credential, settings: Settings) -> bool:
 def _bound(question: Question, credential: Credential, credentials: Credentials, output_tokens: int) -> CallUsage:
     action = question.action
     name = action.model.partition(":")[2]
-    prompt_tokens = most_prompt_tokens(credential.kind, name, question.texts, action.output_schema)
+    prompt_tokens = most_prompt_tokens(credential, name, question.texts, action.output_schema)
     price = price_of(action.model, action.price, credentials.kinds)
     usd_nano = None if price is None else most_usd_nano(price, prompt_tokens, output_tokens)
     return CallUsage(prompt_tokens, output_tokens, usd_nano=usd_nano, is_estimated=True)
@@ -207,4 +209,6 @@ def _kept(record: CallRecord, answer: Answer, scratch: Path) -> CallRecord:
 
 def _performance(ended: Ended, record: CallRecord, began: float) -> Performance:
     seconds = time.monotonic() - began
-    return Performance(ended=ended, duration_seconds=seconds, call=replace(record, duration_seconds=seconds))
+    worked = seconds if record.was_sent else 0.0
+    return Performance(ended=ended, duration_seconds=worked, call=replace(record, duration_seconds=seconds))
+    """The record has the time of the call alone; the work took none if nothing was sent, so that no person is asked."""

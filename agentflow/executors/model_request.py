@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pydantic_ai.models import Model, ModelRequestParameters
     from pydantic_ai.settings import ModelSettings
 
-_OWN_HOST = "https://api.openai.com/"
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -108,7 +106,7 @@ def _settings(action: LlmAction, credential: Credential) -> ModelSettings:
         settings["temperature"] = action.temperature
     if action.seed is not None and credential.kind is not ProviderKind.ANTHROPIC:  # which knows none
         settings["seed"] = action.seed
-    if credential.kind is ProviderKind.OPENAI and f"{credential.base_url}/".startswith(_OWN_HOST):
+    if credential.is_openais_own:
         settings["openai_service_tier"] = "default"  # the one that the bound of usd was reckoned for
     return settings
 

@@ -48,6 +48,7 @@ _ADDRESSES: Mapping[ProviderKind, str] = {
     ProviderKind.ANTHROPIC: "https://api.anthropic.com",
     ProviderKind.OLLAMA: "http://127.0.0.1:11434/v1",
 }
+_OPENAI = "https://api.openai.com/"
 _NEED_A_KEY = (ProviderKind.OPENAI, ProviderKind.ANTHROPIC, ProviderKind.HTTP)
 _NEED_AN_ADDRESS = (ProviderKind.OPENAI_COMPATIBLE, ProviderKind.HTTP)
 
@@ -70,6 +71,11 @@ class Credential:
         own_port = own.port or (443 if own.scheme == "https" else 80)
         is_below = path == own.path or path.startswith(f"{own.path}/")
         return (own.scheme, (own.hostname or "").lower(), own_port) == (scheme, host, port) and is_below
+
+    @property
+    def is_openais_own(self) -> bool:
+        """Whether OpenAI itself is called, and not something else in its way at OPENAI_BASE_URL."""
+        return self.kind is ProviderKind.OPENAI and f"{self.base_url}/".startswith(_OPENAI)
 
     @property
     def endpoint(self) -> str:

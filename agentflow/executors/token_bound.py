@@ -1,4 +1,4 @@
-"""The most tokens that a prompt can be: counted where the provider's tokenizer is at hand, else one a UTF-8 byte.
+"""The most tokens that a prompt can be: counted where OpenAI is called and its tokenizer is at hand, else one a byte.
 
 Owns that bound. A tokenizer is used only if its file lies in TIKTOKEN_CACHE_DIR already, whole and unchanged: nothing
 is ever downloaded. What a model answers is bounded by max_tokens, not here.
@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentflow.executors.providers import ProviderKind
+from agentflow.executors.providers import Credential
 from agentflow.settings import variable_from_environment
 
 if TYPE_CHECKING:
@@ -41,13 +41,14 @@ _FILES: Mapping[str, tuple[str, str]] = {
 
 
 def most_prompt_tokens(
-    kind: ProviderKind, name: str, texts: tuple[str, ...], output_schema: Mapping[str, Any] | None = None
+    credential: Credential, name: str, texts: tuple[str, ...], output_schema: Mapping[str, Any] | None = None
 ) -> int:
     """Return the most tokens that ``texts`` (system and prompt) and a schema are to the model ``name``.
 
-    One token a byte holds for every vocabulary made of bytes, and for those that fall back to bytes.
+    One token a byte holds for every vocabulary made of bytes, and for those that fall back to bytes. Something else in
+    OpenAI's place may have any of them.
     """
-    encoding = _cached_encoding(name) if kind is ProviderKind.OPENAI else None
+    encoding = _cached_encoding(name) if credential.is_openais_own else None
     spoken = sum(_bytes_bound(text) if encoding is None else count(encoding, text) for text in texts)
     return OVERHEAD_TOKENS + spoken + (_schema_bound(output_schema) if output_schema is not None else 0)
 

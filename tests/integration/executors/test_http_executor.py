@@ -135,6 +135,16 @@ def test_a_credential_goes_nowhere_else(service: HttpService, perform: Perform, 
     assert (call.problem, call.was_sent, service.requests) == (CallProblem.FOREIGN_CREDENTIAL, False, [])
 
 
+@pytest.mark.parametrize("name", ["Host", "hOST"])
+def test_a_credential_goes_out_under_no_host_but_its_own(service: HttpService, perform: Perform, name: str) -> None:
+    """A shared front end passes a request on by its Host, to another tenant perhaps."""
+    credentials = [_credential(service.url)]
+
+    call = _call(perform(service.url, headers={name: "other.example"}, credential="tickets", credentials=credentials))
+
+    assert (call.problem, call.was_sent, service.requests) == (CallProblem.FOREIGN_CREDENTIAL, False, [])
+
+
 def test_a_credential_that_is_not_there_is_named_before_anything_is_sent(
     service: HttpService, perform: Perform
 ) -> None:

@@ -17,7 +17,7 @@ from agentflow.domain.action import ContentRef, LlmAction, NoopAction, Price
 from agentflow.domain.call import MEANINGS, CallProblem, CallUsage, Remedy
 from agentflow.executors.base import Assignment, CallingExecutor, Estimate, Lifeline, executor_for
 from agentflow.executors.command import Ended
-from agentflow.executors.providers import ProviderKind
+from agentflow.executors.providers import Credential, ProviderKind
 from agentflow.executors.token_bound import most_prompt_tokens
 from tests.integration.executors.model_calls import Caller
 from tests.model_stub import ModelStub, Reply, Usage, failing
@@ -379,7 +379,7 @@ def test_an_estimate_names_the_endpoint_and_bounds_the_call(caller: Caller, stub
         "ok", "prompt", system="system", max_tokens=100, price=Price(input_nano=1_000_000, output_nano=10_000_000)
     )
 
-    prompt = most_prompt_tokens(ProviderKind.OPENAI_COMPATIBLE, "ok", ("system", "prompt"))
+    prompt = most_prompt_tokens(Credential("stub", ProviderKind.OPENAI_COMPATIBLE, None), "ok", ("system", "prompt"))
     assert caller.executor.estimate(assignment) == Estimate(f"stub@{stub.host}", prompt + 100, prompt + 1000)
     assert stub.arrivals == []
 

@@ -107,6 +107,8 @@ def test_the_timeout_covers_a_server_that_takes_no_connection(tmp_path: Path, st
 
         call = record_of(performance)
         assert (performance.ended, call.was_sent) == (Ended.TIMED_OUT, False)
+        assert performance.duration_seconds == 0
+        assert call.duration_seconds >= 0.4
         caller.executor.close()
 
 
@@ -122,6 +124,7 @@ def test_a_call_that_is_stopped_while_it_connects_was_not_sent(tmp_path: Path, s
 
         performance = ending.result(10)
         assert (performance.ended, record_of(performance).was_sent) == (Ended.STOPPED, False)
+        assert performance.duration_seconds == 0, "its work had not begun"
         caller.executor.close()
 
 

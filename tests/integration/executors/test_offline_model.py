@@ -18,6 +18,10 @@ from typing import Any
 
 import pytest
 
+from agentflow.domain.action import ContentRef, LlmAction
+from agentflow.executors.base import Assignment, Lifeline
+from agentflow.executors.command import Ended
+from agentflow.executors.llm import LlmExecutor
 from agentflow.executors.offline_model import (
     INSTALL_COMMAND,
     OfflineEndpoint,
@@ -172,6 +176,22 @@ def test_a_server_that_died_is_started_anew(own: Settings) -> None:
 
 
 def test_closing_ends_it_and_another_use_starts_another(own: Settings) -> None:
+def test_a_start_that_takes_all_the_time_of_a_call_is_no_word_of_the_model(own: Settings, tmp_path: Path) -> None:
+    prompt = ContentRef(sha256="0" * 64, bytes=1)
+    action = LlmAction(model="offline:any", prompt=prompt, max_tokens=1)
+    executor = LlmExecutor(own)
+
+    performance = executor.perform(
+        Assignment("r", "s", 1, action, tmp_path, timeout_seconds=0.001, texts={"prompt": "Say yes."}), Lifeline(20)
+    )
+
+    assert performance.call is not None
+    assert (performance.ended, performance.call.was_sent, performance.call.problem) == (Ended.TIMED_OUT, False, None)
+    assert performance.duration_seconds == 0
+    assert performance.call.duration_seconds < 0.5, "of the call, without the start"
+    executor.close()
+
+
     offline_endpoint(own)
     close_offline_model()
     assert _servers_of(os.getpid()) == []

@@ -320,6 +320,8 @@ HTTP_FAULTS = [
     ({"headers": {"X-A": "1", "x-a": "2"}}, "bad_header", ("headers", "x-a"), "stands twice"),
     ({"headers": ["A: x"]}, "wrong_type", ("headers",), "a mapping"),
     ({"ok_status": []}, "bad_value", ("ok_status",), "no answer would be a success"),
+    ({"credential": "x", "headers": {"authorization": "y"}}, "bad_header", ("credential",), "Authorization"),
+    ({"credential": "x", "headers": {"HOST": "y"}}, "bad_header", ("credential",), "leave the header Host out"),
     ({"ok_status": [99]}, "bad_value", ("ok_status", 0), "from 100 to 599"),
     ({"ok_status": [600]}, "bad_value", ("ok_status", 0), "from 100 to 599"),
     ({"ok_status": 200}, "wrong_type", ("ok_status",), "a list"),

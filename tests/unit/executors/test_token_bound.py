@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,12 @@ import tiktoken
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.executors.providers import ProviderKind
+from agentflow.executors import token_bound
+from agentflow.executors.providers import Credential, ProviderKind
 from agentflow.executors.token_bound import OVERHEAD_TOKENS, SCHEMA_TOKENS, count, most_prompt_tokens
 
-OPENAI, COMPATIBLE = ProviderKind.OPENAI, ProviderKind.OPENAI_COMPATIBLE
+OPENAI = Credential("openai", ProviderKind.OPENAI, "https://api.openai.com/v1")
+COMPATIBLE = Credential("own", ProviderKind.OPENAI_COMPATIBLE, "http://127.0.0.1:8000/v1")
 # A vocabulary of single bytes: the most tokens that any text can be.
 BYTES = tiktoken.Encoding(
     "bytes",
@@ -73,3 +77,30 @@ def test_a_tokenizer_that_is_not_at_hand_or_was_changed_is_not_fetched(
     assert most_prompt_tokens(OPENAI, "gpt-4o-mini", ("abc",)) == OVERHEAD_TOKENS + 3
     assert most_prompt_tokens(OPENAI, "a-model-of-tomorrow", ("abc",)) == OVERHEAD_TOKENS + 3
     assert (file.read_bytes() if file.exists() else None) == content
+
+
+@pytest.mark.parametrize(
+    ("base_url", "tokens"),
+    [
+        ("https://api.openai.com/v1", 1),
+        ("https://api.openai.com", 1),
+        ("https://api.openai.com.example/v1", 4),
+        ("http://127.0.0.1:8000/v1", 4),
+        (None, 4),
+    ],
+)
+def test_the_tokenizer_of_openai_counts_for_openai_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, base_url: str | None, tokens: int
+) -> None:
+    """What answers at another OPENAI_BASE_URL may cut a text into more tokens."""
+    ranks = {bytes([each]): each for each in range(256)} | {b"ab": 256, b"abab": 257}
+    merging = tiktoken.Encoding("merging", pat_str=r"[\s\S]+", mergeable_ranks=ranks, special_tokens={})
+    address, file = "https://example.org/merging", b"the file of that vocabulary"
+    (tmp_path / hashlib.sha1(address.encode(), usedforsecurity=False).hexdigest()).write_bytes(file)
+    monkeypatch.setattr(token_bound, "_FILES", {"o200k_base": (address, hashlib.sha256(file).hexdigest())})
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda _name: merging)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(tmp_path))
+
+    bound = most_prompt_tokens(replace(OPENAI, base_url=base_url), "gpt-4o-mini", ("abab",))
+
+    assert bound == OVERHEAD_TOKENS + tokens
