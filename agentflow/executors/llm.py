@@ -126,9 +126,9 @@ class LlmExecutor:
     def _call(
         self, question: Question, credential: Credential, watched: Sending, lifeline: Lifeline, seconds: float
     ) -> Answer | CallFailure | Stopped | TimedOut:
-        try:
         if seconds <= 0:  # the start of the offline model took it all
             return TimedOut()
+        try:
             model = self._clients.model(credential, question.action.model.partition(":")[2])
             end = call_loop().run(lambda: ask(model, question, credential, watched), lifeline, seconds)
         except Exception as error:  # noqa: BLE001 - the table knows them; none may go on, for it may quote the prompt
@@ -208,7 +208,7 @@ def _kept(record: CallRecord, answer: Answer, scratch: Path) -> CallRecord:
 
 
 def _performance(ended: Ended, record: CallRecord, began: float) -> Performance:
+    """The record has the time of the call alone; the work took none if nothing was sent, so that no person is asked."""
     seconds = time.monotonic() - began
     worked = seconds if record.was_sent else 0.0
     return Performance(ended=ended, duration_seconds=worked, call=replace(record, duration_seconds=seconds))
-    """The record has the time of the call alone; the work took none if nothing was sent, so that no person is asked."""

@@ -175,7 +175,6 @@ def test_a_server_that_died_is_started_anew(own: Settings) -> None:
     assert _ask(second, "Say yes.", max_tokens=1)["usage"]
 
 
-def test_closing_ends_it_and_another_use_starts_another(own: Settings) -> None:
 def test_a_start_that_takes_all_the_time_of_a_call_is_no_word_of_the_model(own: Settings, tmp_path: Path) -> None:
     prompt = ContentRef(sha256="0" * 64, bytes=1)
     action = LlmAction(model="offline:any", prompt=prompt, max_tokens=1)
@@ -192,6 +191,7 @@ def test_a_start_that_takes_all_the_time_of_a_call_is_no_word_of_the_model(own: 
     executor.close()
 
 
+def test_closing_ends_it_and_another_use_starts_another(own: Settings) -> None:
     offline_endpoint(own)
     close_offline_model()
     assert _servers_of(os.getpid()) == []
