@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
 from agentflow.cli import exit_codes, options, printing
+
+if TYPE_CHECKING:
+    from agentflow.domain.fault import Fault
+    from agentflow.domain.plan import Plan
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +29,8 @@ def check(plan: options.PlanPath, as_json: options.AsJson = False) -> None:
     from agentflow.executors.base import known_actions
 
     loaded, faults = examine_plan(plan, available_actions=known_actions())
+    if loaded is not None and not faults and loaded.plan.budget is not None:
+        faults = loaded.placed(_cost_faults(loaded.plan))
     print_faults(faults, as_json=as_json)
     if faults:
         if not as_json:
@@ -30,6 +38,17 @@ def check(plan: options.PlanPath, as_json: options.AsJson = False) -> None:
         raise typer.Exit(exit_codes.USAGE)
     if loaded is not None and not as_json:
         print(f"{plan}: {loaded.plan.name} is sound, {count(len(loaded.plan.steps), 'step')}")
+
+
+def _cost_faults(plan: Plan) -> tuple[Fault, ...]:
+    """What a submit would refuse of the plan's model calls under its own budget and those of the configuration."""
+    from agentflow.domain.budget import Budget
+    from agentflow.engine.check_costs import check_costs
+    from agentflow.settings import load_settings
+
+    values = {name: spec.default for name, spec in plan.vars.items()}
+    caps, settings = plan.budget or Budget(), load_settings()
+    return check_costs(plan, values, caps=caps, project=plan.project, directive=plan.directive, settings=settings)
 
 
 def show(plan: options.PlanPath, as_json: options.AsJson = False) -> None:

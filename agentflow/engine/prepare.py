@@ -51,9 +51,9 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
     """Build the assignment for a claimed step, inside ``scratch`` if it wants a directory; raises Unprepared."""
     step = claimed.plan.plan.step(claimed.key)
     try:
-        secrets = _secrets(claimed.plan.plan)
         contents = _contents(context, claimed.run_id, step.action)
         references = _references(step.action, contents)
+        secrets = _secrets(claimed.plan.plan, references)
         facts = _facts(context, claimed.run_id, steps_in(references) | {wish.step for wish in step.inputs})
         values = gather(context, claimed.run_id, references, facts, variables=claimed.vars, secrets=secrets)
         if isinstance(step.action, SubprocessAction):
@@ -81,14 +81,13 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
     )
 
 
-def _secrets(plan: Plan) -> dict[str, str]:
-    secrets = {}
-    for name in plan.secrets:
-        value = secret_from_environment(name)
-        if value is None:
+def _secrets(plan: Plan, references: Iterable[Reference]) -> dict[str, str]:
+    """Return the plan's secrets that are here, all of which are masked; those that the step refers to must be."""
+    found = {name: secret_from_environment(name) for name in plan.secrets}
+    for name in sorted(reference.names[0] for reference in references if reference.root == "secrets"):
+        if found.get(name) is None:
             raise Unprepared(Reason(ReasonCode.SECRET_MISSING, {"name": name}))
-        secrets[name] = value
-    return secrets
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _contents(context: EngineContext, run_id: RunId, action: Action) -> dict[str, str]:

@@ -1,8 +1,8 @@
 -- What a directive of a project has used with attempts that began within a time, and what running ones of them have reserved; of one moment.
 -- Parameters: project, directive, since, until
--- Keeps true: each attempt counts once, as running or as ended. Steps are counted for runs only.
+-- Keeps true: no sum is beyond what the ledger can count exactly (2^53 - 1); each attempt counts once, as running or as ended. Steps are counted for runs only.
 WITH spent AS (
-    SELECT coalesce(sum(input_tokens + output_tokens), 0) AS tokens, coalesce(sum(usd_nano), 0) AS usd_nano
+    SELECT coalesce(sum(CAST(input_tokens AS numeric) + output_tokens), 0) AS tokens, coalesce(sum(usd_nano), 0) AS usd_nano
     FROM llm_call
     WHERE project = :project AND directive = :directive AND started_at >= CAST(:since AS timestamptz) AND started_at < CAST(:until AS timestamptz)
 ), outstanding AS (
@@ -11,5 +11,5 @@ WITH spent AS (
     WHERE attempt.state = 'running' AND attempt.reserved IS NOT NULL AND run.project = :project AND run.directive = :directive
       AND attempt.started_at >= CAST(:since AS timestamptz) AND attempt.started_at < CAST(:until AS timestamptz)
 )
-SELECT 0 AS steps, CAST(spent.tokens AS bigint) AS tokens, CAST(spent.usd_nano AS bigint) AS usd_nano, outstanding.attempt_ids, outstanding.reserved
+SELECT 0 AS steps, CAST(least(spent.tokens, 9007199254740991) AS bigint) AS tokens, CAST(least(spent.usd_nano, 9007199254740991) AS bigint) AS usd_nano, outstanding.attempt_ids, outstanding.reserved
 FROM spent, outstanding

@@ -115,6 +115,14 @@ def test_a_missing_secret_fails_the_step_by_name_without_retries(
     assert len(attempt_rows(house.context, run_id)) == 1
 
 
+def test_a_missing_secret_harms_no_step_that_does_not_use_it(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    run_id = _submit(house, tmp_path, [command_step("other", "true")], secrets=["ABSENT"])
+
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+
+
 def test_stdin_stands_in_no_row_and_no_message(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
     sentinel = "SENTINEL-4711"
     run_id = _submit(house, tmp_path, [command_step("cat", "cat", stdin=f"tell {sentinel}")])

@@ -165,13 +165,14 @@ def test_all_threads_of_a_process_share_one_server(own: Settings) -> None:
 
 
 def test_a_server_that_died_is_started_anew(own: Settings) -> None:
-    first = offline_endpoint(own)
-    os.kill(_server_of(os.getpid()), signal.SIGKILL)
+    offline_endpoint(own)
+    died = _server_of(os.getpid())
+    os.kill(died, signal.SIGKILL)
     os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 
     second = offline_endpoint(own)
 
-    assert second != first
+    assert _server_of(os.getpid()) != died
     assert _ask(second, "Say yes.", max_tokens=1)["usage"]
 
 

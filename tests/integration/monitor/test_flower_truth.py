@@ -228,8 +228,9 @@ def test_a_snoozed_step_is_shown_as_retried_until_its_time_and_revoked_when_canc
     house: Runtime, flower: FlowerProcess
 ) -> None:
     rate = {"rate_limit": {"key": "api", "limit": "1/m"}}
-    run_id = submitted(house.context, [noop_step("first", **rate), noop_step("second", needs=[], **rate)])
-    flower.wait_for_state(_id(run_id, "first"), "SUCCESS")
+    first = submitted(house.context, [noop_step("first", **rate)])
+    flower.wait_for_state(_id(first, "first"), "SUCCESS")
+    run_id = submitted(house.context, [noop_step("second", **rate)])
     snoozed = flower.wait_for_state(_id(run_id, "second"), "RETRY")
     until = step_rows(house.context, run_id)["second"].reason["detail"]["until"]
     assert snoozed["exception"] == f"StepFailed('waits for the rate limit api until {until}')"

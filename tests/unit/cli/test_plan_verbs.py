@@ -250,3 +250,16 @@ def test_an_event_is_described_the_same_alone_and_in_a_list() -> None:
     alone = {key: value for key, value in answers.read("event").items() if not key.startswith(("$", "title"))}
 
     assert answers.read("events")["$defs"]["event"] == alone
+
+
+def test_a_check_names_what_a_submit_would_refuse_under_the_plans_own_budget(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        "agentflow: 1\nname: p\nbudget: {tokens: 100}\nsteps:\n  - id: ask\n    llm: {model: 'offline:m', prompt: hi}\n"
+    )
+
+    [fault] = ask(capsys, "plan", "check", plan, schema="plan-check", code=2)
+
+    assert (fault["code"], fault["step"], fault["line"]) == ("missing_max_tokens", "ask", 6)
