@@ -15,6 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import redis
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from agentflow.broker.keys import Keys
 from agentflow.broker.scripts import register
@@ -27,6 +28,8 @@ LOAD_SECONDS = 5.0
 AWAITED_SECONDS = 30
 _KINDS = {"steps": BudgetKind.STEPS, "tokens": BudgetKind.TOKENS, "usd_nano": BudgetKind.USD}
 _PRELUDE = "ledger_scope"
+#: What a Redis says that is busy, short of disk or in the middle of a failover.
+_PASSING = ("BUSY", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "OOM")
 #: Stands among the scopes that have entries while that list is known to be whole: scripts add to it from now on.
 _COMPLETE = b""
 
@@ -99,6 +102,12 @@ class Account:
     used: Amounts
     held: Amounts
     entries: Mapping[AttemptId, Entry] = field(default_factory=dict)
+
+
+def is_outage(error: RedisError) -> bool:
+    """Whether Redis may do later what it did not do now; else the command itself is refused, and will be again."""
+    is_passing = isinstance(error, ReadOnlyError | OutOfMemoryError) or str(error).startswith(_PASSING)
+    return is_passing or not isinstance(error, ResponseError)
 
 
 class Ledger:
@@ -188,6 +197,16 @@ class Ledger:
     def forget(self, scope: str, generation: str) -> bool:
         """Forget a scope unless it was loaded anew since ``generation``; its next use loads it."""
         return bool(self._forget(keys=self._keys_of([scope]), args=[scope, generation]))
+
+    def forget_all(self, scopes: Iterable[str]) -> None:
+        """Forget scopes whatever is known of them, also while they are loaded; that load writes nothing then.
+
+        Their names stay in the list of those that have entries, until a sweep finds nothing: a load may put them there
+        at any moment.
+        """
+        keys = [self._keys.budget(scope) for scope in scopes]
+        if keys:
+            self._client.delete(*keys)
 
     def read(self, scope: str) -> Account | None:
         """Read a scope; None if it is not loaded."""

@@ -92,7 +92,7 @@ def read_report(
         scopes = _of_run(tx, configured, run_id, now)
     elif project is not None or directive is not None:
         owner = f"project:{project}" if directive is None else f"directive:{directive}"
-        scopes = _pair(configured, owner, now)
+        scopes = configured.pair_of(owner, now)
     else:
         scopes = list(_all(tx, configured, now))
     wanted = [scope for scope in scopes if scope.resets_at is not None or not is_today]
@@ -124,18 +124,13 @@ def checked_owner(project: str | None, directive: str | None, default_project: s
 
 def _of_run(tx: Connection, configured: ConfiguredBudgets, run_id: RunId, now: datetime) -> list[Scope]:
     owner, caps = runs.read_owner(tx, run_id), runs.read_budget(tx, run_id)
-    return scopes_of(run_id, caps, owner.project, owner.directive, now, configured)
-
-
-def _pair(configured: ConfiguredBudgets, owner: str, now: datetime) -> list[Scope]:
-    """The scope of an owner in all and that of today, capped or not."""
-    today = configured.day_of(now)[0].date().isoformat()
-    return [configured.scope_named(owner), configured.scope_named(f"{owner}@{today}")]
+    found = scopes_of(run_id, caps, owner.project, owner.directive, now, configured)
+    return [scope for scope in found if scope.run_id is not None or not scope.limits.is_unlimited]
 
 
 def _all(tx: Connection, configured: ConfiguredBudgets, now: datetime) -> Iterator[Scope]:
     """The installation's scopes, and those with caps of everyone whom the configuration or a call of today names."""
-    yield from _pair(configured, "installation", now)
+    yield from configured.pair_of("installation", now)
     named = [Spender(name, None) for name in configured.project if name != "*"]
     named += [Spender(*name.split("/", 1)) for name in configured.directive if "/" in name]
     spenders = balances.find_spenders(tx, *configured.day_of(now), MOST_SPENDERS)

@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from agentflow.domain.budget import MAX_TOKENS, MAX_USD_NANO
+
 
 class ContentRef(BaseModel):
     """Names content in the content store by the hash and size (in bytes) of its UTF-8 text."""
@@ -48,8 +50,8 @@ class Price(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input_nano: int = Field(ge=0)
-    output_nano: int = Field(ge=0)
+    input_nano: int = Field(ge=0, le=MAX_USD_NANO)
+    output_nano: int = Field(ge=0, le=MAX_USD_NANO)
 
 
 class LlmAction(BaseModel):
@@ -61,7 +63,7 @@ class LlmAction(BaseModel):
     model: str
     system: ContentRef | None = None
     prompt: ContentRef
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     temperature: float | None = Field(default=None, ge=0)
     seed: int | None = None
     output_schema: dict[str, JsonValue] | None = None

@@ -7,9 +7,10 @@ what was used is storage's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
 from typing import Any, Self
@@ -23,8 +24,12 @@ from agentflow.domain.ids import RunId
 NANO_PER_USD = 1_000_000_000
 MAX_USD = 1_000_000
 """The most that a budget may say: what it comes to in nano-dollars is still exact in a double (2^53), as Lua counts."""
+MAX_USD_NANO = MAX_USD * NANO_PER_USD
 MAX_TOKENS = 10**15
 _RUN, _PROJECT, _DIRECTIVE, _INSTALLATION = "run:", "project:", "directive:", "installation"
+_UTC_OFFSET = "+00:00"
+_OFFSET = r"[+-]\d{2}:\d{2}"
+_DAY = re.compile(rf"(?P<date>\d{{4}}-\d{{2}}-\d{{2}})(?P<begins>{_OFFSET})?(?P<ends>{_OFFSET})?", re.ASCII)
 
 
 class BudgetKind(StrEnum):
@@ -53,7 +58,7 @@ class Budget(BaseModel):
 
     steps: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     tokens: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
-    usd_nano: int | None = Field(default=None, ge=1, le=MAX_USD * NANO_PER_USD)
+    usd_nano: int | None = Field(default=None, ge=1, le=MAX_USD_NANO)
     active_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 
     @property
@@ -95,6 +100,11 @@ class Amounts:
         """The stored form."""
         return {"steps": self.steps, "tokens": self.tokens, "usd_nano": self.usd_nano}
 
+    def bounded(self) -> Amounts:
+        """The same within what can be counted; a cap covers none of what was beyond it."""
+        most = Amounts(MAX_TOKENS, MAX_TOKENS, MAX_USD_NANO)
+        return Amounts(*(max(0, min(getattr(self, kind), getattr(most, kind))) for kind in self.__slots__))
+
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Self:
         """Read the stored form."""
@@ -105,7 +115,8 @@ class Amounts:
 class Scope:
     """What a budget is for, by a name such as ``run:<id>``, ``project:ops`` or ``project:ops@2026-11-21``.
 
-    ``since`` and ``resets_at`` bound a day's scope: what attempts used that began in between counts.
+    ``since`` and ``resets_at`` bound a day's scope: what attempts used that began in between counts. Its name says
+    both: a day elsewhere than in UTC has its offset in it, ``@2026-11-21+01:00``, or two if clocks are changed on it.
     """
 
     name: str
@@ -196,9 +207,12 @@ class ConfiguredBudgets(BaseModel):
 
     def scopes(self, project: str, directive: str | None, at: datetime) -> list[Scope]:
         """Return the configured scopes with caps of an attempt that began ``at``, the narrow ones first."""
+        return [scope for scope in self.every_scope(project, directive, at) if not scope.limits.is_unlimited]
+
+    def every_scope(self, project: str, directive: str | None, at: datetime) -> list[Scope]:
+        """Return the same with those that have no caps here: other processes may know some for them."""
         found = self._of_directive(project, directive, at) if directive is not None else []
-        found += self._of_project(project, at) + self._pair(_INSTALLATION, self.installation, at)
-        return [scope for scope in found if not scope.limits.is_unlimited]
+        return found + self._of_project(project, at) + self._pair(_INSTALLATION, self.installation, at)
 
     def scope_named(self, name: str) -> Scope:
         """Return the scope of a name, with the caps that the configuration gives it; those of runs are not known here.
@@ -207,19 +221,25 @@ class ConfiguredBudgets(BaseModel):
         """
         if name.startswith(_RUN):
             return Scope(name, Budget(), run_id=RunId(UUID(name.removeprefix(_RUN))))
-        owner, _, day = name.partition("@")
-        at = datetime.combine(date.fromisoformat(day or "2000-01-01"), time(12), tzinfo=ZoneInfo(self.timezone))
+        owner, is_of_day, day = name.partition("@")
+        if not is_of_day:
+            return self.pair_of(owner, datetime.now(UTC))[0]
+        since, until = _bounds_of(day)
+        return replace(self.pair_of(owner, since)[1], name=name, since=since, resets_at=until)
+
+    def pair_of(self, owner: str, at: datetime) -> list[Scope]:
+        """Return the scope of an owner, such as ``project:ops``, in all and that of the day of ``at``, capped or not.
+
+        Raises ValueError for a name that is none.
+        """
         if owner.startswith(_DIRECTIVE):
             project, _, directive = owner.removeprefix(_DIRECTIVE).partition("/")
-            pair = self._of_directive(project, directive, at)
-        elif owner.startswith(_PROJECT):
-            pair = self._of_project(owner.removeprefix(_PROJECT), at)
-        else:
-            pair = self._pair(_INSTALLATION, self.installation, at)
-        for scope in pair:
-            if scope.name == name:
-                return scope
-        raise ValueError(f"{name!r} is no scope of a budget")
+            return self._of_directive(project, directive, at)
+        if owner.startswith(_PROJECT):
+            return self._of_project(owner.removeprefix(_PROJECT), at)
+        if owner == _INSTALLATION:
+            return self._pair(_INSTALLATION, self.installation, at)
+        raise ValueError(f"{owner!r} has no budget")
 
     def _of_directive(self, project: str, directive: str, at: datetime) -> list[Scope]:
         name = f"{project}/{directive}"
@@ -234,7 +254,7 @@ class ConfiguredBudgets(BaseModel):
         self, name: str, budget: ScopeBudget, at: datetime, *, project: str | None = None, directive: str | None = None
     ) -> list[Scope]:
         since, until = self.day_of(at)
-        day = f"{name}@{since.date().isoformat()}"
+        day = f"{name}@{_day_name(since, until)}"
         return [
             Scope(name, budget.in_all, project=project, directive=directive),
             Scope(day, budget.per_day, project=project, directive=directive, since=since, resets_at=until),
@@ -250,8 +270,28 @@ class ConfiguredBudgets(BaseModel):
         )
 
 
+def _day_name(since: datetime, until: datetime) -> str:
+    """Name a day so that no other has the same name: another time zone's day of that date has other bounds."""
+    begins, ends = (moment.isoformat().removeprefix(f"{moment:%Y-%m-%dT%H:%M:%S}") for moment in (since, until))
+    offsets = begins if begins == ends else begins + ends
+    return since.date().isoformat() + ("" if offsets == _UTC_OFFSET else offsets)
+
+
+def _bounds_of(day: str) -> tuple[datetime, datetime]:
+    """Read a day's name back. Raises ValueError for one that is none."""
+    found = _DAY.fullmatch(day)
+    if found is None:
+        raise ValueError(f"{day!r} is no day of a budget")
+    begins = found["begins"] or _UTC_OFFSET
+    next_day = date.fromisoformat(found["date"]) + timedelta(days=1)
+    return (
+        datetime.fromisoformat(f"{found['date']}T00:00:00{begins}"),
+        datetime.fromisoformat(f"{next_day.isoformat()}T00:00:00{found['ends'] or begins}"),
+    )
+
+
 def scopes_of(
     run_id: RunId, run_budget: Budget, project: str, directive: str | None, at: datetime, configured: ConfiguredBudgets
 ) -> list[Scope]:
-    """Return every scope that an attempt counts in, its run first. The run's is there also without caps."""
-    return [Scope(f"{_RUN}{run_id}", run_budget, run_id=run_id), *configured.scopes(project, directive, at)]
+    """Return every scope that an attempt counts in, its run first, capped or not."""
+    return [Scope(f"{_RUN}{run_id}", run_budget, run_id=run_id), *configured.every_scope(project, directive, at)]

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from agentflow.domain.action import ContentRef, LlmAction, Price
 from agentflow.domain.action_reading import ON_THE_STEP, ActionReading, Place
-from agentflow.domain.budget import MAX_USD, nano_of
+from agentflow.domain.budget import MAX_TOKENS, MAX_USD, nano_of
 from agentflow.domain.document import Form, Value
 from agentflow.domain.template import has_expressions
 from agentflow.domain.wording import shorten
@@ -75,7 +75,7 @@ def _read_price(value: Value) -> Price | None:
 
 
 _VALUES: Mapping[str, Callable[[Value], object]] = {
-    "max_tokens": lambda value: value.integer(1),
+    "max_tokens": lambda value: value.integer(1, MAX_TOKENS),
     "temperature": lambda value: value.number(0, 2),
     "seed": lambda value: value.integer(),
     "keep_content": lambda value: value.boolean(),

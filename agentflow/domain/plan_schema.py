@@ -215,7 +215,7 @@ def _llm() -> Schema:
             "model": {"type": "string", "pattern": r"^[^:]+:.+|\{\{", "description": "provider:model"},
             "system": {**_TEXT, "description": "Kept as content."},
             "prompt": {"type": "string", "minLength": 1, "description": "Kept as content."},
-            "max_tokens": {"type": "integer", "minimum": 1},
+            "max_tokens": {"type": "integer", "minimum": 1, "maximum": MAX_TOKENS},
             "temperature": {"type": "number", "minimum": 0, "maximum": 2},
             "seed": {"type": "integer"},
             "output_schema": {"type": "object"},

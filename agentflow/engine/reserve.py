@@ -2,6 +2,7 @@
 
     load       scopes that the ledger does not know are read from Postgres
     row        the attempt's row says what it reserves                         (fenced by the claim token)
+    forget     scopes without caps here, which others may know: their next load finds the row
     script     the ledger reserves it in all scopes, or says what is in the way
     mark       the row says that it was granted: from here on it may be charged (fenced again)
     settle     the row of the call says what was used, then the ledger is told
@@ -13,11 +14,11 @@ says the same. See docs/decisions/0013-one-ledger-per-scope.md for why each step
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 
-from agentflow.broker.budgets import Contended, Exceeded, Reserved, Shortfall, Unknown
+from agentflow.broker.budgets import Contended, Exceeded, Reserved, Shortfall, Unknown, is_outage
 from agentflow.domain.budget import Amounts, Exhaustion, Scope, counted_in
 from agentflow.domain.ids import AttemptId, ClaimToken, StepId
 from agentflow.domain.reason import Reason, ReasonCode
@@ -31,11 +32,13 @@ log = get_logger(__name__)
 TRIES = 8
 UNSETTLED_SECONDS = 1.0
 FIRST_WAIT_SECONDS = 0.01
+UNCAPPED_GRANT = "-"
+"""What the row of an attempt names that had nobody to ask."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReserveRequest:
-    """What to reserve for whom. ``scopes`` carry the limits as they stood at the claim, its run's scope first."""
+    """What to reserve for whom. ``scopes`` are all that it counts in, with the limits as they stood at the claim."""
 
     attempt_id: AttemptId
     claim_token: ClaimToken
@@ -73,25 +76,31 @@ Reservation = Granted | Snooze | Exhausted | ClaimGone
 
 
 def reserve(context: EngineContext, request: ReserveRequest) -> Reservation:
-    """Reserve what an attempt needs. Raises ServersUnreachable when Postgres is away; nothing may begin then."""
-    is_free = not any(scope.limits.is_reserved for scope in request.scopes)
+    """Reserve what an attempt needs. Raises ServersUnreachable when Postgres is away; nothing may begin then.
+
+    Raises RedisError where Redis refuses a command as such: asking again would not help.
+    """
+    capped = tuple(scope for scope in request.scopes if scope.limits.is_reserved)
+    uncapped = [scope.name for scope in request.scopes if not scope.limits.is_reserved]
+    asked = replace(request, scopes=capped, needed=request.needed.bounded())
     try:
-        if not is_free and not _make_known(context, request.scopes):
+        if not _make_known(context, capped):
             return _unsettled()
-        if not _write_row(context, request, is_granted=is_free):
+        if not _write_row(context, asked):
             return ClaimGone()
-        if is_free:
-            return Granted()
-        answer = _ask(context, request)
+        context.ledger.forget_all(uncapped)
+        answer = _ask(context, asked) if capped else Reserved(UNCAPPED_GRANT)
     except RedisError as error:
+        if not is_outage(error):
+            raise
         log.warning("ledger_away", error=type(error).__name__)
         return _unsettled()
     return _begin(context, request, answer.grant) if isinstance(answer, Reserved) else answer
 
 
-def _write_row(context: EngineContext, request: ReserveRequest, *, is_granted: bool) -> bool:
+def _write_row(context: EngineContext, request: ReserveRequest) -> bool:
     with context.database.transaction() as tx:
-        return spending.set_reserved(tx, request.attempt_id, request.claim_token, request.needed, is_granted=is_granted)
+        return spending.set_reserved(tx, request.attempt_id, request.claim_token, request.needed)
 
 
 def _begin(context: EngineContext, request: ReserveRequest, grant: str) -> Granted | ClaimGone:
@@ -113,6 +122,7 @@ def settle_ledger(
 ) -> None:
     """Tell the ledger, after the commit that ended an attempt, what it used (None: nothing), and wake who waits.
 
+    ``scopes`` are all that it counts in: one without caps here may have been loaded by somebody who knows some.
     ``grant`` is what its row names in ``reserved``, if it is at hand. What cannot be told is found by the sweep.
     """
     names = [scope.name for scope in scopes]
@@ -144,6 +154,8 @@ def load_scope(context: EngineContext, scope: Scope) -> bool:
 
 def _make_known(context: EngineContext, scopes: Sequence[Scope]) -> bool:
     """Load what is unknown before the row is written: a load counts every row, also of who has yet to ask."""
+    if not scopes:
+        return True
     for number in range(TRIES):
         unknown = context.ledger.find_unknown(scope.name for scope in scopes)
         if not unknown.scopes:

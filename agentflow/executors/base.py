@@ -251,7 +251,11 @@ class Executor(Protocol):
 
 @runtime_checkable
 class CallingExecutor(Executor, Protocol):
-    """An executor whose attempts cost tokens or money, or go to an endpoint with a circuit breaker."""
+    """An executor whose attempts go to an endpoint with a circuit breaker.
+
+    Tokens and usd are counted for ``llm`` steps only. What another step says of them is reserved while it runs if its
+    run caps steps, and is never charged.
+    """
 
     def estimate(self, assignment: Assignment) -> Estimate:
         """Say what the attempt will use at most, before anything is sent. Must be quick and call nobody."""

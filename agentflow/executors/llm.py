@@ -16,6 +16,7 @@ from typing import assert_never
 
 from pydantic import SecretStr
 
+from agentflow.domain.budget import MAX_TOKENS, MAX_USD_NANO
 from agentflow.domain.call import CallProblem, CallUsage
 from agentflow.executors.answer_schema import keeps_to_schema
 from agentflow.executors.base import Assignment, CallRecord, Estimate, Lifeline, Performance
@@ -67,7 +68,7 @@ class LlmExecutor:
         bound = _bound(question, credential, credentials, question.action.max_tokens or 1)
         if question.action.max_tokens is None:  # the answer has no bound, and costs nothing only if nothing does
             return Estimate(credential.endpoint, None, 0 if bound.usd_nano == 0 else None)
-        return Estimate(credential.endpoint, bound.tokens, bound.usd_nano)
+        return Estimate(credential.endpoint, bound.tokens if bound.tokens <= MAX_TOKENS else None, bound.usd_nano)
 
     def perform(self, assignment: Assignment, lifeline: Lifeline) -> Performance:
         """Make the call and keep its answer in ``scratch/text``, mode 0600, unless something was wrong with it."""
@@ -162,18 +163,21 @@ def _bound(question: Question, credential: Credential, credentials: Credentials,
     prompt_tokens = most_prompt_tokens(credential, name, question.texts, action.output_schema)
     price = price_of(action.model, action.price, credentials.kinds)
     usd_nano = None if price is None else most_usd_nano(price, prompt_tokens, output_tokens)
+    if usd_nano is not None and usd_nano > MAX_USD_NANO:  # no budget could cover it, and no row hold it
+        usd_nano = None
     return CallUsage(prompt_tokens, output_tokens, usd_nano=usd_nano, is_estimated=True)
 
 
 def _usage(question: Question, credential: Credential, credentials: Credentials, answer: Answer) -> CallUsage:
     """What the provider reported; else what was reserved, or where that has no bound one token a byte of the answer."""
     action = question.action
-    if not answer.is_measured:
-        said = len(answer.text.encode("utf-8", "replace"))
-        return _bound(question, credential, credentials, action.max_tokens or said)
-    usage = CallUsage(answer.input_tokens, answer.output_tokens, answer.cached_tokens, answer.reasoning_tokens)
-    usd_nano = used_usd_nano(action.model, action.price, usage, answer.cache_write_tokens, credentials.kinds)
-    return replace(usage, usd_nano=usd_nano)
+    if answer.is_measured:
+        usage = CallUsage(answer.input_tokens, answer.output_tokens, answer.cached_tokens, answer.reasoning_tokens)
+        usd_nano = used_usd_nano(action.model, action.price, usage, answer.cache_write_tokens, credentials.kinds)
+        if usd_nano is None or usd_nano <= MAX_USD_NANO:
+            return replace(usage, usd_nano=usd_nano)
+    said = len(answer.text.encode("utf-8", "replace"))
+    return _bound(question, credential, credentials, action.max_tokens or said)
 
 
 def _problem(question: Question, answer: Answer, size: int, limit_bytes: int) -> CallProblem | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from agentflow.domain.action import LlmAction
+from agentflow.domain.budget import MAX_TOKENS
 from agentflow.executors.answer_schema import without_fence
 from agentflow.executors.base import Assignment
 from agentflow.executors.model_clients import Sending, sending
@@ -55,7 +56,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model said, and the counts that its provider reported; ``is_measured`` False where it reported none."""
+    """What a model said, and the counts that its provider reported; ``is_measured`` if there were any to believe."""
 
     text: str = field(repr=False)
     finish_reason: str | None
@@ -84,16 +85,28 @@ async def ask(model: Model[Any], question: Question, credential: Credential, wat
     )
     text = response.text or ""
     usage = response.usage
+    counts = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cache_read_tokens,
+        usage.cache_write_tokens,
+        usage.output_reasoning_tokens or usage.details.get("reasoning_tokens", 0),
+    )
     return Answer(
         text=without_fence(text) if parameters.output_mode == "prompted" else text,
         finish_reason=response.finish_reason,
-        is_measured=not usage.unmeasured_requests and usage.input_tokens + usage.output_tokens > 0,
-        input_tokens=max(0, usage.input_tokens),
-        output_tokens=max(0, usage.output_tokens),
-        cached_tokens=max(0, usage.cache_read_tokens),
-        cache_write_tokens=max(0, usage.cache_write_tokens),
-        reasoning_tokens=max(0, usage.output_reasoning_tokens or usage.details.get("reasoning_tokens", 0)),
+        is_measured=not usage.unmeasured_requests and any(counts[:2]) and all(map(_is_credible, counts)),
+        input_tokens=counts[0],
+        output_tokens=counts[1],
+        cached_tokens=counts[2],
+        cache_write_tokens=counts[3],
+        reasoning_tokens=counts[4],
     )
+
+
+def _is_credible(count: object) -> bool:
+    """Whether what a provider reported can be a count of tokens; it may send anything."""
+    return isinstance(count, int) and 0 <= count <= MAX_TOKENS
 
 
 def _settings(action: LlmAction, credential: Credential) -> ModelSettings:

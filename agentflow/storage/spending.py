@@ -76,15 +76,12 @@ class ModelUsage:
     unpriced_calls: int
 
 
-def set_reserved(
-    tx: Connection, attempt_id: AttemptId, claim_token: ClaimToken, amounts: Amounts, *, is_granted: bool = False
-) -> bool:
+def set_reserved(tx: Connection, attempt_id: AttemptId, claim_token: ClaimToken, amounts: Amounts) -> bool:
     """Note what an attempt is about to reserve; False when its claim was lost."""
     parameters = {
         "attempt_id": attempt_id,
         "claim_token": claim_token,
         "reserved": to_json(amounts.as_json()),
-        "is_granted": is_granted,
     }
     return tx.execute(statement("set_reserved"), parameters).one_or_none() is not None
 

@@ -134,11 +134,10 @@ def test_the_ledger_is_told_only_where_it_was_asked_for_and_says_whether_it_diff
     run, other = noop_run(flow), noop_run(flow)
     cap(house, run, tokens=1100)
     attempt(house, run, usage=paid(200, 0.25))
-    attempt_id, run_id = attempt(house, run, state="running", number=2), RunId(run.uuid)
+    reserved = Amounts(steps=1, tokens=300)
+    attempt_id, run_id = attempt(house, run, state="running", number=2, reserved=reserved), RunId(run.uuid)
     scope = Scope(f"run:{run.id}", Budget(tokens=1100), run_id=run_id)
-    request = ReserveRequest(
-        attempt_id, ClaimToken(attempt_id), step_id(run_id, StepKey("one")), (scope,), Amounts(steps=1, tokens=300)
-    )
+    request = ReserveRequest(attempt_id, ClaimToken(attempt_id), step_id(run_id, StepKey("one")), (scope,), reserved)
     assert isinstance(reserve(house.context, request), Granted)
 
     assert "ledger" not in ask(capsys, "budget", "show", run.id)["scopes"][0]

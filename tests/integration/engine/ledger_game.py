@@ -110,6 +110,7 @@ class SteppedLedger(Ledger):
             "begin_load",
             "finish_load",
             "forget",
+            "forget_all",
             "read_all",
             "find_reserving",
         ):
@@ -206,6 +207,11 @@ class Game:
         at = self.started_at
         return tuple(scopes_of(run_id, self.budgets[run_id], self.project, self.directive, at, self.configured))
 
+    def _uncapped(self, run_id: RunId) -> tuple[Scope, ...]:
+        """The same for a worker whose configuration knows no caps."""
+        at, none = self.started_at, ConfiguredBudgets()
+        return tuple(scopes_of(run_id, self.budgets[run_id], self.project, self.directive, at, none))
+
     # What the players do.
 
     def work(self) -> None:
@@ -246,7 +252,8 @@ class Game:
         step = step_id(run_id, StepKey(f"s{self.chance.randrange(STEPS_PER_RUN)}"))
         attempt_id, token = AttemptId(self._id()), ClaimToken(self._id())
         needed, share = self.chance.choice([100, 300, 300]), self.chance.choice([0.1, 0.5, 1, 1, 1, 1.2])
-        work = Work(run_id, step, attempt_id, token, _of(needed), _of(int(needed * share)), self._scopes(run_id))
+        scopes = self._scopes(run_id) if self.chance.random() < 0.9 else self._uncapped(run_id)
+        work = Work(run_id, step, attempt_id, token, _of(needed), _of(int(needed * share)), scopes)
         self.works[attempt_id] = work
         parameters = {"id": attempt_id, "run_id": run_id, "step_id": step, "token": token}
         with self.context.database.transaction() as tx:

@@ -12,12 +12,13 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from redis.exceptions import ResponseError
 from sqlalchemy import text
 
 from agentflow.broker.bells import SideChannel
 from agentflow.broker.budgets import Ledger, Reserved
 from agentflow.broker.keys import Keys
-from agentflow.domain.budget import Amounts, Budget, BudgetKind, Exhaustion, Scope
+from agentflow.domain.budget import MAX_TOKENS, Amounts, Budget, BudgetKind, Exhaustion, Scope
 from agentflow.domain.call import CallUsage
 from agentflow.domain.ids import ClaimToken, RunId, StepKey
 from agentflow.domain.outcome import Released
@@ -142,6 +143,73 @@ def test_where_nothing_is_capped_only_the_row_is_written(context: EngineContext)
     assert context.ledger.find_known() == []
     desk.caps = Budget(tokens=100)
     assert isinstance(desk.reserve(desk.claim(0), 50), Exhausted)
+
+
+PROJECT = Scope("project:default", Budget(tokens=1000), project="default")
+UNCAPPED_PROJECT = replace(PROJECT, limits=Budget())
+
+
+@pytest.mark.parametrize("tokens", [None, 5000])
+def test_a_cap_that_was_away_covers_nothing_that_was_used_meanwhile(context: EngineContext, tokens: int | None) -> None:
+    desk = Desk(context, 5, tokens, [PROJECT])
+    for number in range(4):
+        desk.others = [UNCAPPED_PROJECT if number else PROJECT]
+        claimed = desk.claim(number)
+        assert desk.reserve(claimed, 300) == Granted()
+        desk.settle(claimed, 300)
+    desk.others = [PROJECT]
+
+    answer = desk.reserve(desk.claim(4), 300)
+
+    assert answer == Exhausted((Exhaustion(BudgetKind.TOKENS, PROJECT.name, 1000, used=1200, reserved=0, needed=300),))
+
+
+def test_a_call_that_knows_no_cap_is_counted_though_nobody_tells_of_its_end(context: EngineContext) -> None:
+    desk = Desk(context, 3, None, [PROJECT])
+    load_scope(context, PROJECT)
+    desk.others = [UNCAPPED_PROJECT]
+    silent, slow = desk.claim(0), desk.claim(1)
+    desk.reserve(silent, 600)
+    desk.end(silent, 600)
+    desk.reserve(slow, 300)
+    desk.others = [PROJECT]
+
+    assert isinstance(desk.reserve(desk.claim(2), 300), Snooze)
+    desk.settle(slow, 300)
+    account = context.ledger.read(PROJECT.name)
+    assert account is not None
+    assert (account.used.tokens, account.held.tokens) == (900, 0)
+
+
+def test_a_load_that_began_before_a_call_that_knows_no_cap_writes_nothing(context: EngineContext) -> None:
+    desk = Desk(context, 1, None, [UNCAPPED_PROJECT])
+    token = context.ledger.begin_load(PROJECT.name)
+    assert token is not None
+    claimed = desk.claim(0)
+    desk.reserve(claimed, 300)
+    desk.settle(claimed, 300)
+
+    assert not context.ledger.finish_load(PROJECT.name, token, Amounts(), {})
+    assert context.ledger.read(PROJECT.name) is None
+
+
+def test_a_command_that_redis_refuses_is_no_outage(context: EngineContext) -> None:
+    desk = Desk(context, 1, 1000)
+    load_scope(context, desk.scope)
+    key = context.side_channel.keys.budget(desk.scope.name)
+    context.side_channel.client.hset(key, "held_steps", 2**63 - 1)
+
+    with pytest.raises(ResponseError, match="overflow"):
+        desk.reserve(desk.claim(0), 300)
+
+
+def test_an_amount_that_no_row_can_hold_is_kept_within_bounds(context: EngineContext) -> None:
+    desk = Desk(context, 1, 1000)
+
+    answer = desk.reserve(desk.claim(0), 10**20)
+
+    assert isinstance(answer, Exhausted)
+    assert answer.budgets[0].needed == MAX_TOKENS
 
 
 def test_twenty_calls_that_reserve_more_than_they_use_all_complete_whatever_their_order(context: EngineContext) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from agentflow.domain.action import ContentRef, LlmAction, NoopAction, Price
+from agentflow.domain.budget import MAX_TOKENS
 from agentflow.domain.call import MEANINGS, CallProblem, CallUsage, Remedy
 from agentflow.executors.base import Assignment, CallingExecutor, Estimate, Lifeline, executor_for
 from agentflow.executors.command import Ended
@@ -219,7 +220,23 @@ def test_a_price_of_the_plan_makes_usd_of_the_usage(caller: Caller, stub: ModelS
     assert call.usage == CallUsage(1001, 300, usd_nano=602)  # 1.001 + 600, rounded up
 
 
-@pytest.mark.parametrize("usage", [None, Usage(prompt=0, completion=0)])
+#: pydantic-ai leaves such a usage out, with a warning.
+SAYS_NONSENSE = pytest.mark.filterwarnings("ignore::pydantic_ai.UsageExtractionFailedWarning")
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        None,
+        Usage(prompt=0, completion=0),
+        Usage(prompt=10**19),
+        Usage(completion=10**15 + 1),
+        pytest.param(Usage(prompt=-1), marks=SAYS_NONSENSE),
+        Usage(reasoning=10**19),
+        pytest.param(Usage(cached=-1), marks=SAYS_NONSENSE),
+        Usage(prompt=10**15, completion=10**15),
+    ],
+)
 def test_without_a_report_the_usage_is_the_bound_and_says_so(
     caller: Caller, stub: ModelStub, usage: Usage | None
 ) -> None:
@@ -393,6 +410,14 @@ def test_an_estimate_names_the_endpoint_and_bounds_the_call(caller: Caller, stub
         pytest.param("ollama:llama3", {"max_tokens": None}, None, 0, id="local, unbounded"),
         pytest.param(
             "stub:ok", {"max_tokens": None, "price": Price(input_nano=0, output_nano=1)}, None, None, id="free input"
+        ),
+        pytest.param("ollama:llama3", {"max_tokens": MAX_TOKENS}, None, 0, id="more tokens than can be counted"),
+        pytest.param(
+            "stub:ok",
+            {"max_tokens": MAX_TOKENS // 2, "price": Price(input_nano=0, output_nano=10**15)},
+            True,
+            None,
+            id="more usd than can be counted",
         ),
     ],
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from agentflow.domain.budget import (
+    MAX_TOKENS,
     MAX_USD,
     NANO_PER_USD,
     Amounts,
@@ -68,7 +69,7 @@ def test_an_unknown_time_zone_is_refused_with_an_example() -> None:
         ConfiguredBudgets(timezone="Mars/Olympus")
 
 
-def test_an_attempt_counts_in_its_run_and_in_every_configured_scope_with_a_cap() -> None:
+def test_an_attempt_counts_in_its_run_and_in_every_scope_capped_or_not() -> None:
     configured = ConfiguredBudgets(
         installation=ScopeBudget(usd_per_day=5),
         project={"ops": ScopeBudget(tokens=100, tokens_per_day=10)},
@@ -80,11 +81,59 @@ def test_an_attempt_counts_in_its_run_and_in_every_configured_scope_with_a_cap()
     assert [scope.name for scope in scopes] == [
         f"run:{RUN}",
         "directive:ops/nightly",
+        "directive:ops/nightly@2026-11-21",
+        "project:ops",
+        "project:ops@2026-11-21",
+        "installation",
+        "installation@2026-11-21",
+    ]
+    assert [scope.resets_at is not None for scope in scopes] == [False, False, True, False, True, False, True]
+    assert [scope.name for scope in configured.scopes("ops", "nightly", NOON)] == [
+        "directive:ops/nightly",
         "project:ops",
         "project:ops@2026-11-21",
         "installation@2026-11-21",
     ]
-    assert [scope.resets_at is not None for scope in scopes] == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("timezone", "at", "day"),
+    [
+        ("UTC", NOON, "2026-11-21"),
+        ("Europe/Berlin", NOON, "2026-11-21+01:00"),
+        ("America/New_York", datetime(2026, 11, 21, 1, tzinfo=UTC), "2026-11-20-05:00"),
+        ("Europe/London", NOON, "2026-11-21"),
+        # London goes over to summer time on 29 March 2026: that day is none of UTC's.
+        ("Europe/London", datetime(2026, 3, 29, 12, tzinfo=UTC), "2026-03-29+00:00+01:00"),
+        ("Africa/Lagos", datetime(2026, 10, 25, 12, tzinfo=UTC), "2026-10-25+01:00"),
+        ("Europe/Berlin", datetime(2026, 10, 25, 12, tzinfo=UTC), "2026-10-25+02:00+01:00"),
+    ],
+)
+def test_a_days_name_says_its_bounds_to_every_configuration(timezone: str, at: datetime, day: str) -> None:
+    caps = {"*": ScopeBudget(tokens_per_day=5)}
+    [scope] = ConfiguredBudgets(timezone=timezone, project=caps).scopes("ops", None, at)
+
+    assert scope.name == f"project:ops@{day}"
+    assert ConfiguredBudgets(timezone="Asia/Tokyo", project=caps).scope_named(scope.name) == scope
+
+
+@pytest.mark.parametrize("owner", ["directive:ops/nightly", "project:ops", "installation"])
+def test_a_scope_is_found_by_its_name(owner: str) -> None:
+    configured = ConfiguredBudgets(timezone="Asia/Kolkata", installation=ScopeBudget(tokens=1))
+
+    for scope in configured.pair_of(owner, NOON):
+        assert configured.scope_named(scope.name) == scope
+
+
+@pytest.mark.parametrize("name", ["nobody", "installation@", "project:ops@2026-13-01", "project:ops@2026-11-21+01:00x"])
+def test_a_name_of_no_scope_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"budget|month"):
+        ConfiguredBudgets().scope_named(name)
+
+
+def test_amounts_are_kept_within_what_can_be_counted() -> None:
+    assert Amounts(1, 10**20, 10**30).bounded() == Amounts(1, MAX_TOKENS, MAX_USD * NANO_PER_USD)
+    assert Amounts(1, -5, 7).bounded() == Amounts(1, 0, 7)
 
 
 def test_a_project_without_a_table_of_its_own_takes_that_of_all_others() -> None:

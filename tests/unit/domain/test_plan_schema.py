@@ -125,6 +125,8 @@ BAD = [
     document(noop={}, concurrency={"limit": 4}),
     document(noop={}, concurrency={"key": "db", "limit": 0}),
     document(llm={"model": "a:b", "prompt": "p", "price": {"input": 1}}),
+    document(llm={"model": "a:b", "prompt": "p", "max_tokens": 10**15 + 1}),
+    document(llm={"model": "a:b", "prompt": "p", "price": {"input": 1, "output": 1000001}}),
     document(llm={"model": "a:b", "prompt": "p", "price": {"input": 1, "output": -1}}),
     document(http={}),
     document(http={"url": "ftp://x"}),
