@@ -99,7 +99,8 @@ def _usage(reserved: Amounts, record: CallRecord | None) -> CallUsage:
         return record.usage
     if record is not None and record.problem is not None and MEANINGS[record.problem].is_refusal:
         return CallUsage(usd_nano=0)
-    return CallUsage(input_tokens=reserved.tokens, usd_nano=reserved.usd_nano, is_estimated=True)
+    # Nothing was reserved of money where the price is unknown; that it is zero, only the executor could say.
+    return CallUsage(input_tokens=reserved.tokens, usd_nano=reserved.usd_nano or None, is_estimated=True)
 
 
 def _call(

@@ -128,7 +128,7 @@ def _performance(end: CallEnd[None], exchange: Exchange, duration: float, *, is_
     return Performance(
         ended,
         exit_code=exit_code,
-        duration_seconds=duration,
+        duration_seconds=duration if exchange.wire.was_sent else 0.0,  # only what was sent may have done something
         problem=None if wire.errno is None else StartProblem.STREAM_UNWRITABLE,
         problem_errno=errno.errorcode.get(wire.errno or 0),
         call=_record(exchange, duration, is_kept=is_kept),

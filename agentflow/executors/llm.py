@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import assert_never
@@ -17,7 +19,7 @@ from typing import assert_never
 from pydantic import SecretStr
 
 from agentflow.domain.budget import MAX_TOKENS, MAX_USD_NANO
-from agentflow.domain.call import CallProblem, CallUsage
+from agentflow.domain.call import MEANINGS, CallProblem, CallUsage
 from agentflow.executors.answer_schema import keeps_to_schema
 from agentflow.executors.base import Assignment, CallRecord, Estimate, Lifeline, Performance
 from agentflow.executors.call_loop import Completed, Stopped, TimedOut, call_loop
@@ -57,7 +59,10 @@ class LlmExecutor:
         self._clients = ModelClients()
 
     def estimate(self, assignment: Assignment) -> Estimate:
-        """Say what the call will use at most. Calls nobody; the first one in a process reads the credentials."""
+        """Say what the call will use at most. Calls nobody; the first in a process reads credentials and loads clients.
+
+        Loading takes seconds, and is here so that it is no part of the time that the step gives its call.
+        """
         question = Question.of(assignment)
         settings, credentials = self._settings_and_credentials()
         credential = self._find(question)
@@ -65,6 +70,7 @@ class LlmExecutor:
             return Estimate(problem=credential)
         if not _is_available(credential, settings):
             return Estimate(endpoint=credential.endpoint, problem=CallProblem.NOT_INSTALLED)
+        self._load(credential, question)
         bound = _bound(question, credential, credentials, question.action.max_tokens or 1)
         if question.action.max_tokens is None:  # the answer has no bound, and costs nothing only if nothing does
             return Estimate(credential.endpoint, None, 0 if bound.usd_nano == 0 else None)
@@ -85,11 +91,12 @@ class LlmExecutor:
         record = replace(record, was_sent=watched.has_begun)
         match end:
             case Stopped():
-                return _performance(Ended.STOPPED, record, began)
+                return _performance(Ended.STOPPED, self._estimated(record, question, credential), began)
             case TimedOut():
-                return _performance(Ended.TIMED_OUT, record, began)
+                return _performance(Ended.TIMED_OUT, self._estimated(record, question, credential), began)
             case CallFailure():
-                return _performance(Ended.EXITED, _failed(record, end, watched), began)
+                failed = self._estimated(_failed(record, end, watched), question, credential)
+                return _performance(Ended.EXITED, failed, began)
             case Answer():
                 answered = self._answered(replace(record, was_sent=True), question, credential, end)
                 return _performance(Ended.EXITED, _kept(answered, end, assignment.scratch), began)
@@ -105,6 +112,21 @@ class LlmExecutor:
             settings = self._given or load_settings()
             self._world = settings, load_credentials(settings)
         return self._world
+
+    def _load(self, credential: Credential, question: Question) -> None:
+        with suppress(Exception):  # what is wrong with it the call meets again, and names
+            if credential.kind is ProviderKind.OFFLINE:  # its address is not known before it runs
+                import_module("pydantic_ai.models.openai")
+            else:
+                self._clients.model(credential, question.action.model.partition(":")[2])
+
+    def _estimated(self, record: CallRecord, question: Question, credential: Credential) -> CallRecord:
+        """Take the bound for what a call used that was sent, unless its usage is known or it was refused."""
+        is_refused = record.problem is not None and MEANINGS[record.problem].is_refusal
+        if not record.was_sent or record.usage is not None or is_refused:
+            return record
+        credentials = self._settings_and_credentials()[1]
+        return replace(record, usage=_bound(question, credential, credentials, question.action.max_tokens or 0))
 
     def _find(self, question: Question) -> Credential | CallProblem:
         found = self._settings_and_credentials()[1].find(question.action.model.partition(":")[0])

@@ -10,6 +10,7 @@ import ipaddress
 import logging
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
@@ -208,6 +209,8 @@ def _silence() -> None:
     """Below WARNING these loggers write requests and answers, and the environment may have turned them up."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its words may quote what a provider sent in place of a count; our own reading treats that as unmeasured.
+    warnings.filterwarnings("ignore", message="Failed to extract usage")
 
 
 _all: weakref.WeakSet[ModelClients] = weakref.WeakSet()

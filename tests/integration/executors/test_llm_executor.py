@@ -159,7 +159,10 @@ def test_a_failure_is_told_by_its_problem_and_its_numbers(
     assert call is not None
     assert (performance.ended, call.problem, call.provider_status) == (Ended.EXITED, problem, status)
     assert call.retry_after_seconds == retry_after
-    assert (call.was_sent, call.usage, call.answer, performance.message) == (True, None, None, None)
+    assert (call.was_sent, call.answer, performance.message) == (True, None, None)
+    # What was refused used nothing; whatever else was sent may have been paid for.
+    assert (call.usage is None) is MEANINGS[problem].is_refusal
+    assert call.usage is None or (call.usage.is_estimated and call.usage.output_tokens == 50)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +323,9 @@ def test_a_flood_is_not_read_to_its_end(tmp_path: Path, stub: ModelStub) -> None
 
     call = caller.call("ok")
 
-    assert (call.problem, call.was_sent, call.usage) == (CallProblem.ANSWER_TOO_LARGE, True, None)
+    assert (call.problem, call.was_sent) == (CallProblem.ANSWER_TOO_LARGE, True)
+    assert call.usage is not None
+    assert call.usage.is_estimated
     caller.executor.close()
 
 
