@@ -77,8 +77,8 @@ class _Call(Generic[_T]):
         try:
             async with bound:
                 return Completed(await self._make_call())
-        except Exception:
-            if bound.expired():  # whatever a library made of the cancellation
+        except Exception:  # a library may make anything of the cancellation; what is no timeout goes on to the caller
+            if bound.expired():
                 return TimedOut()
             raise
 

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from agentflow.executors.base import Lifeline
@@ -171,7 +171,8 @@ async def _watch_request(request: Request) -> None:
 async def _watch_response(response: Response) -> None:
     watched = sending.get()
     if watched is not None:
-        response.stream = _bounded(response.stream, watched)  # type: ignore[arg-type]
+        stream = cast("AsyncByteStream", response.stream)  # of an async client, whatever the type allows
+        response.stream = _bounded(stream, watched)
 
 
 def _bounded(stream: AsyncByteStream, watched: Sending) -> AsyncByteStream:
