@@ -168,7 +168,7 @@ def test_a_server_that_died_is_started_anew(own: Settings) -> None:
     offline_endpoint(own)
     died = _server_of(os.getpid())
     os.kill(died, signal.SIGKILL)
-    os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+    os.waitid(os.P_PID, died, os.WEXITED | os.WNOWAIT)
 
     second = offline_endpoint(own)
 
