@@ -43,6 +43,11 @@ class ReasonCode(StrEnum):
     BUDGET_CONTENDED = "budget_contended"
     BUDGET_UNSETTLED = "budget_unsettled"
     RATE_LIMITED = "rate_limited"
+    PAUSED = "paused"
+    OVERLAPS = "overlaps"
+    CAUGHT_UP = "caught_up"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
 
 
 SENTENCES: Mapping[ReasonCode, str] = {
@@ -76,6 +81,11 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.BUDGET_CONTENDED: "waits for {budget} of {scope} that others have reserved",
     ReasonCode.BUDGET_UNSETTLED: "waits until it is known what its budgets have left",
     ReasonCode.RATE_LIMITED: "waits for the rate limit {key} until {until}",
+    ReasonCode.PAUSED: "paused by {actor}",
+    ReasonCode.OVERLAPS: "run {run} of the same schedule was still {state}",
+    ReasonCode.CAUGHT_UP: "was due while nobody kept the schedules, longer ago than its catch-up window",
+    ReasonCode.REFUSED: "could not be submitted: {problem}",
+    ReasonCode.SUPERSEDED: "made way for a later firing of its schedule",
 }
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agentflow.domain.event import GENESIS, AuditEvent, mac_of
-from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.engine.context import EngineContext
-from agentflow.storage import events
+from agentflow.storage import events, installations
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +85,33 @@ def record(
         facts=facts or {},
     )
     events.append(tx, event, mac_of(event, chain.head or GENESIS, context.audit_key))
+
+
+def record_outside(
+    context: EngineContext,
+    tx: Connection,
+    house: installations.LockedInstallation,
+    *,
+    actor: str,
+    action: str,
+    subject: str,
+    reason: Reason | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Append the event of a verb that changed something outside of runs, such as ``schedule:ops/nightly``.
+
+    The caller holds the installation's row (``installations.lock``), locked before anything else; one event a lock.
+    """
+    chain = ChainHead(INSTALLATION_CHAIN, None, house.event_sequence, house.event_head)
+    record(
+        context,
+        tx,
+        chain,
+        at=house.at,
+        actor=actor,
+        action=action,
+        subject=subject,
+        moves=Moves(),
+        reason=reason,
+        facts=facts,
+    )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from agentflow.domain.event import AuditEvent
-from agentflow.domain.ids import RunId, StepId
+from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepId
 from agentflow.storage.database import statement, to_json
 
 
@@ -27,7 +27,9 @@ def append(tx: Connection, event: AuditEvent, mac: bytes) -> None:
         "facts": to_json(dict(event.facts)),
         "mac": mac,
     }
-    if event.step_id is None:
+    if event.run_id == INSTALLATION_CHAIN:
+        tx.execute(statement("append_installation_event"), parameters).one()
+    elif event.step_id is None:
         tx.execute(statement("append_run_event"), parameters).one()
     else:
         tx.execute(statement("append_step_event"), {**parameters, "step_id": event.step_id}).one()

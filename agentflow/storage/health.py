@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, text
 from sqlmodel import col
 
 from agentflow.storage import migrations
-from agentflow.storage.tables import LeaderRow
+from agentflow.storage.service_tables import LeaderRow
 
 
 @dataclass(frozen=True, slots=True)

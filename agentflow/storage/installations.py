@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from agentflow.storage.database import statement
+
+
+@dataclass(frozen=True, slots=True)
+class LockedInstallation:
+    """The installation's row under its lock: who put all under maintenance, the head of its chain, the time."""
+
+    maintenance: Mapping[str, Any] | None
+    event_sequence: int
+    event_head: bytes | None
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +45,10 @@ def read(tx: Connection) -> Installation | None:
     """Read the installation row; None before the first migration registered it."""
     row = tx.execute(statement("read_installation")).one_or_none()
     return Installation(row.store_id, row.audit_key_fingerprint) if row else None
+
+
+def lock(tx: Connection) -> LockedInstallation:
+    """Lock the installation's row; every verb that changes something outside of runs does so first."""
+    row = tx.execute(statement("lock_installation")).one()
+    head = None if row.event_head is None else bytes(row.event_head)
+    return LockedInstallation(row.maintenance, row.event_sequence, head, row.at)

@@ -4,9 +4,7 @@ Owns the shape of the rows. Rows become domain objects at the storage door; thes
 never handed upwards. What holds under concurrency stands in sql/; how the shape changes stands in migrations/.
 """
 
-from collections.abc import Iterable
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -14,68 +12,19 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKey,
     Identity,
     Index,
     LargeBinary,
-    Text,
     UniqueConstraint,
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlmodel import AutoString, Field, SQLModel
+from sqlmodel import Field, SQLModel
 
-from agentflow.domain.state import (
-    FINAL_ATTEMPT_STATES,
-    FINAL_RUN_STATES,
-    AttemptState,
-    RunState,
-    StepState,
-)
-
-NAMING = {
-    "ix": "%(table_name)s_%(column_0_N_name)s",
-    "uq": "%(table_name)s_%(column_0_N_name)s_unique",
-    "ck": "%(table_name)s_%(constraint_name)s",
-    "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-    "pk": "%(table_name)s_pkey",
-}
-SQLModel.metadata.naming_convention = NAMING
-
-
-def sql_list(states: Iterable[StrEnum]) -> str:
-    """Write states as the inside of an SQL IN list, in a stable order."""
-    return ", ".join(f"'{state}'" for state in sorted(states))
-
-
-def _one_of(column: str, states: Iterable[StrEnum]) -> CheckConstraint:
-    return CheckConstraint(f"{column} IN ({sql_list(states)})", name=f"{column}_known")
-
-
-def _ended_iff_final(states: Iterable[StrEnum]) -> CheckConstraint:
-    return CheckConstraint(f"(ended_at IS NOT NULL) = (state IN ({sql_list(states)}))", name="ended_iff_final")
-
-
-def _moment(*, nullable: bool = False, now: bool = False) -> Any:
-    return Column(DateTime(timezone=True), nullable=nullable, server_default=text("now()") if now else None)
-
-
-def _json(*, nullable: bool = False) -> Any:
-    return Column(JSONB(none_as_null=True), nullable=nullable)
-
-
-def _count(*, nullable: bool = False) -> Any:
-    return Column(BigInteger, nullable=nullable)
-
-
-def _run_key(*, primary_key: bool = False) -> Any:
-    return Column(Uuid, ForeignKey("run.id", ondelete="CASCADE"), primary_key=primary_key, nullable=False)
-
-
-def _step_key(*, primary_key: bool = False) -> Any:
-    return Column(Uuid, ForeignKey("step.id", ondelete="CASCADE"), primary_key=primary_key, nullable=False)
+from agentflow.domain.state import FINAL_ATTEMPT_STATES, FINAL_RUN_STATES, AttemptState, RunState, StepState
+from agentflow.storage import retention_tables, service_tables  # noqa: F401 - they belong to the same database
+from agentflow.storage.columns import as_text, count, ended_iff_final, json, moment, one_of, run_key, sql_list, step_key
 
 
 class PlanRow(SQLModel, table=True):
@@ -84,12 +33,12 @@ class PlanRow(SQLModel, table=True):
     __tablename__ = "plan"
     fingerprint: str = Field(primary_key=True)
     name: str
-    document: dict[str, Any] = Field(sa_column=_json())
-    created_at: datetime = Field(sa_column=_moment(now=True))
+    document: dict[str, Any] = Field(sa_column=json())
+    created_at: datetime = Field(sa_column=moment(now=True))
 
 
 class RunRow(SQLModel, table=True):
-    """What a run is; written once at submit."""
+    """What a run is; written once at submit. ``forked_from`` is no foreign key: a fork outlives its origin."""
 
     __tablename__ = "run"
     __table_args__ = (
@@ -100,68 +49,82 @@ class RunRow(SQLModel, table=True):
     id: UUID = Field(primary_key=True)
     project: str
     plan_fingerprint: str = Field(foreign_key="plan.fingerprint")
-    vars: dict[str, Any] = Field(sa_column=_json())
+    vars: dict[str, Any] = Field(sa_column=json())
     idempotency_key: str | None = None
     request_sha256: str
     actor: str
-    created_at: datetime = Field(sa_column=_moment(now=True))
+    created_at: datetime = Field(sa_column=moment(now=True))
     directive: str | None = None
+    forked_from: UUID | None = None
+    forked_at_step: str | None = None
 
 
 class RunBudgetRow(SQLModel, table=True):
     """The caps of a run as they stand now; null means none. Money is in nano-dollars."""
 
     __tablename__ = "run_budget"
-    run_id: UUID = Field(sa_column=_run_key(primary_key=True))
-    steps: int | None = Field(default=None, sa_column=_count(nullable=True))
-    tokens: int | None = Field(default=None, sa_column=_count(nullable=True))
-    usd_nano: int | None = Field(default=None, sa_column=_count(nullable=True))
+    run_id: UUID = Field(sa_column=run_key(primary_key=True))
+    steps: int | None = Field(default=None, sa_column=count(nullable=True))
+    tokens: int | None = Field(default=None, sa_column=count(nullable=True))
+    usd_nano: int | None = Field(default=None, sa_column=count(nullable=True))
     active_seconds: float | None = None
 
 
 class RunStateRow(SQLModel, table=True):
     """How a run stands: narrow and hot. Claims share its lock; cancel, failing and sinks take it for themselves.
 
-    ``exhausted`` holds the budgets for which the run rests. ``rested_seconds`` is how long it rested or had ended in
-    all, without the rest since ``rests_since``.
+    ``exhausted`` holds the budgets for which the run rests, ``paused`` who paused it and why. It rests since
+    ``rests_since`` while either stands; ``rested_seconds`` is how long it rested or had ended in all, without that.
+    ``checkpoint`` numbers the signed checkpoint that holds its end.
     """
 
     __tablename__ = "run_state"
     __table_args__ = (
-        _one_of("state", RunState),
-        _ended_iff_final(FINAL_RUN_STATES),
+        one_of("state", RunState),
+        ended_iff_final(FINAL_RUN_STATES),
         CheckConstraint("open_sinks >= 0", name="open_sinks_not_negative"),
+        CheckConstraint(
+            "(rests_since IS NOT NULL) = (exhausted IS NOT NULL OR paused IS NOT NULL)", name="rests_for_a_reason"
+        ),
+        Index("run_state_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
+        Index("run_state_unsigned", "ended_at", postgresql_where=text("ended_at IS NOT NULL AND checkpoint IS NULL")),
         Index("run_state_open", "run_id", postgresql_where=text(f"state NOT IN ({sql_list(FINAL_RUN_STATES)})")),
         {"postgresql_with": {"fillfactor": 50}},
     )
-    run_id: UUID = Field(sa_column=_run_key(primary_key=True))
+    run_id: UUID = Field(sa_column=run_key(primary_key=True))
     state: str
-    reason: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    reason: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     round: int = 1
     open_sinks: int
-    started_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    ended_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    started_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    ended_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     event_sequence: int = 0
     event_head: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
-    exhausted: list[dict[str, Any]] | None = Field(default=None, sa_column=_json(nullable=True))
-    rests_since: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    exhausted: list[dict[str, Any]] | None = Field(default=None, sa_column=json(nullable=True))
+    rests_since: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     rested_seconds: float = Field(default=0.0, sa_column_kwargs={"server_default": text("0")})
+    paused: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
+    checkpoint: int | None = None
 
 
 class StepRow(SQLModel, table=True):
     """One step of a run. ``sent_at`` is the delivery note: set while a doorbell for the step should be on its way.
 
-    ``ticket_at`` is the place in time that its rate limit gave it, until an attempt has used it.
+    ``ticket_at`` is the place in time that its rate limit gave it, until an attempt has used it. ``joint_losses``
+    counts the attempts that were lost together with others on one worker, for which nobody is to blame yet.
     """
 
     __tablename__ = "step"
     __table_args__ = (
         UniqueConstraint("run_id", "key"),
-        _one_of("state", StepState),
+        one_of("state", StepState),
         CheckConstraint("needs_open >= 0", name="needs_open_not_negative"),
         CheckConstraint("state <> 'ready' OR needs_open = 0", name="ready_has_its_needs"),
         CheckConstraint("sent_at IS NULL OR state IN ('ready', 'retrying')", name="sent_only_while_due"),
         Index("step_due", "not_before", postgresql_where=text("state IN ('ready', 'retrying')")),
+        Index(
+            "step_poisoned", "run_id", postgresql_where=text("state = 'failed' AND (reason ->> 'code') = 'poisoned'")
+        ),
         Index(
             "step_limited",
             "slot_key",
@@ -173,7 +136,7 @@ class StepRow(SQLModel, table=True):
         {"postgresql_with": {"fillfactor": 70}},
     )
     id: UUID = Field(primary_key=True)
-    run_id: UUID = Field(sa_column=_run_key())
+    run_id: UUID = Field(sa_column=run_key())
     key: str
     position: int
     action: str
@@ -181,19 +144,19 @@ class StepRow(SQLModel, table=True):
     when_rule: str
     is_sink: bool
     state: str
-    reason: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    reason: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     needs_open: int
     needs_failed: int = 0
     needs_skipped: int = 0
     needs_cancelled: int = 0
-    not_before: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    sent_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    not_before: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    sent_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     attempts: int = 0
     failures: int = 0
     losses: int = 0
     postponed: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     exit_code: int | None = None
-    result: Any = Field(default=None, sa_column=_json(nullable=True))
+    result: Any = Field(default=None, sa_column=json(nullable=True))
     event_sequence: int = 0
     event_head: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     slot_key: str | None = None
@@ -201,7 +164,8 @@ class StepRow(SQLModel, table=True):
     rate_key: str | None = None
     rate_interval_seconds: float | None = None
     rate_burst: int | None = None
-    ticket_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    ticket_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    joint_losses: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
 
 
 class EdgeRow(SQLModel, table=True):
@@ -209,18 +173,21 @@ class EdgeRow(SQLModel, table=True):
 
     __tablename__ = "edge"
     __table_args__ = (Index("edge_to_step", "to_step"),)
-    from_step: UUID = Field(sa_column=_step_key(primary_key=True))
-    to_step: UUID = Field(sa_column=_step_key(primary_key=True))
+    from_step: UUID = Field(sa_column=step_key(primary_key=True))
+    to_step: UUID = Field(sa_column=step_key(primary_key=True))
 
 
 class AttemptRow(SQLModel, table=True):
-    """One try of one step. ``claim_token`` is the fence: nobody without it extends or settles the attempt."""
+    """One try of one step. ``claim_token`` is the fence: nobody without it extends or settles the attempt.
+
+    A stop that is requested cancels it; a yield that is requested gives it back, for its run was paused.
+    """
 
     __tablename__ = "attempt"
     __table_args__ = (
         UniqueConstraint("step_id", "number"),
-        _one_of("state", AttemptState),
-        _ended_iff_final(FINAL_ATTEMPT_STATES),
+        one_of("state", AttemptState),
+        ended_iff_final(FINAL_ATTEMPT_STATES),
         # The rule "at most one attempt of a step is running" as the database keeps it.
         Index("attempt_one_running", "step_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("attempt_run_id", "run_id"),
@@ -228,21 +195,22 @@ class AttemptRow(SQLModel, table=True):
         {"postgresql_with": {"fillfactor": 70}},
     )
     id: UUID = Field(primary_key=True)
-    run_id: UUID = Field(sa_column=_run_key())
-    step_id: UUID = Field(sa_column=_step_key())
+    run_id: UUID = Field(sa_column=run_key())
+    step_id: UUID = Field(sa_column=step_key())
     number: int
     state: str
     claim_token: UUID
     worker: str
-    lease_until: datetime = Field(sa_column=_moment())
-    started_at: datetime = Field(sa_column=_moment())
-    ended_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    lease_until: datetime = Field(sa_column=moment())
+    started_at: datetime = Field(sa_column=moment())
+    ended_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     is_stop_requested: bool = False
     exit_code: int | None = None
     signal: int | None = None
-    reason: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
-    retry_at: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
-    reserved: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    reason: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
+    retry_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    reserved: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
+    is_yield_requested: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
 
 
 class SlotRow(SQLModel, table=True):
@@ -255,7 +223,7 @@ class SlotRow(SQLModel, table=True):
     attempt_id: UUID | None = Field(
         default=None, sa_column=Column(Uuid, ForeignKey("attempt.id", ondelete="SET NULL"), nullable=True)
     )
-    held_since: datetime | None = Field(default=None, sa_column=_moment(nullable=True))
+    held_since: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
 class RateRow(SQLModel, table=True):
@@ -264,7 +232,7 @@ class RateRow(SQLModel, table=True):
     __tablename__ = "rate"
     __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
     key: str = Field(primary_key=True)
-    next_at: datetime = Field(sa_column=_moment())
+    next_at: datetime = Field(sa_column=moment())
 
 
 class LlmCallRow(SQLModel, table=True):
@@ -282,21 +250,21 @@ class LlmCallRow(SQLModel, table=True):
     attempt_id: UUID = Field(
         sa_column=Column(Uuid, ForeignKey("attempt.id", ondelete="CASCADE"), primary_key=True, nullable=False)
     )
-    run_id: UUID = Field(sa_column=_run_key())
-    step_id: UUID = Field(sa_column=_step_key())
+    run_id: UUID = Field(sa_column=run_key())
+    step_id: UUID = Field(sa_column=step_key())
     project: str
     directive: str | None = None
     provider: str
     model: str
-    input_tokens: int = Field(sa_column=_count())
-    output_tokens: int = Field(sa_column=_count())
-    cached_tokens: int = Field(sa_column=_count())
-    reasoning_tokens: int = Field(sa_column=_count())
-    usd_nano: int | None = Field(default=None, sa_column=_count(nullable=True))
+    input_tokens: int = Field(sa_column=count())
+    output_tokens: int = Field(sa_column=count())
+    cached_tokens: int = Field(sa_column=count())
+    reasoning_tokens: int = Field(sa_column=count())
+    usd_nano: int | None = Field(default=None, sa_column=count(nullable=True))
     is_estimated: bool
     finish_reason: str | None = None
     problem: str | None = None
-    started_at: datetime = Field(sa_column=_moment())
+    started_at: datetime = Field(sa_column=moment())
     duration_seconds: float
     request_sha256: str | None = None
     answer_sha256: str | None = None
@@ -312,8 +280,8 @@ class ArtifactRow(SQLModel, table=True):
     )
     name: str = Field(primary_key=True)
     kind: str
-    run_id: UUID = Field(sa_column=_run_key())
-    step_id: UUID = Field(sa_column=_step_key())
+    run_id: UUID = Field(sa_column=run_key())
+    step_id: UUID = Field(sa_column=step_key())
     bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     bytes_seen: int = Field(sa_column=Column(BigInteger, nullable=False))
     sha256: str
@@ -330,41 +298,32 @@ class AuditEventRow(SQLModel, table=True):
     run_id: UUID
     step_id: UUID | None = None
     sequence: int
-    at: datetime = Field(sa_column=_moment())
+    at: datetime = Field(sa_column=moment())
     actor: str
     action: str
     subject: str
-    moved: dict[str, Any] = Field(sa_column=_json())
-    reason: dict[str, Any] | None = Field(default=None, sa_column=_json(nullable=True))
+    moved: dict[str, Any] = Field(sa_column=json())
+    reason: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     verdict: str | None = None
-    facts: dict[str, Any] = Field(sa_column=_json())
+    facts: dict[str, Any] = Field(sa_column=json())
     mac: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
-class LeaderRow(SQLModel, table=True):
-    """Who leads a service, for which term, until when."""
-
-    __tablename__ = "leader"
-    service: str = Field(primary_key=True)
-    holder: str
-    term: int = Field(sa_column=Column(BigInteger, nullable=False))
-    expires_at: datetime = Field(sa_column=_moment())
-
-
 class InstallationRow(SQLModel, table=True):
-    """The one row that says which content store and which audit key belong to this database."""
+    """The one row that says which content store and which audit key belong to this database.
+
+    It also carries the head of the installation's own audit chain, and who put all of it under maintenance.
+    """
 
     __tablename__ = "installation"
     __table_args__ = (CheckConstraint("id = 1", name="only_one"),)
     id: int = Field(default=1, primary_key=True)
     store_id: UUID
     audit_key_fingerprint: str
-    created_at: datetime = Field(sa_column=_moment(now=True))
+    created_at: datetime = Field(sa_column=moment(now=True))
+    maintenance: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
+    event_sequence: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    event_head: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
 
 
-# One type for text: Postgres infers a parameter's type from where it stands, and a parameter that stands beside both
-# varchar and text is refused.
-for _table in SQLModel.metadata.tables.values():
-    for _column in _table.columns:
-        if isinstance(_column.type, AutoString):
-            _column.type = Text()
+as_text()

@@ -1,0 +1,230 @@
+"""Pauses and maintenance, forks, workers, stored plans and schedules, tombstones and checkpoints.
+
+Revision 0003.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+_NOW = sa.text("now()")
+_TABLES = ("worker", "stored_plan", "firing", "schedule", "beat_entry", "tombstone", "folded_usage", "checkpoint")
+
+
+def upgrade() -> None:
+    _widen_rows()
+    _create_worker()
+    _create_stored_plan()
+    _create_schedule()
+    _create_retention()
+
+
+def downgrade() -> None:
+    for table in _TABLES:
+        op.drop_table(table)
+    op.drop_constraint(op.f("run_state_rests_for_a_reason"), "run_state")
+    # A pause cannot be told any more: what rested for it alone goes on, without its rest so far.
+    op.execute("""
+        UPDATE run_state
+        SET rested_seconds = rested_seconds + extract(epoch FROM now() - rests_since), rests_since = NULL
+        WHERE rests_since IS NOT NULL AND exhausted IS NULL
+    """)
+    for index, table in (
+        ("run_state_unsigned", "run_state"),
+        ("run_state_ended", "run_state"),
+        ("step_poisoned", "step"),
+    ):
+        op.drop_index(index, table_name=table)
+    for table, columns in (
+        ("installation", ("event_head", "event_sequence", "maintenance")),
+        ("attempt", ("is_yield_requested",)),
+        ("step", ("joint_losses",)),
+        ("run_state", ("checkpoint", "paused")),
+        ("run", ("forked_at_step", "forked_from")),
+    ):
+        for column in columns:
+            op.drop_column(table, column)
+
+
+def _widen_rows() -> None:
+    op.add_column("run", sa.Column("forked_from", sa.Uuid(), nullable=True))
+    op.add_column("run", sa.Column("forked_at_step", sa.Text(), nullable=True))
+    op.add_column("run_state", sa.Column("paused", JSONB(none_as_null=True), nullable=True))
+    op.add_column("run_state", sa.Column("checkpoint", sa.Integer(), nullable=True))
+    op.create_check_constraint(
+        op.f("run_state_rests_for_a_reason"),
+        "run_state",
+        "(rests_since IS NOT NULL) = (exhausted IS NOT NULL OR paused IS NOT NULL)",
+    )
+    for name, columns, predicate in (
+        ("run_state_ended", ["ended_at"], "ended_at IS NOT NULL"),
+        ("run_state_unsigned", ["ended_at"], "ended_at IS NOT NULL AND checkpoint IS NULL"),
+    ):
+        op.create_index(name, "run_state", columns, postgresql_where=sa.text(predicate))
+    op.add_column("step", sa.Column("joint_losses", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.create_index(
+        "step_poisoned",
+        "step",
+        ["run_id"],
+        postgresql_where=sa.text("state = 'failed' AND (reason ->> 'code') = 'poisoned'"),
+    )
+    op.add_column(
+        "attempt", sa.Column("is_yield_requested", sa.Boolean(), server_default=sa.text("false"), nullable=False)
+    )
+    op.add_column("installation", sa.Column("maintenance", JSONB(none_as_null=True), nullable=True))
+    op.add_column(
+        "installation", sa.Column("event_sequence", sa.Integer(), server_default=sa.text("0"), nullable=False)
+    )
+    op.add_column("installation", sa.Column("event_head", sa.LargeBinary(), nullable=True))
+
+
+def _create_worker() -> None:
+    op.create_table(
+        "worker",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("pid", sa.Integer(), nullable=False),
+        sa.Column("version", sa.Text(), nullable=False),
+        sa.Column("pool", sa.Text(), nullable=False),
+        sa.Column("concurrency", sa.Integer(), nullable=False),
+        sa.Column("queues", JSONB(none_as_null=True), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("consumed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("consumed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("is_draining", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("worker_pkey")),
+        postgresql_with={"fillfactor": 50},
+    )
+
+
+def _create_stored_plan() -> None:
+    op.create_table(
+        "stored_plan",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("fingerprint", sa.Text(), nullable=False),
+        sa.Column("pushed_by", sa.Text(), nullable=False),
+        sa.Column("pushed_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.ForeignKeyConstraint(["fingerprint"], ["plan.fingerprint"], name=op.f("stored_plan_fingerprint_fkey")),
+        sa.PrimaryKeyConstraint("project", "name", "version", name=op.f("stored_plan_pkey")),
+    )
+
+
+def _create_schedule() -> None:
+    op.create_table(
+        "schedule",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("spec", JSONB(none_as_null=True), nullable=False),
+        sa.Column("time_zone", sa.Text(), nullable=False),
+        sa.Column("jitter_seconds", sa.Float(), nullable=False),
+        sa.Column("overlap", sa.Text(), nullable=False),
+        sa.Column("max_queued", sa.Integer(), nullable=False),
+        sa.Column("catch_up_seconds", sa.Float(), nullable=False),
+        sa.Column("plan_name", sa.Text(), nullable=False),
+        sa.Column("plan_version", sa.Integer(), nullable=True),
+        sa.Column("vars", JSONB(none_as_null=True), nullable=False),
+        sa.Column("budget", JSONB(none_as_null=True), nullable=True),
+        sa.Column("directive", sa.Text(), nullable=True),
+        sa.Column("is_enabled", sa.Boolean(), nullable=False),
+        sa.Column("next_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("fire_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("held_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.CheckConstraint("kind IN ('cron', 'interval', 'once')", name=op.f("schedule_kind_known")),
+        sa.CheckConstraint(
+            "overlap IN ('allow', 'cancel-previous', 'queue', 'skip')", name=op.f("schedule_overlap_known")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("schedule_pkey")),
+        sa.UniqueConstraint("project", "name", name=op.f("schedule_project_name_unique")),
+    )
+    op.create_index(
+        "schedule_due", "schedule", ["fire_at"], postgresql_where=sa.text("is_enabled AND fire_at IS NOT NULL")
+    )
+    op.create_table(
+        "firing",
+        sa.Column("schedule_id", sa.Uuid(), nullable=False),
+        sa.Column("due_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("run_id", sa.Uuid(), nullable=True),
+        sa.Column("reason", JSONB(none_as_null=True), nullable=True),
+        sa.Column("noted_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.CheckConstraint(
+            "state IN ('due', 'missed', 'queued', 'refused', 'skipped', 'started')", name=op.f("firing_state_known")
+        ),
+        sa.CheckConstraint("cause IN ('backfill', 'run_now', 'scheduled')", name=op.f("firing_cause_known")),
+        sa.ForeignKeyConstraint(
+            ["schedule_id"], ["schedule.id"], name=op.f("firing_schedule_id_fkey"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("schedule_id", "due_at", name=op.f("firing_pkey")),
+    )
+    op.create_index(
+        "firing_open", "firing", ["schedule_id", "due_at"], postgresql_where=sa.text("state IN ('due', 'queued')")
+    )
+    op.create_index("firing_run_id", "firing", ["run_id"])
+    op.create_table(
+        "beat_entry",
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("last_run_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("total_run_count", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("beat_entry_pkey")),
+    )
+
+
+def _create_retention() -> None:
+    op.create_table(
+        "tombstone",
+        sa.Column("run_id", sa.Uuid(), nullable=False),
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("plan_name", sa.Text(), nullable=False),
+        sa.Column("plan_fingerprint", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ended_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("round", sa.Integer(), nullable=False),
+        sa.Column("seal", sa.Text(), nullable=False),
+        sa.Column("event_count", sa.Integer(), nullable=False),
+        sa.Column("event_head", sa.LargeBinary(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("usd_nano", sa.BigInteger(), nullable=False),
+        sa.Column("pruned_by", sa.Text(), nullable=False),
+        sa.Column("pruned_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.Column("checkpoint", sa.Integer(), nullable=True),
+        sa.PrimaryKeyConstraint("run_id", name=op.f("tombstone_pkey")),
+    )
+    op.create_index("tombstone_unsigned", "tombstone", ["pruned_at"], postgresql_where=sa.text("checkpoint IS NULL"))
+    op.create_table(
+        "folded_usage",
+        sa.Column("project", sa.Text(), nullable=False),
+        sa.Column("directive", sa.Text(), nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("calls", sa.BigInteger(), nullable=False),
+        sa.Column("input_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("output_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("cached_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("reasoning_tokens", sa.BigInteger(), nullable=False),
+        sa.Column("usd_nano", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("project", "directive", "day", name=op.f("folded_usage_pkey")),
+    )
+    op.create_table(
+        "checkpoint",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sha256", sa.Text(), nullable=False),
+        sa.Column("leaves", sa.Integer(), nullable=False),
+        sa.Column("signed_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
+        sa.PrimaryKeyConstraint("number", name=op.f("checkpoint_pkey")),
+    )
