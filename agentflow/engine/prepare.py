@@ -24,14 +24,11 @@ from agentflow.domain.reference import Reference
 from agentflow.engine.claim import Claimed
 from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import artifact_name, gather, steps_in
-from agentflow.engine.submit import input_address
+from agentflow.engine.inputs import JSON, STDIN, content_of, input_address
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
 from agentflow.settings import secret_from_environment
 from agentflow.storage import steps
-
-STDIN, SYSTEM, PROMPT, JSON = "stdin", "system", "prompt", "json"
-"""What an action's content is called, here and in Assignment.texts."""
 
 
 class Unprepared(Exception):
@@ -91,17 +88,7 @@ def _secrets(plan: Plan, references: Iterable[Reference]) -> dict[str, str]:
 
 
 def _contents(context: EngineContext, run_id: RunId, action: Action) -> dict[str, str]:
-    """Read the action's templates that were taken out of the plan as content, by name."""
-    match action:
-        case SubprocessAction(stdin=stdin):
-            wanted = {STDIN: stdin}
-        case LlmAction(system=system, prompt=prompt):
-            wanted = {SYSTEM: system, PROMPT: prompt}
-        case HttpAction(body=body):
-            wanted = {JSON: body}
-        case _:
-            return {}
-    return {name: _content(context, run_id, ref) for name, ref in wanted.items() if ref is not None}
+    return {name: _content(context, run_id, ref) for name, ref in content_of(action).items()}
 
 
 def _content(context: EngineContext, run_id: RunId, ref: ContentRef) -> str:

@@ -16,10 +16,9 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from agentflow.content.store import Address
 from agentflow.domain.budget import Budget
 from agentflow.domain.budget_document import overlaid
-from agentflow.domain.error import ContentError, IdempotencyConflict, PlanRejected
+from agentflow.domain.error import IdempotencyConflict, PlanRejected
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
 from agentflow.domain.plan import Plan, Step
@@ -27,8 +26,8 @@ from agentflow.domain.state import RunState, StepState
 from agentflow.engine.check_costs import check_costs
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
+from agentflow.engine.inputs import keep_inputs
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.engine.registration import check_registration
 from agentflow.settings import Settings
 from agentflow.storage import limits, runs, steps
 
@@ -107,7 +106,7 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
         raise PlanRejected(faults)
     run_id = RunId(uuid4())
     view = PlanView(request.plan)
-    _store_content(context, run_id, request)
+    keep_inputs(context, run_id, request.plan, request.content, request.files)
     try:
         with context.database.transaction() as tx:
             roots = _write_run(context, tx, run_id, view, request)
@@ -136,27 +135,6 @@ def _find_existing(context: EngineContext, request: SubmitRequest) -> Submitted 
             request.idempotency_key, stored=existing.plan_fingerprint, submitted=request.plan.fingerprint
         )
     return Submitted(existing.run_id, is_existing=True)
-
-
-def input_address(run_id: RunId, sha256: str) -> Address:
-    """Where content that was handed in with a run stands in the store."""
-    return Address(str(run_id), sha256)
-
-
-def _store_content(context: EngineContext, run_id: RunId, request: SubmitRequest) -> None:
-    check_registration(context.database, context.store, context.audit_key)
-    for sha256, content in request.content.items():
-        context.store.put(input_address(run_id, sha256), content)
-    for file in request.plan.files:
-        address = input_address(run_id, file.sha256)
-        context.store.put_file(address, request.files[file.path])
-        _check_captured(context, address, file.path, file.sha256)
-
-
-def _check_captured(context: EngineContext, address: Address, path: str, sha256: str) -> None:
-    with context.store.local_path(address).open("rb") as stored:
-        if hashlib.file_digest(stored, "sha256").hexdigest() != sha256:
-            raise ContentError(f"The file {path} changed while it was captured; submit again")
 
 
 def _write_run(

@@ -1,0 +1,72 @@
+"""Inputs: what a plan brings along beside its rows (prompts, system texts, stdin, files) and where the store has it.
+
+Owns the addresses of what is handed in, with a run or with a stored plan, and that it is what the plan says it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from agentflow.content.store import Address
+from agentflow.domain.action import Action, ContentRef, HttpAction, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.error import ContentError
+from agentflow.domain.ids import RunId
+from agentflow.domain.plan import Plan
+from agentflow.engine.context import EngineContext
+from agentflow.engine.registration import check_registration
+
+STDIN, SYSTEM, PROMPT, JSON = "stdin", "system", "prompt", "json"
+"""What an action's content is called, here and in Assignment.texts."""
+
+
+def content_of(action: Action) -> dict[str, ContentRef]:
+    """The action's templates that were taken out of the plan as content, by name."""
+    match action:
+        case SubprocessAction(stdin=stdin):
+            wanted = {STDIN: stdin}
+        case LlmAction(system=system, prompt=prompt):
+            wanted = {SYSTEM: system, PROMPT: prompt}
+        case HttpAction(body=body):
+            wanted = {JSON: body}
+        case NoopAction():
+            wanted = {}
+    return {name: ref for name, ref in wanted.items() if ref is not None}
+
+
+def content_hashes(plan: Plan) -> Iterator[str]:
+    """The hash of every text that was taken out of the plan, each once."""
+    yield from dict.fromkeys(ref.sha256 for step in plan.steps for ref in content_of(step.action).values())
+
+
+def input_address(owner: RunId | str, sha256: str) -> Address:
+    """Where content that was handed in with a run stands in the store, or with a stored plan (its ``plan_owner``)."""
+    return Address(str(owner), sha256)
+
+
+def plan_owner(fingerprint: str) -> str:
+    """What stands for a run in the addresses of a stored plan's inputs."""
+    return f"plan-{fingerprint}"
+
+
+def keep_inputs(
+    context: EngineContext, owner: RunId | str, plan: Plan, content: Mapping[str, bytes], files: Mapping[str, Path]
+) -> None:
+    """Put what ``plan`` brings along into the store.
+
+    Raises StoreMismatch when this process sees another store than the workers, ContentError when it refuses.
+    """
+    check_registration(context.database, context.store, context.audit_key)
+    for sha256, text in content.items():
+        context.store.put(input_address(owner, sha256), text)
+    for file in plan.files:
+        address = input_address(owner, file.sha256)
+        context.store.put_file(address, files[file.path])
+        _check_captured(context, address, file.path, file.sha256)
+
+
+def _check_captured(context: EngineContext, address: Address, path: str, sha256: str) -> None:
+    with context.store.local_path(address).open("rb") as stored:
+        if hashlib.file_digest(stored, "sha256").hexdigest() != sha256:
+            raise ContentError(f"The file {path} changed while it was captured; submit again")
