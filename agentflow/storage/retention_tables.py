@@ -19,10 +19,17 @@ from agentflow.storage.columns import count, moment
 
 
 class TombstoneRow(SQLModel, table=True):
-    """What stays of a run that was pruned: who it was, how it ended, its seal and what it used."""
+    """What stays of a run that was pruned: who it was, how it ended, its seal and what it used.
+
+    ``has_content`` stands until the run's content is known to be gone from the store.
+    """
 
     __tablename__ = "tombstone"
-    __table_args__ = (Index("tombstone_unsigned", "pruned_at", postgresql_where=text("checkpoint IS NULL")),)
+    __table_args__ = (
+        Index("tombstone_unsigned", "pruned_at", postgresql_where=text("checkpoint IS NULL")),
+        Index("tombstone_content", "pruned_at", postgresql_where=text("has_content")),
+        Index("tombstone_pruned_at", "pruned_at", "run_id"),
+    )
     run_id: UUID = Field(primary_key=True)
     project: str
     plan_name: str
@@ -40,6 +47,7 @@ class TombstoneRow(SQLModel, table=True):
     pruned_by: str
     pruned_at: datetime = Field(sa_column=moment(now=True))
     checkpoint: int | None = None
+    has_content: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
 
 
 class FoldedUsageRow(SQLModel, table=True):

@@ -45,6 +45,7 @@ class RunRow(SQLModel, table=True):
         UniqueConstraint("project", "idempotency_key"),
         Index("run_project_created_at", "project", "created_at", "id"),
         Index("run_created_at", "created_at", "id"),
+        Index("run_plan_fingerprint", "plan_fingerprint"),
     )
     id: UUID = Field(primary_key=True)
     project: str
@@ -125,6 +126,7 @@ class StepRow(SQLModel, table=True):
         Index(
             "step_poisoned", "run_id", postgresql_where=text("state = 'failed' AND (reason ->> 'code') = 'poisoned'")
         ),
+        Index("step_suspected", "joint_losses", postgresql_where=text("joint_losses > 0")),
         Index(
             "step_limited",
             "slot_key",
@@ -191,6 +193,7 @@ class AttemptRow(SQLModel, table=True):
         # The rule "at most one attempt of a step is running" as the database keeps it.
         Index("attempt_one_running", "step_id", unique=True, postgresql_where=text("state = 'running'")),
         Index("attempt_run_id", "run_id"),
+        Index("attempt_lost", "lease_until", postgresql_where=text("state = 'lost'")),
         Index("attempt_reserving", "run_id", postgresql_where=text("state = 'running' AND reserved IS NOT NULL")),
         {"postgresql_with": {"fillfactor": 70}},
     )
@@ -251,7 +254,7 @@ class LlmCallRow(SQLModel, table=True):
         sa_column=Column(Uuid, ForeignKey("attempt.id", ondelete="CASCADE"), primary_key=True, nullable=False)
     )
     run_id: UUID = Field(sa_column=run_key())
-    step_id: UUID = Field(sa_column=step_key())
+    step_id: UUID
     project: str
     directive: str | None = None
     provider: str
@@ -280,7 +283,7 @@ class ArtifactRow(SQLModel, table=True):
     )
     name: str = Field(primary_key=True)
     kind: str
-    run_id: UUID = Field(sa_column=run_key())
+    run_id: UUID
     step_id: UUID = Field(sa_column=step_key())
     bytes: int = Field(sa_column=Column(BigInteger, nullable=False))
     bytes_seen: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -22,11 +22,17 @@ def upgrade() -> None:
     _create_stored_plan()
     _create_schedule()
     _create_retention()
+    _let_pruning_through()
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION prune_run(uuid, text)")
+    op.execute(_REFUSE_CHANGE.format(exception=""))
     for table in _TABLES:
         op.drop_table(table)
+    op.create_foreign_key(op.f("artifact_run_id_fkey"), "artifact", "run", ["run_id"], ["id"], ondelete="CASCADE")
+    op.create_foreign_key(op.f("llm_call_step_id_fkey"), "llm_call", "step", ["step_id"], ["id"], ondelete="CASCADE")
+    op.drop_index("run_plan_fingerprint", table_name="run")
     op.drop_constraint(op.f("run_state_rests_for_a_reason"), "run_state")
     # A pause cannot be told any more: what rested for it alone goes on, without its rest so far.
     op.execute("""
@@ -37,6 +43,8 @@ def downgrade() -> None:
     for index, table in (
         ("run_state_unsigned", "run_state"),
         ("run_state_ended", "run_state"),
+        ("attempt_lost", "attempt"),
+        ("step_suspected", "step"),
         ("step_poisoned", "step"),
     ):
         op.drop_index(index, table_name=table)
@@ -67,6 +75,8 @@ def _widen_rows() -> None:
     ):
         op.create_index(name, "run_state", columns, postgresql_where=sa.text(predicate))
     op.add_column("step", sa.Column("joint_losses", sa.Integer(), server_default=sa.text("0"), nullable=False))
+    op.create_index("step_suspected", "step", ["joint_losses"], postgresql_where=sa.text("joint_losses > 0"))
+    op.create_index("attempt_lost", "attempt", ["lease_until"], postgresql_where=sa.text("state = 'lost'"))
     op.create_index(
         "step_poisoned",
         "step",
@@ -81,6 +91,17 @@ def _widen_rows() -> None:
         "installation", sa.Column("event_sequence", sa.Integer(), server_default=sa.text("0"), nullable=False)
     )
     op.add_column("installation", sa.Column("event_head", sa.LargeBinary(), nullable=True))
+    # Audit rows survive a way down: the chain goes on behind those of an earlier way up.
+    op.execute("""
+        UPDATE installation SET event_sequence = last.sequence, event_head = last.mac
+        FROM (SELECT sequence, mac FROM audit_event WHERE run_id = '00000000-0000-0000-0000-000000000000'
+              ORDER BY sequence DESC LIMIT 1) AS last
+    """)
+    # A run is deleted through these: a key without an index is a scan of the table for every row. What each of the two
+    # says follows from the attempt's key.
+    op.drop_constraint(op.f("artifact_run_id_fkey"), "artifact")
+    op.drop_constraint(op.f("llm_call_step_id_fkey"), "llm_call")
+    op.create_index("run_plan_fingerprint", "run", ["plan_fingerprint"])
 
 
 def _create_worker() -> None:
@@ -163,7 +184,8 @@ def _create_schedule() -> None:
         sa.Column("reason", JSONB(none_as_null=True), nullable=True),
         sa.Column("noted_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.CheckConstraint(
-            "state IN ('due', 'missed', 'queued', 'refused', 'skipped', 'started')", name=op.f("firing_state_known")
+            "state IN ('due', 'missed', 'queued', 'refused', 'skipped', 'started', 'starting')",
+            name=op.f("firing_state_known"),
         ),
         sa.CheckConstraint("cause IN ('backfill', 'run_now', 'scheduled')", name=op.f("firing_cause_known")),
         sa.ForeignKeyConstraint(
@@ -172,7 +194,10 @@ def _create_schedule() -> None:
         sa.PrimaryKeyConstraint("schedule_id", "due_at", name=op.f("firing_pkey")),
     )
     op.create_index(
-        "firing_open", "firing", ["schedule_id", "due_at"], postgresql_where=sa.text("state IN ('due', 'queued')")
+        "firing_open",
+        "firing",
+        ["schedule_id", "due_at"],
+        postgresql_where=sa.text("state IN ('due', 'queued', 'starting')"),
     )
     op.create_index("firing_run_id", "firing", ["run_id"])
     op.create_table(
@@ -204,8 +229,11 @@ def _create_retention() -> None:
         sa.Column("pruned_by", sa.Text(), nullable=False),
         sa.Column("pruned_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.Column("checkpoint", sa.Integer(), nullable=True),
+        sa.Column("has_content", sa.Boolean(), server_default=sa.text("true"), nullable=False),
         sa.PrimaryKeyConstraint("run_id", name=op.f("tombstone_pkey")),
     )
+    op.create_index("tombstone_content", "tombstone", ["pruned_at"], postgresql_where=sa.text("has_content"))
+    op.create_index("tombstone_pruned_at", "tombstone", ["pruned_at", "run_id"])
     op.create_index("tombstone_unsigned", "tombstone", ["pruned_at"], postgresql_where=sa.text("checkpoint IS NULL"))
     op.create_table(
         "folded_usage",
@@ -228,3 +256,75 @@ def _create_retention() -> None:
         sa.Column("signed_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("checkpoint_pkey")),
     )
+
+
+# What the triggers of 0001 call. Its own run, and that only for the owner of the table, which is whom prune_run acts as.
+_REFUSE_CHANGE = """
+    CREATE OR REPLACE FUNCTION audit_event_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN{exception}
+        RAISE EXCEPTION 'audit events are immutable: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+    END $$
+"""
+_BUT_PRUNING = """
+        IF TG_OP = 'DELETE' AND current_setting('agentflow.pruning', true) = OLD.run_id::text
+           AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
+            RETURN OLD;
+        END IF;"""
+# Takes an ended run out, whole, and leaves its tombstone and its usage: the only way in which audit events are deleted.
+# Whoever calls it holds the run. Sums stop at what the ledger counts exactly (2^53 - 1).
+_PRUNE_RUN = """
+    CREATE FUNCTION prune_run(pruned uuid, pruner text) RETURNS tombstone
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    DECLARE
+        most CONSTANT numeric := 9007199254740991;
+        standing record;
+        buried tombstone;
+    BEGIN
+        SELECT run.project, run.plan_fingerprint, plan.name AS plan_name, run.created_at, run_state.state,
+               run_state.ended_at, run_state.round, run_state.event_head
+        INTO standing
+        FROM run JOIN run_state ON run_state.run_id = run.id JOIN plan ON plan.fingerprint = run.plan_fingerprint
+        WHERE run.id = pruned FOR UPDATE OF run, run_state;
+        IF standing.ended_at IS NULL THEN
+            RAISE EXCEPTION 'run % is not there or has not ended', pruned
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        INSERT INTO folded_usage AS folded
+        SELECT project, coalesce(directive, ''), CAST(started_at AT TIME ZONE 'UTC' AS date), count(*),
+               least(sum(input_tokens), most), least(sum(output_tokens), most), least(sum(cached_tokens), most),
+               least(sum(reasoning_tokens), most), least(coalesce(sum(usd_nano), 0), most)
+        FROM llm_call WHERE run_id = pruned
+        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+        ON CONFLICT (project, directive, day) DO UPDATE SET
+            calls = folded.calls + excluded.calls,
+            input_tokens = least(CAST(folded.input_tokens AS numeric) + excluded.input_tokens, most),
+            output_tokens = least(CAST(folded.output_tokens AS numeric) + excluded.output_tokens, most),
+            cached_tokens = least(CAST(folded.cached_tokens AS numeric) + excluded.cached_tokens, most),
+            reasoning_tokens = least(CAST(folded.reasoning_tokens AS numeric) + excluded.reasoning_tokens, most),
+            usd_nano = least(CAST(folded.usd_nano AS numeric) + excluded.usd_nano, most);
+        INSERT INTO tombstone (run_id, project, plan_name, plan_fingerprint, state, created_at, ended_at, round, seal,
+                               event_count, event_head, input_tokens, output_tokens, usd_nano, pruned_by)
+        SELECT pruned, standing.project, standing.plan_name, standing.plan_fingerprint, standing.state,
+               standing.created_at, standing.ended_at, standing.round,
+               coalesce((SELECT facts ->> 'seal' FROM audit_event
+                         WHERE run_id = pruned AND step_id IS NULL AND action = 'finalize'
+                         ORDER BY sequence DESC LIMIT 1), ''),
+               (SELECT count(*) FROM audit_event WHERE run_id = pruned), coalesce(standing.event_head, ''),
+               least(coalesce(sum(input_tokens), 0), most), least(coalesce(sum(output_tokens), 0), most),
+               least(coalesce(sum(usd_nano), 0), most), pruner
+        FROM llm_call WHERE run_id = pruned
+        RETURNING * INTO buried;
+        PERFORM set_config('agentflow.pruning', CAST(pruned AS text), true);
+        DELETE FROM audit_event WHERE run_id = pruned;
+        PERFORM set_config('agentflow.pruning', '', true);
+        DELETE FROM run WHERE id = pruned;
+        RETURN buried;
+    END $$
+"""
+
+
+def _let_pruning_through() -> None:
+    op.execute(_REFUSE_CHANGE.format(exception=_BUT_PRUNING))
+    schema = op.get_bind().execute(sa.text("SELECT quote_ident(current_schema())")).scalar_one()
+    op.execute(_PRUNE_RUN.format(schema=schema))
+    op.execute("REVOKE EXECUTE ON FUNCTION prune_run(uuid, text) FROM PUBLIC")
