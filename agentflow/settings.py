@@ -34,7 +34,7 @@ from agentflow.domain.plan_document import OWN_PREFIX
 from agentflow.domain.setting_fault import words_of
 from agentflow.domain.wording import did_you_mean
 
-_FILE_FORMS = ("database_url", "redis_url", "audit_key", "flower_basic_auth")
+_FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth")
 _FIELD = re.compile(r'field "(\w+)"')
 _LONGEST_SCHEME = 30
 POSTGRES = "PostgreSQL"
@@ -125,6 +125,21 @@ class Settings(BaseSettings):
     audit_key: SecretStr | None = Field(
         default=None, description="The key of the audit chains, 32 characters or more; made in the home if not given."
     )
+    checkpoint_key: SecretStr | None = Field(
+        default=None,
+        description="The Ed25519 key that signs checkpoints of the audit, 64 hexadecimal digits; made in the home if not "
+        "given.",
+    )
+    checkpoint_file: Path | None = Field(
+        default=None, description="Where checkpoints are appended; audit/checkpoints.jsonl in the home if not given."
+    )
+    checkpoint_seconds: float = Field(default=300, ge=1, description="How often the audit is signed.")
+    retention_days: float | None = Field(
+        default=None,
+        ge=2,
+        le=36500,
+        description="How long ended runs are kept before they are pruned, 2 days or more; for ever if not given.",
+    )
     content_dir: Path | None = Field(
         default=None, description="The content store: a directory that every process of the installation shares."
     )
@@ -140,6 +155,15 @@ class Settings(BaseSettings):
     doorbells_per_queue: int = Field(default=1000, ge=1, description="How many doorbells are out at a time, a queue.")
     lost_doorbell_seconds: float = Field(
         default=3, gt=0, description="When a doorbell that is not in its queue any more is taken for lost."
+    )
+    max_lost: int = Field(
+        default=3, ge=1, description="How many workers a step may lose by itself before it is failed as poisoned."
+    )
+    starvation_seconds: float = Field(
+        default=30,
+        ge=1,
+        description="When a worker that takes nothing although messages wait connects anew; after as long again it "
+        "ends, for its supervisor to start it.",
     )
     redis_prefix: str = Field(default="", description="Goes before every key, so that installations share a Redis.")
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
@@ -233,6 +257,10 @@ class Settings(BaseSettings):
     def content_root(self) -> Path:
         """The shared directory of the content store."""
         return self.content_dir or self.home / "content"
+
+    def checkpoint_path(self) -> Path:
+        """The file of the signed checkpoints."""
+        return self.checkpoint_file or self.home / "audit" / "checkpoints.jsonl"
 
 
 def load_settings(**overrides: Any) -> Settings:

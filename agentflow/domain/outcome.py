@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from agentflow.domain.blame import ALONE, Company
 from agentflow.domain.budget import Exhaustion
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import AttemptState
@@ -74,6 +75,7 @@ class Lost:
 
     reason: Reason
     ending_seconds: float = 0.0
+    company: Company = ALONE
 
 
 AttemptOutcome = Succeeded | Failed | TimedOut | Cancelled | Released | Lost
@@ -94,7 +96,7 @@ class ClaimRefusal(StrEnum):
     UNKNOWN = "unknown"
     RUN_NOT_RUNNING = "run_not_running"
     RUN_RESTS = "run_rests"
-    """A budget of it is exhausted."""
+    """It is paused, or a budget of it is exhausted."""
     STEP_NOT_READY = "step_not_ready"
     STEP_RUNNING = "step_running"
     STEP_FINAL = "step_final"

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TypeGuard, assert_never
 
+from agentflow.domain.blame import Blame, blame
 from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Lost, Released, Succeeded, TimedOut
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.retry_policy import RetryPolicy
@@ -77,7 +78,7 @@ ATTEMPT_TRANSITIONS: Mapping[tuple[AttemptState, AttemptState], frozenset[str]] 
 }
 
 MAX_LOST = 3
-"""How many workers a step may lose before it is failed as poisoned."""
+"""How many workers a step may lose before it is failed as poisoned, unless the settings say otherwise."""
 POSTPONED_MESSAGE = "rate limit"
 """What retry policies know of a call that was postponed too often."""
 MAX_POSTPONED = 100
@@ -94,6 +95,8 @@ class StepTerms:
     losses: int = 0
     is_stop_requested: bool = False
     postponed: int = 0
+    joint_losses: int = 0
+    max_lost: int = MAX_LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ class NextStep:
     delay_seconds: float = 0.0
     counts_as_failure: bool = False
     counts_as_loss: bool = False
+    counts_as_joint_loss: bool = False
     counts_as_postponed: bool = False
 
 
@@ -179,17 +183,21 @@ def _after_release(released: Released, terms: StepTerms, run_state: RunState) ->
 
 
 def _after_loss(lost: Lost, terms: StepTerms, run_state: RunState) -> NextStep:
-    losses = terms.losses + 1
+    blamed = blame(lost.company, terms.joint_losses)
+    then = _without_worker(lost, terms, run_state, terms.losses + (blamed is Blame.STEP))
+    return replace(then, counts_as_loss=blamed is Blame.STEP, counts_as_joint_loss=blamed is Blame.COMPANY)
+
+
+def _without_worker(lost: Lost, terms: StepTerms, run_state: RunState, losses: int) -> NextStep:
     if run_state is R.CANCELLING:
-        return NextStep(S.CANCELLED, lost.reason, counts_as_loss=True)
-    if losses >= MAX_LOST:
-        poisoned = Reason(ReasonCode.POISONED, {"lost": losses})
-        return NextStep(S.FAILED, poisoned, counts_as_loss=True)
+        return NextStep(S.CANCELLED, lost.reason)
+    if losses >= terms.max_lost:
+        return NextStep(S.FAILED, Reason(ReasonCode.POISONED, {"lost": losses}))
     if run_state is R.FAILING:
-        return NextStep(S.SKIPPED, lost.reason, counts_as_loss=True)
+        return NextStep(S.SKIPPED, lost.reason)
     if terms.holds_when_lost:
-        return NextStep(S.HELD, _awaits_person(lost.reason), counts_as_loss=True)
-    return NextStep(S.READY, lost.reason, lost.ending_seconds, counts_as_loss=True)
+        return NextStep(S.HELD, _awaits_person(lost.reason))
+    return NextStep(S.READY, lost.reason, lost.ending_seconds)
 
 
 def _awaits_person(reason: Reason) -> Reason:

@@ -154,7 +154,7 @@ class Dispatcher:
                 if report["kind"] == "revoked":
                     cancel_step(self._context, step_id, report["actor"])
                 elif report["kind"] == "child_lost":
-                    self._rescue_known_lost(step_id, report["worker"])
+                    self._rescue_known_lost(step_id, report["worker"], is_stopping=report.get("is_stopping", False))
             except ConflictingWrite:
                 self._context.side_channel.put_back([report])
                 raise
@@ -169,11 +169,11 @@ class Dispatcher:
         except Exception:  # whatever it is, the next pass tries again and the log says so
             log.exception(event, **about)
 
-    def _rescue_known_lost(self, step_id: StepId, worker: str) -> None:
+    def _rescue_known_lost(self, step_id: StepId, worker: str, *, is_stopping: bool) -> None:
         with self._context.database.transaction() as tx:
             lost = attempts.find_running_on(tx, step_id, worker)
         if lost is not None:
-            rescue(self._context, lost, self._actor, is_known_lost=True)
+            rescue(self._context, lost, self._actor, is_known_lost=True, is_stopping=is_stopping)
 
     def _rescue_lapsed(self) -> None:
         """End lapsed leases; only after a full lease of contact, since an outage of Postgres lets all leases lapse."""
@@ -245,9 +245,10 @@ class Dispatcher:
         outstanding = steps.count_outstanding(tx)
         most = self._context.settings.doorbells_per_queue
         rooms = {queue: room for queue in QUEUE_NAMES if (room := most - outstanding.get(queue, 0)) > 0}
-        due = steps.stamp_line(tx, list(rooms), BATCH) if waiting.has_line else []
+        suspect = steps.find_suspect(tx)
+        due = steps.stamp_line(tx, list(rooms), BATCH, suspect) if waiting.has_line else []
         for queue, room in rooms.items() if waiting.is_due else ():
-            due += steps.stamp_due(tx, queue, min(room, BATCH))
+            due += steps.stamp_due(tx, queue, min(room, BATCH), suspect)
         return due
 
     def _send(self, of_one_run: list[steps.DueStep]) -> bool:

@@ -113,16 +113,31 @@ def _in_transaction(
         held = fence(tx) if run else None
         if run is None or held is None:
             return ClaimLost()
-        if isinstance(settlement.outcome, Cancelled) and run.state is RunState.CANCELLING and run.reason:
-            settlement = replace(settlement, outcome=Cancelled(run.reason))  # the run knows who cancelled
+        settlement = replace(settlement, outcome=_by_whom(settlement.outcome, run))
         step = settlement.plan.plan.step(held.key)
         terms = StepTerms(
-            step.retry, step.on_lost == "hold", held.failures, held.losses, held.is_stop_requested, held.postponed
+            step.retry,
+            step.on_lost == "hold",
+            held.failures,
+            held.losses,
+            held.is_stop_requested,
+            held.postponed,
+            held.joint_losses,
+            context.settings.max_lost,
         )
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
         if not holds_run and _must_hold_run(held, then, settlement.outcome, stops=step.on_failure == "stop"):
             raise RunNeeded
         return _write(context, tx, settlement, run, held, then, conditions, holds_run=holds_run)
+
+
+def _by_whom(outcome: AttemptOutcome, run: runs.LockedRun) -> AttemptOutcome:
+    """Name who cancelled or paused: the run knows it, the worker does not."""
+    if isinstance(outcome, Cancelled) and run.state is RunState.CANCELLING and run.reason:
+        return Cancelled(run.reason)
+    if isinstance(outcome, Released) and outcome.reason.code is ReasonCode.PAUSED and run.paused:
+        return replace(outcome, reason=Reason(ReasonCode.PAUSED, {"actor": run.paused.actor}))
+    return outcome
 
 
 def _must_hold_run(held: attempts.HeldAttempt, then: NextStep, outcome: AttemptOutcome, *, stops: bool) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
+from agentflow.domain.blame import SUSPECTED_FROM, Company, is_suspect
 from agentflow.domain.budget import Amounts
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Released, Succeeded
@@ -29,6 +30,7 @@ class HeldAttempt:
     is_sink: bool
     failures: int
     losses: int
+    joint_losses: int
     postponed: int
     """How often the other side of a call has asked to wait, in this round."""
     event_sequence: int
@@ -63,6 +65,14 @@ class Artifact:
     sha256: str
     media_type: str
     is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StandingLease:
+    """A lease that was extended, and what its work is asked: to stop for good, or to give the step back."""
+
+    is_stop_requested: bool
+    is_yield_requested: bool
 
 
 def hold(tx: Connection, step_id: StepId, claim_token: ClaimToken) -> HeldAttempt | None:
@@ -114,6 +124,7 @@ def end(
         "delay_seconds": then.delay_seconds,
         "failures": int(then.counts_as_failure),
         "losses": int(then.counts_as_loss),
+        "joint_losses": int(then.counts_as_joint_loss),
         "postponed": int(then.counts_as_postponed),
         "has_result": has_result,
         "result": to_json(result) if has_result else None,
@@ -125,21 +136,31 @@ def end(
 
 def extend_leases(
     tx: Connection, leases: Mapping[AttemptId, ClaimToken], lease_seconds: float
-) -> dict[ClaimToken, bool]:
-    """Extend leases; returns, for each claim that still holds, whether its work is asked to stop."""
+) -> dict[ClaimToken, StandingLease]:
+    """Extend leases; returns, for each claim that still holds, what its work is asked."""
     parameters = {
         "attempt_ids": list(leases),
         "claim_tokens": list(leases.values()),
         "lease_seconds": lease_seconds,
     }
     rows = tx.execute(statement("extend_leases"), parameters)
-    return {ClaimToken(row.claim_token): row.is_stop_requested for row in rows}
+    return {ClaimToken(row.claim_token): StandingLease(row.is_stop_requested, row.is_yield_requested) for row in rows}
 
 
 def request_stop(tx: Connection, run_id: RunId, step_id: StepId | None = None) -> dict[AttemptId, bool]:
     """Ask the running attempts of a run, or of one step, to stop; returns whether each is newly asked."""
     rows = tx.execute(statement("request_stop"), {"run_id": run_id, "step_id": step_id})
     return {AttemptId(row.id): row.is_new for row in rows}
+
+
+def request_yield(tx: Connection, run_id: RunId) -> list[AttemptId]:
+    """Ask the running attempts of a run to give their steps back; returns all that run."""
+    return [AttemptId(row) for row in tx.execute(statement("request_yield"), {"run_id": run_id}).scalars()]
+
+
+def count_running(tx: Connection, run_id: RunId | None = None) -> int:
+    """Count the attempts that run: of one run, or of all."""
+    return int(tx.execute(statement("count_running"), {"run_id": run_id}).scalar_one())
 
 
 def find_lapsed(tx: Connection, limit: int) -> list[LapsedAttempt]:
@@ -177,6 +198,17 @@ def read_state(tx: Connection, attempt_id: AttemptId) -> AttemptState | None:
     return AttemptState(state) if state else None
 
 
-def read_worker(tx: Connection, attempt_id: AttemptId) -> str:
-    """Read which worker has, or had, an attempt."""
-    return str(tx.execute(statement("read_worker"), {"attempt_id": attempt_id}).scalar_one())
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The circumstances of a loss: the worker, who was lost with it, and whether the step ran as a suspect."""
+
+    worker: str
+    company: Company
+    is_suspected: bool
+
+
+def read_loss(tx: Connection, attempt_id: AttemptId, lease_seconds: float) -> Loss:
+    """Read under which circumstances an attempt, which still runs by the record, was lost with its worker."""
+    parameters = {"attempt_id": attempt_id, "lease_seconds": lease_seconds, "suspected_from": SUSPECTED_FROM}
+    row = tx.execute(statement("read_loss"), parameters).one()
+    return Loss(row.worker, Company(row.others, row.suspects, row.is_stopping), is_suspect(row.joint_losses))

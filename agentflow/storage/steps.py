@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from agentflow.domain.blame import SUSPECTED_FROM
 from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
@@ -161,14 +162,31 @@ def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Rea
     return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink, StepState(row.old_state)) for row in rows]
 
 
-def stamp_due(tx: Connection, queue: str, room: int) -> list[DueStep]:
-    """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order."""
-    return _due_steps(tx.execute(statement("stamp_due"), {"queue": queue, "room": room, "asks": ASKS}).all())
+def find_suspect(tx: Connection) -> StepId | None:
+    """Find the suspect whose turn it is, None while another one runs or is on its way (see domain/blame.py)."""
+    parameters = {"suspected_from": SUSPECTED_FROM, "patience_seconds": LINE_PATIENCE_SECONDS}
+    found = tx.execute(statement("find_suspect"), parameters).scalar_one_or_none()
+    return None if found is None else StepId(found)
 
 
-def stamp_line(tx: Connection, queues: Sequence[str], room: int) -> list[DueStep]:
+def stamp_due(tx: Connection, queue: str, room: int, suspect: StepId | None = None) -> list[DueStep]:
+    """Note up to ``room`` due steps of a queue as sent, fairly by run; the caller sends them in this order.
+
+    Of the suspects only ``suspect`` goes.
+    """
+    parameters = {"queue": queue, "room": room, "asks": ASKS, "suspect": suspect, "suspected_from": SUSPECTED_FROM}
+    return _due_steps(tx.execute(statement("stamp_due"), parameters).all())
+
+
+def stamp_line(tx: Connection, queues: Sequence[str], room: int, suspect: StepId | None = None) -> list[DueStep]:
     """Note up to ``room`` steps as sent whose turn it is in the lines before concurrency keys, over all ``queues``."""
-    parameters = {"queues": list(queues), "room": room, "patience_seconds": LINE_PATIENCE_SECONDS}
+    parameters = {
+        "queues": list(queues),
+        "room": room,
+        "patience_seconds": LINE_PATIENCE_SECONDS,
+        "suspect": suspect,
+        "suspected_from": SUSPECTED_FROM,
+    }
     return _due_steps(tx.execute(statement("stamp_line"), parameters).all())
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery.utils.functional import maybe_list
+from celery.worker import state
 from celery.worker.control import Panel
 from celery.worker.request import Request
 
@@ -65,5 +66,8 @@ class StepRequest(Request):
             self.send_event("task-retried", exception="StepFailed('lost its worker')")
             send_failed_event = False
             worker = f"{self.hostname}:{self.worker_pid}"
-            runtime.current().context.side_channel.report({"kind": "child_lost", "task_id": self.id, "worker": worker})
+            report = {"kind": "child_lost", "task_id": self.id, "worker": worker}
+            # A stop that reaches the whole process group ends the children: then no step is to blame.
+            report |= {"is_stopping": state.should_stop is not None or state.should_terminate is not None}
+            runtime.current().context.side_channel.report(report)
         return super().on_failure(exc_info, send_failed_event, return_ok)

@@ -2,7 +2,7 @@
 -- Parameters: step_id, claim_token
 -- Keeps true: only the holder of the token gets rows back, and only while its attempt runs. None: the claim was lost.
 WITH held_step AS (
-    SELECT id, key, is_sink, failures, losses, postponed, event_sequence, event_head FROM step
+    SELECT id, key, is_sink, failures, losses, joint_losses, postponed, event_sequence, event_head FROM step
     WHERE id = :step_id AND state = 'running' FOR NO KEY UPDATE
 )
 SELECT held_step.*, attempt.id AS attempt_id, attempt.number, attempt.worker, attempt.is_stop_requested,

@@ -2,7 +2,7 @@
 -- Parameters: step_id, attempt_id, is_known_lost
 -- Keeps true: an attempt whose lease was extended meanwhile is left alone. No row: there is nothing to rescue.
 WITH held_step AS (
-    SELECT id, key, is_sink, failures, losses, postponed, event_sequence, event_head FROM step
+    SELECT id, key, is_sink, failures, losses, joint_losses, postponed, event_sequence, event_head FROM step
     WHERE id = :step_id AND state = 'running' FOR NO KEY UPDATE
 )
 SELECT held_step.*, attempt.id AS attempt_id, attempt.number, attempt.worker, attempt.is_stop_requested,

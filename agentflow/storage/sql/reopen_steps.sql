@@ -15,7 +15,7 @@ WITH counted AS (
     GROUP BY again.id
 )
 UPDATE step
-SET state = 'pending', reason = NULL, exit_code = NULL, result = NULL, failures = 0, losses = 0, postponed = 0, sent_at = NULL,
+SET state = 'pending', reason = NULL, exit_code = NULL, result = NULL, failures = 0, losses = 0, joint_losses = 0, postponed = 0, sent_at = NULL,
     not_before = NULL, needs_open = counted.open, needs_failed = counted.failed, needs_skipped = counted.skipped,
     needs_cancelled = counted.cancelled
 FROM counted

@@ -1,7 +1,8 @@
 -- Pick due steps that no doorbell is on its way for, fairly by run, and note them as sent. The caller sends after its commit.
 -- Steps with a concurrency key stand in line instead (stamp_line.sql). Of those that are yet to ask a rate key for a ticket
 -- only so many are out at a time (asks): most will be refused, and whoever is due by a ticket must not wait behind them.
--- Parameters: queue, room, asks
+-- Suspects are sent one at a time: no other than the one whose turn it is (find_suspect.sql).
+-- Parameters: queue, room, asks, suspect (its id, or null), suspected_from
 -- Keeps true: two dispatchers never stamp the same step (SKIP LOCKED, and the guard on sent_at is re-read under the lock).
 WITH due AS (
     SELECT step.id, step.not_before, CASE WHEN step.ticket_at IS NULL THEN step.rate_key END AS asked_key,
@@ -9,7 +10,8 @@ WITH due AS (
                THEN row_number() OVER (PARTITION BY step.run_id ORDER BY step.not_before, step.position) ELSE 0 END AS turn
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.state IN ('ready', 'retrying') AND step.not_before <= now() AND step.sent_at IS NULL
-      AND step.queue = :queue AND step.slot_key IS NULL AND run_state.state = 'running' AND run_state.exhausted IS NULL
+      AND step.queue = :queue AND step.slot_key IS NULL
+      AND (step.joint_losses < :suspected_from OR step.id = CAST(:suspect AS uuid)) AND run_state.state = 'running' AND run_state.rests_since IS NULL
 ), asking AS MATERIALIZED (
     SELECT rate_key, count(*) AS steps FROM step
     WHERE queue = :queue AND state IN ('ready', 'retrying') AND slot_key IS NULL AND rate_key IS NOT NULL

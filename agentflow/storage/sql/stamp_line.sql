@@ -1,7 +1,8 @@
 -- Pick the due steps whose turn it is in the lines before concurrency keys, and note them as sent. The caller sends after its commit.
--- Parameters: queues, room, patience_seconds
+-- Parameters: queues, room, patience_seconds, suspect (the id of the one whose turn it is, or null), suspected_from
 -- A line is one over all runs and queues: who was given a ticket before stands first, then who fell due first. As many are
 -- sent as there are free places (up to a step's own limit), less those sent within patience_seconds and not yet claimed.
+-- Suspects whose turn it is not (find_suspect.sql) stand aside.
 -- Whoever has no place keeps those behind from passing. Two are left out of the line: a step in a queue that has not
 -- answered an older doorbell of the key within patience_seconds, and a step that would only be given a ticket while as
 -- many tickets of its rate as there are free places are out for the next patience_seconds (they would grow stale in line).
@@ -9,10 +10,11 @@
 -- That never more run than there are places is kept by claim_step.sql alone.
 WITH line AS MATERIALIZED (
     SELECT step.id, step.queue, step.slot_key, step.slot_limit, step.rate_key, step.ticket_at, step.not_before,
-           step.position, step.sent_at
+           step.position, step.sent_at,
+           step.joint_losses < :suspected_from OR step.id = CAST(:suspect AS uuid) AS may_go
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.slot_key IS NOT NULL AND step.state IN ('ready', 'retrying')
-      AND run_state.state = 'running' AND run_state.exhausted IS NULL
+      AND run_state.state = 'running' AND run_state.rests_since IS NULL
 ), rung AS MATERIALIZED (
     SELECT slot_key, count(*) AS steps FROM line
     WHERE sent_at >= now() - make_interval(secs => :patience_seconds)
@@ -39,7 +41,7 @@ WITH line AS MATERIALIZED (
     JOIN free ON free.slot_key = line.slot_key AND free.slot_limit = line.slot_limit
     LEFT JOIN promised ON promised.slot_key = line.slot_key AND promised.rate_key = line.rate_key
     WHERE line.slot_key IN (SELECT slot_key FROM open)
-      AND line.sent_at IS NULL AND line.not_before <= now() AND line.queue = ANY(CAST(:queues AS text[]))
+      AND line.may_go AND line.sent_at IS NULL AND line.not_before <= now() AND line.queue = ANY(CAST(:queues AS text[]))
       AND (line.slot_key, line.queue) NOT IN (SELECT slot_key, queue FROM unanswered)
       AND (line.ticket_at IS NOT NULL OR coalesce(promised.tickets, 0) < greatest(free.places, 1))
 ), admitted AS (

@@ -1,3 +1,0 @@
--- Which worker has, or had, an attempt.
--- Parameters: attempt_id
-SELECT worker FROM attempt WHERE id = :attempt_id
