@@ -36,7 +36,8 @@ def python_page() -> str:
 
 def _members(owner: type) -> list[list[str]]:
     found = []
-    for name, member in vars(owner).items():
+    bases = [base for base in owner.__mro__ if base.__module__.startswith("agentflow.")]
+    for name, member in ((name, member) for base in bases for name, member in vars(base).items()):
         if name.startswith("_"):
             continue
         function = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
@@ -129,7 +130,7 @@ def _commands(command: Any, context: Any) -> list[str]:
         ]
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     records = [parameter.get_help_record(context) for parameter in command.params]
-    rows = [f"| `{names}` | {' '.join((text or '').split())} |" for names, text in filter(None, records)]
+    rows = [f"| `{_cell(names)}` | {' '.join((text or '').split())} |" for names, text in filter(None, records)]
     table = ["| option | |", "|---|---|", *rows, ""] if rows else []
     return [
         f"## {context.command_path}\n",
@@ -137,6 +138,10 @@ def _commands(command: Any, context: Any) -> list[str]:
         f"{inspect.cleandoc(command.help or '')}\n",
         *table,
     ]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")  # else it ends the cell, also within code
 
 
 def problems_page() -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agentflow.client import AgentFlow, Run
+    from agentflow.client import AgentFlow, LoadedPlan, Run
+
+PLAN_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @contextmanager
@@ -29,6 +32,27 @@ def opened_run(reference: str, project: str | None) -> Iterator[Run]:
     """Open the run that a person names."""
     with opened() as flow:
         yield flow.get(reference, project=project)
+
+
+def find_plan(flow: AgentFlow, reference: str, project: str | None) -> tuple[LoadedPlan, str | None]:
+    """Return the plan in the file ``reference``, or stored under that name, and the project of its run.
+
+    A file that is there comes first, and what is written like a file is nothing else. NotFound tells what was looked
+    for. A stored plan runs where it is stored.
+    """
+    from agentflow.client import Plan
+    from agentflow.domain.error import NotFound
+
+    path = Path(reference)
+    if path.is_file() or path.name != reference or path.suffix.lower() in PLAN_SUFFIXES:
+        return Plan.load(path), project
+    where = project or flow.settings.project
+    try:
+        return flow.stored_plan(reference, project=where), where
+    except NotFound as error:
+        raise NotFound(
+            f"There is no plan file {reference!r} (looked in {Path.cwd()}). {error}", **error.details
+        ) from None
 
 
 def read_vars(written: Sequence[str] | None) -> dict[str, str]:

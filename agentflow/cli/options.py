@@ -14,10 +14,17 @@ RunReference = Annotated[
     str, typer.Argument(metavar="RUN", help="A run: its id, a unique prefix of it (4 digits or more), or @last.")
 ]
 PlanPath = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan file (YAML or JSON).")]
+PlanOrName = Annotated[
+    str,
+    typer.Argument(metavar="PLAN|NAME", help="A plan file (YAML or JSON), or a stored plan: its name or NAME@VERSION."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON; an error too.")]
 Project = Annotated[str | None, typer.Option("--project", help="Only of this project.")]
 RunProject = Annotated[
     str | None, typer.Option("--project", help="The run's project; else the plan's, else AGENTFLOW_PROJECT.")
+]
+PlanProject = Annotated[
+    str | None, typer.Option("--project", help="Where it is stored; else the plan's project, else AGENTFLOW_PROJECT.")
 ]
 Vars = Annotated[list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A var of the plan; repeatable.")]
 StepOption = Annotated[str | None, typer.Option("--step", metavar="ID", help="One step of the run.")]

@@ -1,12 +1,16 @@
-"""The verbs about plans: ``plan check``, ``plan show``, ``plan graph``, ``plan schema``. They need no servers."""
+"""The verbs about plans: ``plan check``, ``show``, ``graph``, ``schema``, ``push`` and ``list``.
+
+The last two are about stored plans; the others need no servers.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentflow.cli import exit_codes, options, printing
+from agentflow.cli.opening import opened
 
 if TYPE_CHECKING:
     from agentflow.domain.fault import Fault
@@ -15,9 +19,10 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    plans = typer.Typer(no_args_is_help=True, help="Check, show and draw plans.")
-    for verb in (check, show, graph, schema):
+    plans = typer.Typer(no_args_is_help=True, help="Check, show, draw and store plans.")
+    for verb in (check, show, graph, schema, push):
         plans.command()(verb)
+    plans.command("list")(list_stored)
     app.add_typer(plans, name="plan", rich_help_panel=options.PLANS)
 
 
@@ -85,3 +90,35 @@ def schema(as_json: options.AsJson = False) -> None:
     from agentflow.domain.plan_schema import plan_schema
 
     printing.print_json(plan_schema())
+
+
+def push(plan: options.PlanPath, as_json: options.AsJson = False, project: options.PlanProject = None) -> None:
+    """Store a plan with all that it brings along as the next version of its name: run it by `agentflow run NAME`."""
+    from agentflow.client import Plan
+
+    loaded = Plan.load(plan)
+    with opened() as flow:
+        pushed = flow.push(loaded, project=project)
+    if as_json:
+        names = ("project", "name", "version", "fingerprint", "is_new")
+        printing.print_json({"schema": "agentflow.push/1"} | {name: getattr(pushed, name) for name in names})
+        return
+    which = f"{pushed.name}@{pushed.version}"
+    print(f"Stored as {which} in project {pushed.project}." if pushed.is_new else f"{which} is that plan already.")
+    print(f"  run it: agentflow run {pushed.name}")
+
+
+def list_stored(
+    name: Annotated[str | None, typer.Option("--name", help="Only plans of this name.")] = None,
+    as_json: options.AsJson = False,
+    project: options.Project = None,
+) -> None:
+    """List the stored plans with their versions, the newest first."""
+    from agentflow.cli.plan_page import stored_page
+
+    with opened() as flow:
+        found = flow.stored_plans(project=project, name=name)
+    if as_json:
+        printing.print_json({"schema": "agentflow.stored-plans/1", "plans": [each.as_json() for each in found]})
+    else:
+        printing.page(stored_page(found))

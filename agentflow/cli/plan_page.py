@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from agentflow.cli import printing, words
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
     from agentflow.client import CheckedPlan, LoadedPlan
     from agentflow.domain.budget import Budget
     from agentflow.domain.fault import Fault
     from agentflow.domain.plan import Plan, Step
+    from agentflow.storage.plans import PlanVersion
 
 
 def print_dry_run(checked: CheckedPlan, *, as_json: bool) -> None:
@@ -163,3 +165,20 @@ def print_faults(faults: Sequence[Fault], *, as_json: bool) -> None:
         return
     for fault in faults:
         print(printing.fault_line(fault))
+
+
+def stored_page(found: Sequence[PlanVersion]) -> RenderableType:
+    """Return the list of stored plans."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if not found:
+        return Text("No plan is stored. `agentflow plan push PLAN` stores one.")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("plan", "fingerprint", "pushed", "by", "project"):
+        table.add_column(column, no_wrap=True)
+    for each in found:
+        pushed_at = f"{words.moment(each.pushed_at)} UTC"
+        cells = (f"{each.name}@{each.version}", each.fingerprint[:12], pushed_at, each.pushed_by, each.project)
+        table.add_row(*(Text(words.printable(cell)) for cell in cells))
+    return table

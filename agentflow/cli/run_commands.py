@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentflow.cli import exit_codes, options, printing
-from agentflow.cli.opening import opened, opened_run, read_seconds, read_vars
+from agentflow.cli.opening import find_plan, opened, opened_run, read_seconds, read_vars
 
 if TYPE_CHECKING:
     from agentflow.client import Run, RunPage
@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 def run(
-    plan: options.PlanPath,
+    plan: options.PlanOrName,
     variables: options.Vars = None,
     detach: Detach = False,
     idempotency_key: Key = None,
@@ -50,19 +50,20 @@ def run(
     events: Events = False,
     project: options.RunProject = None,
 ) -> None:
-    """Submit a plan and follow its run to the end. Ctrl-C leaves the run going.
+    """Submit a plan, or a stored plan, and follow its run to the end. Ctrl-C leaves the run going.
 
     The exit code tells how it ended: 0 completed, 1 failed, 3 partial, 4 cancelled, 5 resting.
     """
     with opened() as flow:
         given, caps = read_vars(variables), _read_caps(budget)
+        loaded, project = find_plan(flow, plan, project)
         if dry_run:
             from agentflow.cli.plan_page import print_dry_run
 
-            print_dry_run(flow.check(plan, given, project=project, budget=caps, directive=directive), as_json=as_json)
+            print_dry_run(flow.check(loaded, given, project=project, budget=caps, directive=directive), as_json=as_json)
             return
         submitted = flow.submit(
-            plan, given, project=project, idempotency_key=idempotency_key, budget=caps, directive=directive
+            loaded, given, project=project, idempotency_key=idempotency_key, budget=caps, directive=directive
         )
         if not submitted.is_sent:
             printing.note("Redis takes no messages now: the run is kept and starts once Redis is back.")

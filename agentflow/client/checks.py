@@ -5,7 +5,11 @@ Each check returns the value, or raises UsageError with the words for the caller
 
 from __future__ import annotations
 
+import re
+
 from agentflow.domain.error import UsageError
+from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.state import ShownRunState
 
 MAX_KEY_LENGTH = 200
 
@@ -31,3 +35,28 @@ def checked_timeout(timeout: object) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:  # NaN too
         raise UsageError(f"timeout takes seconds as a number, 0 or more, such as 5 or 0.5; not {str(timeout)[:80]!r}.")
     return float(timeout)
+
+
+def checked_name(what: str, name: object) -> str:
+    """Check the name of a project, directive or plan."""
+    if not isinstance(name, str) or not re.match(NAME_PATTERN, name):
+        raise UsageError(f"{name!r} is no name of a {what}: use letters, digits, _, . and -.")
+    return name
+
+
+def checked_state(name: str | None) -> ShownRunState | None:
+    """Check the name of a state that runs are shown in."""
+    if name is None:
+        return None
+    try:
+        return ShownRunState(name)
+    except ValueError:
+        raise UsageError(f"{name!r} is no state of a run; there are {', '.join(ShownRunState)}.") from None
+
+
+def read_stored_name(written: object) -> tuple[str, int | None]:
+    """Read ``NAME`` or ``NAME@VERSION`` of a stored plan; no version means the newest."""
+    name, at, version = str(written).partition("@")
+    if not re.match(NAME_PATTERN, name) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", version)):
+        raise UsageError(f"{str(written)[:120]!r} names no stored plan: write NAME or NAME@VERSION, such as triage@2.")
+    return name, int(version) if at else None

@@ -1,55 +1,42 @@
 """AgentFlow: the way from a Python process to an installation. Submits plans, finds runs, acts on them.
 
-Owns opening and closing, and that nothing made before a fork is used after it. Verbs are the engine's, reads are
-storage/views.py's.
+Owns which verb of the engine or read of storage/views.py a call is, and what is checked before it. The connections are
+connection.py's; what is pushed and stored, stored.py's.
 """
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, TypedDict, Unpack
 from uuid import UUID
-
-from sqlalchemy import Connection
-from sqlalchemy.exc import ProgrammingError
 
 from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
-from agentflow.client.checks import checked_actor, checked_key
+from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.plan import Budget, Plan, plain
 from agentflow.client.run import Run
+from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.domain.budget import Budget as Caps
 from agentflow.domain.budget_document import read_given_budget
-from agentflow.domain.error import ConfigurationError, PlanRejected, UsageError
+from agentflow.domain.error import PlanRejected, UsageError
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.plan import NAME_PATTERN
 from agentflow.domain.plan_check import check_available
-from agentflow.domain.state import ShownRunState
 from agentflow.domain.variable import resolve_vars
 from agentflow.engine.cancel import CancelAsked, cancel
-from agentflow.engine.context import EngineContext
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.raise_budget import raise_budget
 from agentflow.engine.resume import Resumed, resume
 from agentflow.engine.retry import Retried, retry
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.executors.base import known_actions
-from agentflow.runtime import Runtime
-from agentflow.settings import Settings, load_settings
 from agentflow.storage import balances, limits, views
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
-
-UNDEFINED_TABLE = "42P01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +50,22 @@ class CheckedPlan:
     directive: str | None
 
 
-class AgentFlow:
+class SubmitOptions(TypedDict, total=False):
+    """What a submission may say beside its plan, vars and project."""
+
+    idempotency_key: str | None
+    actor: str | None
+    budget: Budget | Mapping[str, Any] | None
+    directive: str | None
+
+
+class AgentFlow(StoredPlans):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
     of the stack that ``agentflow up`` started. Instead of ``settings`` single ones can be given by name, such as
     ``project="ops"``. Connections are made at first use. Raises ConfigurationError for settings that cannot be used.
     """
-
-    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
-        if settings is not None and overrides:
-            raise UsageError("Give settings, or single settings by name, not both.")
-        self.settings = settings or load_settings(**overrides)
-        self._runtime: Runtime | None = None
-        self._is_checked = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of every connection; the next call makes new ones."""
-        runtime, self._runtime = self._runtime, None
-        if runtime is not None and runtime.pid == os.getpid():
-            runtime.close()
-
-    @property
-    def context(self) -> EngineContext:
-        """What the engine's verbs work with. ServersUnreachable when no servers are named and none run."""
-        if self._runtime is None or self._runtime.pid != os.getpid():
-            self._runtime = Runtime(self.settings)
-        return self._runtime.context
 
     def check(
         self,
@@ -109,7 +77,7 @@ class AgentFlow:
         directive: str | None = None,
     ) -> CheckedPlan:
         """Do everything that a submit does before it touches a server. Raises PlanRejected and UsageError."""
-        loaded = self._load(plan)
+        loaded = loaded_of(plan)
         request, faults = self._examine(loaded, vars, project, budget, directive)
         faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
         if faults:
@@ -138,7 +106,7 @@ class AgentFlow:
         """
         key = None if idempotency_key is None else checked_key(idempotency_key)
         acting = checked_actor(actor or self.settings.actor)
-        loaded = self._load(plan)
+        loaded = loaded_of(plan)
         request, faults = self._examine(loaded, vars, project, budget, directive)
         if faults or key is None:
             faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
@@ -150,6 +118,21 @@ class AgentFlow:
         except PlanRejected as rejected:
             raise PlanRejected(loaded.placed(rejected.faults)) from None
         return Run(self, submitted.run_id, existing=submitted.is_existing, is_sent=submitted.is_sent)
+
+    def submit_stored(
+        self,
+        name: str,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        *,
+        project: str | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> Run:
+        """Accept a stored plan, ``triage`` or ``triage@2``, as a run in the project where it is stored.
+
+        Takes and raises what ``submit`` does, and NotFound, which tells the names and versions that there are.
+        """
+        loaded = self.stored_plan(name, project=project)
+        return self.submit(loaded, vars, project=project or self.settings.project, **options)
 
     def get(self, reference: str | UUID, *, project: str | None = None) -> Run:
         """Return the run of an id, of a unique prefix of at least 4 hex digits, or ``@last``.
@@ -171,7 +154,7 @@ class AgentFlow:
         """Return up to ``limit`` (at most 1000) runs, the newest first, from ``cursor`` on."""
         if not 0 < limit <= MAX_PAGE:
             raise UsageError(f"A page has 1 to {MAX_PAGE} runs, not {limit}.")
-        wanted = views.RunFilter(project, name, _state(state), place_of(cursor) if cursor else None)
+        wanted = views.RunFilter(project, name, checked_state(state), place_of(cursor) if cursor else None)
         with self._reading() as tx:
             found = views.list_runs(tx, wanted, limit + 1)
         page = [Run(self, summary.id, summary=summary) for summary in found[:limit]]
@@ -265,15 +248,6 @@ class AgentFlow:
         with self._reading() as tx:
             return views.read_artifacts(tx, run_id, step)
 
-    def _load(self, plan: Plan | LoadedPlan | str | Path) -> LoadedPlan:
-        match plan:
-            case Plan():
-                return plan.check()
-            case LoadedPlan():
-                return plan
-            case _:
-                return Plan.load(plan)
-
     def _examine(
         self,
         loaded: LoadedPlan,
@@ -288,57 +262,16 @@ class AgentFlow:
         request = SubmitRequest(
             plan=loaded.plan,
             vars=values,
-            project=self._project_of(loaded, project),
+            project=project_of(self.settings, loaded, project),
             actor=self.settings.actor,
             content=loaded.content,
             files=loaded.files,
             budget=caps,
-            directive=None if directive is None else _checked_name("directive", directive),
+            directive=None if directive is None else checked_name("directive", directive),
         )
         return request, (*loaded.placed(check_available(loaded.plan, known_actions())), *faults, *cap_faults)
-
-    def _project_of(self, loaded: LoadedPlan, given: str | None) -> str:
-        project = given or (loaded.plan.project if loaded.plan.project != "default" else self.settings.project)
-        return _checked_name("project", project)
 
     def _id_of(self, run: Run | str | UUID) -> RunId:
         if isinstance(run, Run):
             return RunId(run.uuid)
         return RunId(self.get(run).uuid)
-
-    def _checked_context(self) -> EngineContext:
-        """The context, after the check (once) that this process sees the runs' database, store and audit key."""
-        from agentflow.engine import installation  # it loads Alembic, which reads do without
-
-        context = self.context
-        if not self._is_checked:
-            installation.check(context.database, context.store, context.audit_key)
-            self._is_checked = True
-        return context
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        try:
-            with self.context.database.transaction() as tx:
-                yield tx
-        except ProgrammingError as error:
-            if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
-                raise ConfigurationError(
-                    "The database has no tables of agentflow yet; run `agentflow migrate`."
-                ) from error
-            raise
-
-
-def _checked_name(what: str, name: object) -> str:
-    if not isinstance(name, str) or not re.match(NAME_PATTERN, name):
-        raise UsageError(f"{name!r} is no name of a {what}: use letters, digits, _, . and -.")
-    return name
-
-
-def _state(name: str | None) -> ShownRunState | None:
-    if name is None:
-        return None
-    try:
-        return ShownRunState(name)
-    except ValueError:
-        raise UsageError(f"{name!r} is no state of a run; there are {', '.join(ShownRunState)}.") from None

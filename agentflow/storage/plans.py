@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
 from agentflow.domain.error import NotFound
 from agentflow.domain.plan import Plan
 from agentflow.storage.database import statement
+from agentflow.storage.view_shapes import moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,10 @@ class PlanVersion:
     fingerprint: str
     pushed_by: str
     pushed_at: datetime
+
+    def as_json(self) -> dict[str, Any]:
+        """The version as ``plan list --json`` prints it."""
+        return asdict(self) | {"pushed_at": moment(self.pushed_at)}
 
 
 def read(tx: Connection, fingerprint: str) -> Plan:

@@ -23,7 +23,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_missing_argument_is_named_with_the_help_to_read(capsys: pytest.CaptureFixture[str]) -> None:
     error = complain(capsys, "run", code=2)
 
-    assert "agentflow run: Missing argument 'PLAN'" in error
+    assert "agentflow run: Missing argument 'PLAN|NAME'" in error
     assert "Try `agentflow run --help`" in error
 
 

@@ -1,0 +1,76 @@
+"""The connection behind the client: settings, the runtime that they give, and the check that it may be used.
+
+Owns opening and closing, and that nothing made before a fork is used after it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import ProgrammingError
+
+from agentflow.domain.error import ConfigurationError, UsageError
+from agentflow.engine.context import EngineContext
+from agentflow.runtime import Runtime
+from agentflow.settings import Settings, load_settings
+
+UNDEFINED_TABLE = "42P01"
+
+
+class Connected:
+    """What has settings and, from its first use on, connections to the servers that they name."""
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        if settings is not None and overrides:
+            raise UsageError("Give settings, or single settings by name, not both.")
+        self.settings = settings or load_settings(**overrides)
+        self._runtime: Runtime | None = None
+        self._is_checked = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of every connection; the next call makes new ones."""
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None and runtime.pid == os.getpid():
+            runtime.close()
+
+    @property
+    def context(self) -> EngineContext:
+        """What the engine's verbs work with. ServersUnreachable when no servers are named and none run."""
+        if self._runtime is None or self._runtime.pid != os.getpid():
+            self._runtime = Runtime(self.settings)
+        return self._runtime.context
+
+    def _checked_context(self) -> EngineContext:
+        """The context, after the check (once) that this process sees the runs' database, store and audit key."""
+        from agentflow.engine import installation  # it loads Alembic, which reads do without
+
+        context = self.context
+        if not self._is_checked:
+            installation.check(context.database, context.store, context.audit_key)
+            self._is_checked = True
+        return context
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        try:
+            with self.context.database.transaction() as tx:
+                yield tx
+        except ProgrammingError as error:
+            if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:
+                raise ConfigurationError(
+                    "The database has no tables of agentflow yet; run `agentflow migrate`."
+                ) from error
+            raise
