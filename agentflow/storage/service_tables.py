@@ -96,7 +96,7 @@ class FiringRow(SQLModel, table=True):
     __table_args__ = (
         one_of("state", FiringState),
         one_of("cause", FiringCause),
-        Index("firing_open", "schedule_id", "due_at", postgresql_where=text("state IN ('due', 'queued')")),
+        Index("firing_open", "schedule_id", "due_at", postgresql_where=text("state IN ('due', 'queued', 'starting')")),
         Index("firing_run_id", "run_id"),
     )
     schedule_id: UUID = Field(
