@@ -25,6 +25,7 @@ VERBS = (
     "act_commands",
     "budget_commands",
     "limit_commands",
+    "dead_letter_commands",
     "plan_commands",
     "log_commands",
     "artifact_commands",

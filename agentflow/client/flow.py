@@ -16,6 +16,7 @@ from uuid import UUID
 from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state
+from agentflow.client.dead_letters import DeadLetterBox
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.plan import Budget, Plan, plain
@@ -59,7 +60,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans):
+class AgentFlow(StoredPlans, DeadLetterBox):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
