@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import redis
@@ -23,6 +25,21 @@ MAX_REPORTS = 10_000
 #: Blocking reads wait up to a second; anything longer is a Redis that is away, and everything here can do without it.
 SOCKET_SECONDS = 2.5
 CONNECT_SECONDS = 2.0
+
+
+class StopKind(StrEnum):
+    """What attempts are told: to stop for good, or to give their steps back because the run was paused."""
+
+    CANCEL = "cancel"
+    YIELD = "yield"
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """Attempts that are told to stop, by their ids as text."""
+
+    kind: StopKind
+    attempt_ids: tuple[str, ...]
 
 
 def _client(redis_url: str) -> redis.Redis:
@@ -60,9 +77,10 @@ class SideChannel:
         """Wait until someone wakes the dispatcher; False after the timeout. Raises RedisError when Redis is away."""
         return self._client.blpop([self.keys.wakeup], timeout=max(0.01, timeout_seconds)) is not None
 
-    def stop_attempts(self, attempt_ids: Iterable[object]) -> None:
-        """Tell the workers to stop attempts."""
-        message = json.dumps([str(attempt_id) for attempt_id in attempt_ids])
+    def stop_attempts(self, attempt_ids: Iterable[object], kind: StopKind = StopKind.CANCEL) -> None:
+        """Tell the workers to stop attempts. A cancel is a plain list, which workers of older versions read too."""
+        told = [str(attempt_id) for attempt_id in attempt_ids]
+        message = json.dumps(told if kind is StopKind.CANCEL else {"kind": kind.value, "attempts": told})
         try:
             self._client.publish(self.keys.stops, message)
         except RedisError as error:
@@ -118,6 +136,17 @@ def _report_of(item: bytes) -> dict[str, Any] | None:
     return report if isinstance(report, dict) else None
 
 
+def _stops_of(message: bytes) -> Stops | None:
+    try:
+        told = json.loads(message)
+        if isinstance(told, list):
+            return Stops(StopKind.CANCEL, tuple(map(str, told)))
+        return Stops(StopKind(told["kind"]), tuple(map(str, told["attempts"])))
+    except (ValueError, KeyError, TypeError, RecursionError):  # whoever may write to this Redis may write anything
+        log.warning("stop_not_readable", bytes=len(message))
+        return None
+
+
 class StopListener:
     """A subscription to the stops; for one thread."""
 
@@ -127,10 +156,10 @@ class StopListener:
         self._subscription = client.pubsub(ignore_subscribe_messages=True)
         self._subscription.subscribe(keys.stops)
 
-    def next_stops(self, timeout_seconds: float) -> list[str]:
-        """Wait for attempts to stop; empty after the timeout. Raises RedisError when Redis is away."""
+    def next_stops(self, timeout_seconds: float) -> Stops | None:
+        """Wait for attempts to stop; None after the timeout, and for what is no stop. RedisError when Redis is away."""
         message = self._subscription.get_message(timeout=max(0.0, timeout_seconds))
-        return list(json.loads(bytes(message["data"]))) if message else []
+        return _stops_of(bytes(message["data"])) if message else None
 
     def close(self) -> None:
         """End the subscription."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from redis.exceptions import RedisError
 
-from agentflow.broker.bells import StopListener
+from agentflow.broker.bells import StopKind, StopListener
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import AttemptId, ClaimToken
 from agentflow.engine.context import EngineContext
@@ -28,6 +28,7 @@ from agentflow.telemetry import get_logger
 log = get_logger(__name__)
 
 LISTEN_SECONDS = 1.0
+STOP_REASONS = {StopKind.CANCEL: StopReason.CANCELLED, StopKind.YIELD: StopReason.PAUSED}
 REMEMBERED_STOPS = 1024
 """A stop may be heard before the attempt's claim has come back: so many are kept for those that are still to begin."""
 
@@ -48,7 +49,7 @@ class LeaseKeeper:
         self._database = database
         self._lock = threading.Lock()
         self._leases: dict[AttemptId, _Lease] = {}
-        self._stopped: deque[str] = deque(maxlen=REMEMBERED_STOPS)
+        self._stopped: deque[tuple[str, StopReason]] = deque(maxlen=REMEMBERED_STOPS)
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
         self._is_draining = False
@@ -61,11 +62,12 @@ class LeaseKeeper:
         lease = _Lease(claim_token, lifeline, claimed_at + self._context.settings.lease_seconds)
         with self._lock:
             self._leases[attempt_id] = lease
-            is_stopped, is_draining = str(attempt_id) in self._stopped, self._is_draining
+            stops = [reason for stopped, reason in self._stopped if stopped == str(attempt_id)]
+            is_draining = self._is_draining
             if not self._threads:
                 self._start()
-        if is_stopped:
-            lifeline.stop(StopReason.CANCELLED)
+        for reason in stops:
+            lifeline.stop(reason)
         if is_draining:
             lifeline.stop(StopReason.DRAINED)
         try:
@@ -113,11 +115,14 @@ class LeaseKeeper:
             self._listener = None
             self._closing.wait(LISTEN_SECONDS)  # the rows tell with the next heartbeat
             return
+        if stops is None:
+            return
+        told, reason = set(stops.attempt_ids), STOP_REASONS[stops.kind]
         with self._lock:
-            self._stopped.extend(stops)
-            asked = [lease.lifeline for attempt_id, lease in self._leases.items() if str(attempt_id) in stops]
+            self._stopped.extend((attempt_id, reason) for attempt_id in told)
+            asked = [lease.lifeline for attempt_id, lease in self._leases.items() if str(attempt_id) in told]
         for lifeline in asked:
-            lifeline.stop(StopReason.CANCELLED)
+            lifeline.stop(reason)
 
     def _beat_in_time(self) -> None:
         self._closing.wait(self._context.settings.heartbeat_seconds)
@@ -140,8 +145,10 @@ class LeaseKeeper:
         for attempt_id, lease in leases.items():
             self._apply(attempt_id, lease, standing.get(lease.claim_token), asked_at)
 
-    def _apply(self, attempt_id: AttemptId, lease: _Lease, is_stop_requested: bool | None, asked_at: float) -> None:
-        if is_stop_requested is None:
+    def _apply(
+        self, attempt_id: AttemptId, lease: _Lease, standing: attempts.StandingLease | None, asked_at: float
+    ) -> None:
+        if standing is None:
             with self._lock:
                 is_over = attempt_id not in self._leases  # settled meanwhile: nothing was lost
             if not is_over:
@@ -150,8 +157,10 @@ class LeaseKeeper:
             return
         lease.ends_at = asked_at + self._context.settings.lease_seconds
         lease.lifeline.renew(self._context.settings.lease_seconds)
-        if is_stop_requested:
+        if standing.is_stop_requested:
             lease.lifeline.stop(StopReason.CANCELLED)
+        elif standing.is_yield_requested:
+            lease.lifeline.stop(StopReason.PAUSED)
 
     def _end_lapsed(self, leases: dict[AttemptId, _Lease]) -> None:
         now = time.monotonic()

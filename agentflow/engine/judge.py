@@ -106,8 +106,17 @@ def _shown(template: str) -> str:
 def _stopped(performance: Performance, stop_reason: StopReason | None) -> AttemptOutcome:
     if stop_reason is StopReason.CANCELLED:
         return Cancelled(Reason(ReasonCode.CANCELLED, {"actor": "request"}))
-    code = ReasonCode.SERVERS_AWAY if stop_reason is StopReason.LEASE_LOST else ReasonCode.DRAINED
-    return Released(Reason(code), was_started=performance.duration_seconds > 0)
+    return Released(_why_given_back(stop_reason), was_started=performance.duration_seconds > 0)
+
+
+def _why_given_back(stop_reason: StopReason | None) -> Reason:
+    match stop_reason:
+        case StopReason.PAUSED:
+            return Reason(ReasonCode.PAUSED, {"actor": "request"})
+        case StopReason.LEASE_LOST:
+            return Reason(ReasonCode.SERVERS_AWAY)
+        case _:
+            return Reason(ReasonCode.DRAINED)
 
 
 def _exited(step: Step, performance: Performance) -> AttemptOutcome:

@@ -8,15 +8,18 @@ cancelled on their account waits for its needs, or is decided by its condition, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
 from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, MOVING_STEP_STATES, RunState, StepState
+from agentflow.domain.wording import listing
 from agentflow.engine.advance import let_go, make_ready
 from agentflow.engine.announce import announce
 from agentflow.engine.answers import lost_answers
@@ -24,7 +27,7 @@ from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import runs, steps
+from agentflow.storage import installations, runs, steps
 
 STARTS_OVER = frozenset({StepState.FAILED, StepState.HELD, StepState.SUCCEEDED})
 """A step in one of these had started: its needs and its condition are not asked again."""
@@ -40,16 +43,33 @@ class Retried:
     pending: tuple[StepKey, ...]
 
 
-def retry(context: EngineContext, run_id: RunId, actor: str, *, only: StepKey | None = None) -> Retried:
-    """Take up the failed steps of an ended run, or a held step of a running one; ``only`` names a single step.
+def retry(
+    context: EngineContext,
+    run_id: RunId,
+    actor: str,
+    *,
+    only: StepKey | frozenset[StepKey] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Retried:
+    """Take up the failed steps of an ended run, or a held step of a running one; ``only`` names a single step or some.
 
-    InvalidTransition when the run is still ending, or when nothing of it can be taken up.
+    InvalidTransition when the run is still ending, or when nothing of it can be taken up. Under maintenance the run
+    rests from then on. ``facts`` are recorded with the event.
     """
-    done = with_conditions(context, lambda conditions: _in_transaction(context, run_id, actor, only, conditions))
+    asked = _Asked(run_id, actor, frozenset({only}) if isinstance(only, str) else only, facts or {})
+    done = with_conditions(context, lambda conditions: _in_transaction(context, asked, conditions))
     announce(context, run_id, done.moves)
     context.side_channel.wake()
     finalize(context, run_id, actor)  # nothing may be left to do: every condition was false again
     return done.retried
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    run_id: RunId
+    actor: str
+    only: frozenset[StepKey] | None
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +78,16 @@ class _Done:
     moves: Moves
 
 
-def _in_transaction(
-    context: EngineContext, run_id: RunId, actor: str, only: StepKey | None, conditions: Conditions
-) -> _Done:
+def _in_transaction(context: EngineContext, asked: _Asked, conditions: Conditions) -> _Done:
+    run_id = asked.run_id
     with context.database.transaction() as tx:
+        maintenance = installations.enter(tx)
         run = runs.lock(tx, run_id)
         if run is None:
             raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id))
         standing = steps.read_states(tx, run_id)
-        reopened = _reopened(run, plan.graph, standing, only)
+        reopened = _reopened(run, plan.graph, standing, asked.only)
         if run.state in FINAL_RUN_STATES:
             reopened = _with_lost_answers(plan, standing, reopened)
         moves = Moves()
@@ -78,8 +98,9 @@ def _in_transaction(
         has_waited = not any(step.state in MOVING_STEP_STATES for step in standing.values())
         open_sinks = sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks)
         runs.reopen(tx, run, open_sinks, has_waited=has_waited)
+        facts = {**asked.facts, **_rest(tx, run, maintenance)}
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
-        record(context, tx, head, at=run.at, actor=actor, action="retry", subject="run", moves=moves)
+        record(context, tx, head, at=run.at, actor=asked.actor, action="retry", subject="run", moves=moves, facts=facts)
     retried = Retried(
         ready=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.READY),
         pending=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.PENDING),
@@ -87,22 +108,32 @@ def _in_transaction(
     return _Done(retried, moves)
 
 
+def _rest(tx: Connection, run: runs.LockedRun, maintenance: Pause | None) -> dict[str, Any]:
+    """Let a run rest under the maintenance that stands, unless it is paused already; returns the facts to record."""
+    if maintenance is None or run.paused is not None:
+        return {}
+    paused = replace(maintenance, at=run.at)
+    runs.pause(tx, run, paused)
+    return {"paused": paused.as_json()}
+
+
 def _reopened(
-    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], only: StepKey | None
+    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], only: frozenset[StepKey] | None
 ) -> frozenset[StepKey]:
-    if only is not None and only not in standing:
-        raise NotFound(f"Run {run.run_id} has no step {only!r}", step=only)
+    for key in sorted((only or frozenset()) - standing.keys()):
+        raise NotFound(f"Run {run.run_id} has no step {key!r}", step=key)
     if run.state in (RunState.FAILING, RunState.CANCELLING):
         raise InvalidTransition(f"Run {run.run_id} is still {run.state}; retry it once it has ended", state=run.state)
     wanted = {StepState.HELD}
     if run.state in FINAL_RUN_STATES:
         wanted |= {StepState.FAILED, StepState.CANCELLED}
-    chosen = {key for key, step in standing.items() if step.state in wanted and only in (None, key)}
+    chosen = {key for key, step in standing.items() if step.state in wanted and (only is None or key in only)}
     if not chosen:
-        what = f"step {only!r} ({standing[only].state})" if only else "no step of it failed, was cancelled or is held"
+        named = listing([f"step {key!r} ({standing[key].state})" for key in sorted(only or ())])
+        what = named or "no step of it failed, was cancelled or is held"
         raise InvalidTransition(f"Run {run.run_id} ({run.state}) cannot be retried: {what}", state=run.state)
-    if only is not None:
-        _check_needs(run, graph, standing, only)
+    for key in sorted(only or ()):
+        _check_needs(run, graph, standing, key)
     if run.state not in FINAL_RUN_STATES:
         return frozenset(chosen)
     return frozenset(_with_skipped(run, graph, standing, chosen))

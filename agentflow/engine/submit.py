@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,6 +21,7 @@ from agentflow.domain.budget_document import overlaid
 from agentflow.domain.error import IdempotencyConflict, PlanRejected
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
+from agentflow.domain.pause import Pause
 from agentflow.domain.plan import Plan, Step
 from agentflow.domain.state import RunState, StepState
 from agentflow.engine.check_costs import check_costs
@@ -29,7 +30,7 @@ from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.inputs import keep_inputs
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.settings import Settings
-from agentflow.storage import limits, runs, steps
+from agentflow.storage import installations, limits, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     """Accept ``request`` as a run.
 
     IdempotencyConflict when its key stands for another submission, PlanRejected when the cost of a model call has no
-    bound under the budgets that there are.
+    bound under the budgets that there are. Under maintenance the run rests from its first moment.
     """
     existing = _find_existing(context, request)
     if existing is not None:
@@ -109,13 +110,16 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     keep_inputs(context, run_id, request.plan, request.content, request.files)
     try:
         with context.database.transaction() as tx:
-            roots = _write_run(context, tx, run_id, view, request)
+            maintenance = installations.enter(tx)
+            roots = _write_run(context, tx, run_id, view, request, maintenance)
     except _KeyTaken:
         context.store.delete_run(str(run_id))
         existing = _find_existing(context, request)
         if existing is None:
             raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found") from None
         return existing
+    if maintenance is not None:
+        return Submitted(run_id, is_existing=False)
     sends = first_sends(view, roots)
     is_sent = send_steps(context, run_id, view, sends)
     if len(roots) > len(sends):
@@ -138,7 +142,12 @@ def _find_existing(context: EngineContext, request: SubmitRequest) -> Submitted 
 
 
 def _write_run(
-    context: EngineContext, tx: Connection, run_id: RunId, view: PlanView, request: SubmitRequest
+    context: EngineContext,
+    tx: Connection,
+    run_id: RunId,
+    view: PlanView,
+    request: SubmitRequest,
+    maintenance: Pause | None,
 ) -> list[StepKey]:
     plan = request.plan
     runs.insert_plan(tx, plan.fingerprint, plan.name, plan.canonical_json())
@@ -157,10 +166,12 @@ def _write_run(
         raise _KeyTaken
     if not request.caps.is_unlimited:
         runs.insert_budget(tx, run_id, request.caps)
-    runs.insert_run_state(tx, run_id, len(view.graph.sinks))
+    paused = replace(maintenance, at=created_at) if maintenance else None
+    runs.insert_run_state(tx, run_id, len(view.graph.sinks), paused)
     _write_graph(tx, run_id, view, request.project)
     roots = list(view.graph.roots)
-    steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, roots)])
+    if paused is None:
+        steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, roots)])
     moves = Moves()
     moves.add_run(None, RunState.RUNNING)
     moves.add_steps(roots, None, StepState.READY)
@@ -173,7 +184,7 @@ def _write_run(
         action="submit",
         subject="run",
         moves=moves,
-        facts=_facts(request),
+        facts=_facts(request) | ({"paused": paused.as_json()} if paused else {}),
     )
     return roots
 

@@ -34,6 +34,7 @@ class StopReason(StrEnum):
 
     CANCELLED = "cancelled"
     DRAINED = "drained"
+    PAUSED = "paused"
     LEASE_LOST = "lease_lost"
 
 

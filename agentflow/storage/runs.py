@@ -11,9 +11,13 @@ from sqlalchemy import Connection
 
 from agentflow.domain.budget import Budget, Exhaustion
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.reason import Reason
+from agentflow.domain.pause import Pause
+from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
 from agentflow.storage.database import statement, to_json
+
+BUDGET_REASONS = (ReasonCode.BUDGET_EXHAUSTED, ReasonCode.BUDGET_CONTENDED, ReasonCode.BUDGET_UNSETTLED)
+"""Why a step was given back that waits for a budget."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +33,12 @@ class LockedRun:
     event_head: bytes | None
     at: datetime
     exhausted: tuple[Mapping[str, Any], ...] = ()
+    paused: Pause | None = None
 
     @property
     def rests(self) -> bool:
         """Whether nothing of it is started until someone lifts the reason."""
-        return self.state is RunState.RUNNING and bool(self.exhausted)
+        return self.state is RunState.RUNNING and (bool(self.exhausted) or self.paused is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +87,10 @@ def insert_run(tx: Connection, submission: Submission) -> datetime | None:
     return created_at
 
 
-def insert_run_state(tx: Connection, run_id: RunId, open_sinks: int) -> None:
-    """Admit a run that was just accepted."""
-    tx.execute(statement("insert_run_state"), {"run_id": run_id, "open_sinks": open_sinks})
+def insert_run_state(tx: Connection, run_id: RunId, open_sinks: int, paused: Pause | None = None) -> None:
+    """Admit a run that was just accepted; it rests from the first moment if it is paused."""
+    stored = to_json(paused.as_json()) if paused else None
+    tx.execute(statement("insert_run_state"), {"run_id": run_id, "open_sinks": open_sinks, "paused": stored})
 
 
 def insert_budget(tx: Connection, run_id: RunId, caps: Budget) -> None:
@@ -115,6 +121,7 @@ def lock(tx: Connection, run_id: RunId, *, is_shared: bool = False) -> LockedRun
         event_head=_bytes(row.event_head),
         at=row.at,
         exhausted=tuple(row.exhausted or ()),
+        paused=Pause.from_json(row.paused) if row.paused else None,
     )
 
 
@@ -126,14 +133,34 @@ def exhaust(tx: Connection, run: LockedRun, exhaustions: Sequence[Exhaustion]) -
     tx.execute(statement("exhaust_run"), parameters)
 
 
-def resume(tx: Connection, run: LockedRun) -> list[StepKey]:
-    """Let a locked run go on; returns the steps that are due again."""
-    tx.execute(statement("resume_run"), {"run_id": run.run_id}).one()
-    return [StepKey(key) for key in tx.execute(statement("free_resting_steps"), {"run_id": run.run_id}).scalars()]
+def pause(tx: Connection, run: LockedRun, paused: Pause) -> None:
+    """Let a locked run rest because somebody paused it, or change the pause that stands."""
+    tx.execute(statement("pause_run"), {"run_id": run.run_id, "paused": to_json(paused.as_json())}).one()
+
+
+def resume(tx: Connection, run: LockedRun, *, lifts_pause: bool = True, lifts_exhaustion: bool = True) -> list[StepKey]:
+    """Lift from a locked run that rests what it rests for, or one of both; returns the steps that are due again."""
+    lifted = {"lifts_pause": lifts_pause, "lifts_exhaustion": lifts_exhaustion}
+    tx.execute(statement("resume_run"), {"run_id": run.run_id, **lifted}).one()
+    codes = [ReasonCode.PAUSED] * lifts_pause + list(BUDGET_REASONS) * lifts_exhaustion
+    freed = tx.execute(statement("free_resting_steps"), {"run_id": run.run_id, "codes": codes})
+    return [StepKey(key) for key in freed.scalars()]
+
+
+def find_unpaused(tx: Connection, after: RunId | None, limit: int, *, is_hard: bool) -> list[RunId]:
+    """Find runs that a maintenance has yet to pause, from ``after`` on in the order of their ids."""
+    parameters = {"after_id": after, "limit": limit, "is_hard": is_hard}
+    return [RunId(row) for row in tx.execute(statement("find_unpaused_runs"), parameters).scalars()]
+
+
+def find_maintained(tx: Connection, after: RunId | None, limit: int) -> list[RunId]:
+    """Find runs that a maintenance paused, from ``after`` on in the order of their ids."""
+    parameters = {"after_id": after, "limit": limit}
+    return [RunId(row) for row in tx.execute(statement("find_maintained_runs"), parameters).scalars()]
 
 
 def find_reset(tx: Connection, limit: int) -> list[RunId]:
-    """Find runs that rest only over budgets of days that are over."""
+    """Find runs that rest over budgets of days that are over, and over no other; they may be paused too."""
     return [RunId(row) for row in tx.execute(statement("find_reset_runs"), {"limit": limit}).scalars()]
 
 

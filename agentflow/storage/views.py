@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Row
 from agentflow.domain.budget import usd_of
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
 from agentflow.storage import balances
@@ -38,7 +39,7 @@ LAST = "@last"
 _HEX = re.compile(r"[0-9a-f]{4,32}")
 _CANDIDATES = 8
 _ANY_RUN: Mapping[str, Any] = dict.fromkeys(
-    ("run_id", "project", "name", "states", "is_waiting", "is_exhausted", "before_at", "before_id")
+    ("run_id", "project", "name", "states", "is_waiting", "is_exhausted", "is_paused", "before_at", "before_id")
 )
 
 
@@ -106,6 +107,7 @@ def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]
         "states": stored.states,
         "is_waiting": stored.is_waiting,
         "is_exhausted": stored.is_exhausted,
+        "is_paused": stored.is_paused,
         "before_at": before_at,
         "before_id": before_id,
         "limit": limit,
@@ -120,18 +122,21 @@ class _Stored:
     states: list[str] | None = None
     is_waiting: bool | None = None
     is_exhausted: bool | None = None
+    is_paused: bool | None = None
 
 
 def _stored(state: ShownRunState | None) -> _Stored:
     match state:
         case None:
             return _Stored()
+        case ShownRunState.PAUSED:
+            return _Stored([RunState.RUNNING], is_paused=True)
         case ShownRunState.EXHAUSTED:
-            return _Stored([RunState.RUNNING], is_exhausted=True)
+            return _Stored([RunState.RUNNING], is_exhausted=True, is_paused=False)
         case ShownRunState.WAITING:
-            return _Stored([RunState.RUNNING], is_waiting=True, is_exhausted=False)
+            return _Stored([RunState.RUNNING], is_waiting=True, is_exhausted=False, is_paused=False)
         case ShownRunState.RUNNING:
-            return _Stored([RunState.RUNNING], is_waiting=False, is_exhausted=False)
+            return _Stored([RunState.RUNNING], is_waiting=False, is_exhausted=False, is_paused=False)
         case _:
             return _Stored([state.value])
 
@@ -139,6 +144,7 @@ def _stored(state: ShownRunState | None) -> _Stored:
 def _summary(row: Row[Any]) -> RunSummary:
     facts = RunFacts(
         RunState(row.state),
+        is_paused=row.paused is not None,
         is_exhausted=row.exhausted is not None,
         moving_steps=int(row.is_moving),
         held_steps=int(row.is_holding),
@@ -162,6 +168,8 @@ def _summary(row: Row[Any]) -> RunSummary:
 
 def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
     """Why the run stands as it does; of several exhausted budgets the first, with the others beside it."""
+    if state is ShownRunState.PAUSED:
+        return Pause.from_json(row.paused).reason.as_json()
     reason: dict[str, Any] | None = row.held_reason if state is ShownRunState.WAITING else row.reason
     if state is not ShownRunState.EXHAUSTED:
         return reason

@@ -19,7 +19,7 @@ WITH gate AS MATERIALIZED (
 ), shared AS (
     SELECT run_id, coalesce(extract(epoch FROM now() - started_at), 0) - rested_seconds AS active_seconds_used
     FROM run_state, gate
-    WHERE run_id = :run_id AND state = 'running' AND exhausted IS NULL
+    WHERE run_id = :run_id AND state = 'running' AND rests_since IS NULL
     FOR SHARE OF run_state
 ), due AS (
     SELECT step.id, step.run_id, step.key, step.state, step.event_sequence, step.event_head,

@@ -4,7 +4,7 @@
 SELECT run_id FROM run_state
 WHERE state NOT IN ('completed', 'partial', 'failed', 'cancelled')
   AND (open_sinks = 0 OR state IN ('failing', 'cancelling'))
-  AND NOT (state = 'running' AND exhausted IS NOT NULL)
+  AND NOT (state = 'running' AND rests_since IS NOT NULL)
   AND NOT EXISTS (
       SELECT 1 FROM step
       WHERE step.run_id = run_state.run_id AND step.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'))

@@ -1,4 +1,4 @@
--- Runs that rest only over budgets that have been renewed since: a new day began for each of them.
+-- Runs of which every exhausted budget has been renewed since: a new day began for each of them. They may be paused too.
 -- Parameters: limit
 SELECT run_id FROM run_state
 WHERE state = 'running' AND exhausted IS NOT NULL

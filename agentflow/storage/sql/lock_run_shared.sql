@@ -4,5 +4,5 @@
 WITH gate AS MATERIALIZED (
     SELECT pg_advisory_xact_lock_shared(hashtextextended(CAST(:run_id AS text), 0))
 )
-SELECT state, reason, round, open_sinks, event_sequence, event_head, exhausted, now() AS at
+SELECT state, reason, round, open_sinks, event_sequence, event_head, exhausted, paused, now() AS at
 FROM run_state, gate WHERE run_id = :run_id FOR SHARE OF run_state

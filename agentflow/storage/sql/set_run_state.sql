@@ -5,7 +5,7 @@
 UPDATE run_state
 SET state = :new_state, reason = CAST(:reason AS jsonb), open_sinks = open_sinks - :closed_sinks,
     ended_at = CASE WHEN :is_final THEN now() END,
-    exhausted = NULL, rests_since = NULL,
+    exhausted = NULL, paused = NULL, rests_since = NULL,
     rested_seconds = rested_seconds + coalesce(extract(epoch FROM now() - rests_since), 0)
 WHERE run_id = :run_id AND state = :old_state
 RETURNING open_sinks

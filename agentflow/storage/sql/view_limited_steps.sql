@@ -4,7 +4,7 @@
 WITH limited AS (
     SELECT step.* FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.state IN ('ready', 'retrying') AND (step.slot_key IS NOT NULL OR step.rate_key IS NOT NULL)
-      AND run_state.state = 'running' AND run_state.exhausted IS NULL
+      AND run_state.state = 'running' AND run_state.rests_since IS NULL
 ), waiting AS (
     SELECT 'rate' AS kind, rate_key AS limit_key, run_id, key AS step, ticket_at AS at,
            row_number() OVER (PARTITION BY rate_key ORDER BY ticket_at, position, id) AS turn,

@@ -7,7 +7,7 @@ WITH waiting AS (
     FROM unnest(CAST(:scopes AS text[])) AS freed (scope)
     CROSS JOIN LATERAL (
         SELECT step.id FROM step JOIN run_state ON run_state.run_id = step.run_id
-        WHERE run_state.state = 'running' AND run_state.exhausted IS NULL
+        WHERE run_state.state = 'running' AND run_state.rests_since IS NULL
           AND step.state IN ('ready', 'retrying') AND step.not_before > now()
           AND step.not_before <= now() + make_interval(secs => :within_seconds)
           AND step.reason ->> 'code' = 'budget_contended' AND step.reason -> 'detail' ->> 'scope' = freed.scope

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any
 from uuid import uuid4
 
 import fakeredis
@@ -12,7 +11,7 @@ import pytest
 import redis
 from redis.exceptions import RedisError
 
-from agentflow.broker.bells import MAX_REPORTS, SideChannel
+from agentflow.broker.bells import MAX_REPORTS, SideChannel, StopKind, StopListener, Stops
 from agentflow.embedded import ServerUrls
 
 
@@ -64,20 +63,34 @@ def test_stops_reach_every_listener(channel: SideChannel) -> None:
     listeners = [channel.listen_for_stops() for _ in range(2)]
     for listener in listeners:
         listener.next_stops(0.2)  # takes the subscription's own answer
-    attempts = [str(uuid4()), str(uuid4())]
-    channel.stop_attempts(attempts)
-
-    assert [_stops(listener) for listener in listeners] == [attempts, attempts]
+    attempts = (str(uuid4()), str(uuid4()))
+    for kind in StopKind:
+        channel.stop_attempts(attempts, kind)
+        assert [_stops(listener) for listener in listeners] == [Stops(kind, attempts)] * 2
     for listener in listeners:
         listener.close()
 
 
-def _stops(listener: Any) -> list[str]:
+def test_what_is_no_stop_is_passed_over_and_a_plain_list_of_attempts_is_a_cancel(
+    channel: SideChannel, redis_url: str
+) -> None:
+    listener = channel.listen_for_stops()
+    listener.next_stops(0.2)
+    client = redis.Redis.from_url(redis_url)
+    for message in (b"no json", b"\xff", b"7", b"{}", b'{"kind": "later", "attempts": []}', b"[" * 100_000, b'["a"]'):
+        client.publish(channel.keys.stops, message)
+    client.close()
+
+    assert _stops(listener) == Stops(StopKind.CANCEL, ("a",))
+    listener.close()
+
+
+def _stops(listener: StopListener) -> Stops | None:
     for _ in range(20):
-        stops: list[str] = listener.next_stops(0.2)
+        stops = listener.next_stops(0.2)
         if stops:
             return stops
-    return []
+    return None
 
 
 def test_reports_are_taken_in_order_and_wake_the_dispatcher(channel: SideChannel) -> None:

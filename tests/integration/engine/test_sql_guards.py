@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from importlib import resources
 from typing import Any
 from uuid import uuid4
@@ -10,7 +11,9 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection, text
 
+from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey, step_id
+from agentflow.domain.pause import Pause, PauseScope
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, AttemptState, RunState, StepState
 from agentflow.domain.transition import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, STEP_TRANSITIONS
@@ -216,3 +219,55 @@ def test_the_final_states_written_in_sql_are_those_of_the_domain() -> None:
         for listed in literal.findall(entry.read_text()):
             states = set(re.findall(r"'(\w+)'", listed))
             assert states in ({s.value for s in FINAL_STEP_STATES}, {s.value for s in FINAL_RUN_STATES}), entry.name
+
+
+def test_only_a_running_run_is_paused_and_only_one_that_rests_is_resumed(house: Runtime, run_id: RunId) -> None:
+    for state in RunState:
+        with house.context.database.transaction() as tx:
+            run = runs.lock(tx, run_id)
+            assert run is not None
+            _put_run(tx, run_id, state)
+            with nullcontext() if state is R.RUNNING else pytest.raises(Exception, match="No row"):
+                runs.pause(tx, run, Pause("tester", None, run.at, is_hard=False, scope=PauseScope.RUN))
+            with nullcontext() if state is R.RUNNING else pytest.raises(Exception, match="No row"):
+                runs.resume(tx, run)
+            if state is R.RUNNING:
+                with pytest.raises(Exception, match="No row"):
+                    runs.resume(tx, run)
+
+
+@pytest.mark.parametrize("rest", ["paused", "exhausted"])
+def test_a_run_that_rests_for_any_reason_is_passed_over_by_whoever_lets_steps_start(
+    house: Runtime, run_id: RunId, only_step: StepId, rest: str
+) -> None:
+    def found(tx: Connection) -> list[bool]:
+        """Whether each of those who look for work finds the run; nothing that they write stays."""
+        answers = []
+        for setting, look in (
+            ("sent_at = NULL", lambda: steps.find_due(tx).is_due),
+            ("sent_at = NULL", lambda: any(steps.stamp_due(tx, queue, 9) for queue in QUEUE_NAMES)),
+            ("sent_at = NULL, slot_key = 'k', slot_limit = 1", lambda: bool(steps.stamp_line(tx, QUEUE_NAMES, 9))),
+            ("sent_at = NULL", lambda: _claim(tx, run_id, only_step) is not None),
+            ("sent_at = NULL, state = 'succeeded'", lambda: bool(runs.find_over(tx, 9))),
+        ):
+            with tx.begin_nested() as savepoint:
+                tx.execute(text("INSERT INTO slot (key, number) VALUES ('k', 1)"))
+                tx.execute(text(f"UPDATE step SET not_before = now(), {setting}"))
+                tx.execute(text("UPDATE run_state SET open_sinks = 0"))
+                answers.append(look())
+                savepoint.rollback()
+        return answers
+
+    with house.context.database.transaction() as tx:
+        assert found(tx) == [True] * 5
+        tx.execute(text(f"UPDATE run_state SET {rest} = '[]', rests_since = now()"))
+        assert found(tx) == [False] * 5
+        refusal = claims.find_refusal(tx, run_id, only_step)
+        assert refusal is not None
+        assert refusal.is_resting
+
+
+def test_no_guard_asks_for_one_reason_to_rest_and_forgets_the_other() -> None:
+    folder = resources.files("agentflow.storage").joinpath("sql")
+    asking = re.compile(r"state = 'running' AND [a-z_.]*(?:exhausted|paused) IS NULL")
+    assert [entry.name for entry in folder.iterdir() if asking.search(entry.read_text())] == []

@@ -29,10 +29,9 @@ class _BrokenDatabase:
 class _Silence:
     """Hears no stop."""
 
-    def next_stops(self, timeout_seconds: float) -> list[str]:
+    def next_stops(self, timeout_seconds: float) -> None:
         """Wait for the whole time."""
         time.sleep(timeout_seconds)
-        return []
 
 
 def test_a_lease_that_lapsed_ends_its_work_although_each_heartbeat_fails_unexpectedly() -> None:

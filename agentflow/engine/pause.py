@@ -1,0 +1,88 @@
+"""Pause: let a run rest until somebody resumes it, softly or hard. Softly what runs finishes; hard it is given back.
+
+Nothing of a paused run is claimed or sent, from the commit on. What runs settles as ever, and its successors wait. Hard
+is a row first: each attempt is asked to yield, and hears it at once through Redis or with its next heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from agentflow.broker.bells import StopKind
+from agentflow.domain.error import InvalidTransition, NotFound
+from agentflow.domain.ids import AttemptId, RunId
+from agentflow.domain.pause import Pause, PauseScope, paused_by
+from agentflow.domain.state import RunState
+from agentflow.engine.context import EngineContext
+from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.storage import attempts, runs
+
+
+@dataclass(frozen=True, slots=True)
+class PauseAsked:
+    """What a pause did: whether anything changed, and how many attempts of the run still run."""
+
+    is_new: bool
+    running: int
+
+
+def pause(
+    context: EngineContext, run_id: RunId, actor: str, *, why: str | None = None, is_hard: bool = False
+) -> PauseAsked:
+    """Let a run rest. InvalidTransition when it ends or has ended; a paused one can only be hardened.
+
+    A run that a maintenance paused becomes the actor's own: it rests on when the maintenance is over.
+    """
+    with context.database.transaction() as tx:
+        run = runs.lock(tx, run_id)
+        if run is None:
+            raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+        if run.state is not RunState.RUNNING:
+            how = "is" if run.state in (RunState.FAILING, RunState.CANCELLING) else "has ended:"
+            raise InvalidTransition(f"Run {run_id} {how} {run.state} and cannot be paused", state=run.state)
+        done = pause_locked(context, tx, run, Pause(actor, why, run.at, is_hard, PauseScope.RUN), actor)
+    tell(context, done.yielding)
+    return PauseAsked(done.is_new, done.running)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a pause did to a locked run, and which attempts are to be told of it after the commit."""
+
+    is_new: bool
+    running: int
+    yielding: Sequence[AttemptId]
+
+
+def pause_locked(context: EngineContext, tx: Connection, run: runs.LockedRun, asked: Pause, actor: str) -> Done:
+    """Pause a running run that the caller holds alone, with one event if that changes anything."""
+    standing = paused_by(run.paused, asked)
+    yielding = attempts.request_yield(tx, run.run_id) if asked.is_hard else []
+    running = attempts.count_running(tx, run.run_id)
+    if standing == run.paused:
+        return Done(is_new=False, running=running, yielding=yielding)
+    runs.pause(tx, run, standing)
+    head = ChainHead(run.run_id, None, run.event_sequence, run.event_head)
+    facts = {"is_hard": asked.is_hard, "running": running}
+    record(
+        context,
+        tx,
+        head,
+        at=run.at,
+        actor=actor,
+        action="pause",
+        subject="run",
+        moves=Moves(),
+        reason=asked.reason,
+        facts=facts,
+    )
+    return Done(is_new=True, running=running, yielding=yielding)
+
+
+def tell(context: EngineContext, yielding: Sequence[AttemptId]) -> None:
+    """Tell the workers to give attempts back. After the commit; who does not hear it reads it in the rows."""
+    if yielding:
+        context.side_channel.stop_attempts(yielding, StopKind.YIELD)

@@ -1,0 +1,4 @@
+-- How many attempts run: of one run, or of all.
+-- Parameters: run_id (null for all)
+SELECT count(*) AS running FROM attempt
+WHERE state = 'running' AND (CAST(:run_id AS uuid) IS NULL OR run_id = CAST(:run_id AS uuid))
