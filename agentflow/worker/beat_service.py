@@ -1,7 +1,7 @@
-"""Beat as agentflow runs it: Celery's own clock for the user's entries, and a dispatcher that stands by.
+"""Beat as agentflow runs it: it keeps the schedules, fires the user's entries, and hosts a dispatcher that stands by.
 
 Runs move on while any dispatcher lives; one in beat leads when no worker's does. The dispatcher is the same program as
-beside a worker, in a process of its own: beat itself touches no database. agentflow has no schedules of its own here.
+beside a worker, in a process of its own. Which beat fires is the scheduler's to find out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import socket
 import subprocess
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from celery import Celery
@@ -19,7 +18,6 @@ from celery.signals import beat_init, setup_logging
 
 from agentflow import runtime, telemetry
 from agentflow.broker.app import make_celery
-from agentflow.domain.error import ConfigurationError
 from agentflow.settings import Settings, load_settings
 from agentflow.telemetry import get_logger
 from agentflow.worker.beside import READY, REFUSED, end_dispatcher, start_dispatcher, wait_for_word
@@ -27,19 +25,24 @@ from agentflow.worker.beside import READY, REFUSED, end_dispatcher, start_dispat
 log = get_logger(__name__)
 
 RESTART_SECONDS = 2.0
+SCHEDULER = "agentflow.worker.beat_scheduler:PostgresScheduler"
+DATABASE_CONNECTIONS = 3
+"""One at a time is used, and another when a signal ends beat in the middle of it."""
 
 
-def make_beat_app(settings: Settings | None = None) -> Celery:
+def make_beat_app(settings: Settings | None = None, *, has_dispatcher: bool = True) -> Celery:
     """Build the app for ``celery -A beat beat``; entries of one's own go into its ``beat_schedule``.
 
-    ServersUnreachable when there is no broker; ConfigurationError when the home cannot hold beat's file.
+    ServersUnreachable when it is not known where the servers are.
     """
     settings = runtime.with_stack(settings or load_settings())
     servers = runtime.servers_of(settings)
     app = make_celery(servers.redis_url, prefix=settings.redis_prefix)
-    app.conf.beat_schedule_filename = str(_schedule_file(settings))
+    app.conf.beat_scheduler = SCHEDULER
+    runtime.install(runtime.Runtime(settings, celery=app, pool_size=DATABASE_CONNECTIONS))
     setup_logging.connect(lambda **_: _set_up_logging(settings), weak=False)
-    host_dispatcher(app)
+    if has_dispatcher:
+        host_dispatcher(app)
     return app
 
 
@@ -91,18 +94,6 @@ class _StandbyDispatcher:
             with self._lock:
                 if not self._stopping.is_set():
                     self._process = start_dispatcher(self._name)
-
-
-def _schedule_file(settings: Settings) -> Path:
-    """Where beat remembers when its entries last fired: in the home, not in whatever directory it was started in."""
-    folder = settings.home / "beat"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"Beat cannot keep its file in {folder} ({error.strerror}); set AGENTFLOW_HOME to a directory of its own"
-        ) from error
-    return folder / "celerybeat-schedule"
 
 
 def _set_up_logging(settings: Settings) -> None:
