@@ -127,8 +127,8 @@ class Settings(BaseSettings):
     )
     checkpoint_key: SecretStr | None = Field(
         default=None,
-        description="The Ed25519 key that signs checkpoints of the audit, 64 hexadecimal digits; made in the home if not "
-        "given.",
+        description="The Ed25519 key that signs checkpoints of the audit, 64 hexadecimal digits; made in the home if "
+        "not given.",
     )
     checkpoint_file: Path | None = Field(
         default=None, description="Where checkpoints are appended; audit/checkpoints.jsonl in the home if not given."

@@ -21,6 +21,7 @@ from agentflow.settings import load_settings
 from agentflow.worker import control, drain
 from agentflow.worker.beside import DispatcherBeside
 from agentflow.worker.children import ChildWatch
+from agentflow.worker.watchdog import ConsumptionWatch
 
 UNUSABLE_POOLS = ("gevent", "eventlet")
 DATABASE_CONNECTIONS = 8
@@ -57,6 +58,7 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
     drain.install(app, settings.drain_seconds)
     app.steps["worker"].add(DispatcherBeside)
     app.steps["worker"].add(ChildWatch)
+    app.steps["worker"].add(ConsumptionWatch)
     return app
 
 

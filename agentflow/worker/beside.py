@@ -7,10 +7,13 @@ process itself never touches the database.
 
 from __future__ import annotations
 
+import json
+import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import bootsteps
@@ -34,10 +37,13 @@ class DispatcherBeside(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_: Any) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._is_stopping = False
+        self._line = Line()
+        self._last_words: Callable[[], Mapping[str, Any]] | None = None
+        worker.dispatcher_beside = self  # who else in this worker has something to tell
 
     def start(self, worker: Any) -> None:
         """Start the process and wait for its word; a refusal ends the worker before it took anything."""
-        self._process = start_dispatcher(worker.hostname)
+        self._process = self._line.attach(start_dispatcher(worker.hostname))
         try:
             word = wait_for_word(self._process, state.maybe_shutdown)
         except (WorkerShutdown, WorkerTerminate):
@@ -48,9 +54,20 @@ class DispatcherBeside(bootsteps.StartStopStep):
             raise SystemExit(f"This worker takes no work: {word.removeprefix(REFUSED)}")
         worker.timer.call_repeatedly(WATCH_SECONDS, self._watch, (worker.hostname,))
 
+    def tell(self, told: Mapping[str, Any]) -> None:
+        """Tell the process how the worker stands, to be written into its row; any thread may, and none waits for it."""
+        self._line.write(told)
+
+    def let_end_with(self, last_words: Callable[[], Mapping[str, Any]]) -> None:
+        """Have ``last_words`` told when the worker stops as it should."""
+        self._last_words = last_words
+
     def stop(self, worker: Any) -> None:
         """End the process."""
         self._is_stopping = True
+        if self._last_words is not None:
+            self.tell(self._last_words())
+        self._line.detach()
         if self._process is not None:
             end_dispatcher(self._process)
 
@@ -60,7 +77,51 @@ class DispatcherBeside(bootsteps.StartStopStep):
         if self._is_stopping or self._process is None or self._process.poll() is None:
             return
         log.warning("dispatcher_ended", exit_code=self._process.returncode)
-        self._process = start_dispatcher(hostname)
+        self._process = self._line.attach(start_dispatcher(hostname))
+
+
+class Line:
+    """The way to the process: its standard input, as lines of JSON. A pipe that is full or closed loses what is told.
+
+    What is told is how things stand, so that the next line makes up for a lost one.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._descriptor: int | None = None
+        self._rest = b""
+
+    def attach(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        """Lead to ``process`` from now on; returns it."""
+        with self._lock:
+            self._descriptor, self._rest = process.stdin.fileno() if process.stdin else None, b""
+            if self._descriptor is not None:
+                os.set_blocking(self._descriptor, False)  # ours only: the other end is another file
+        return process
+
+    def detach(self) -> None:
+        """Lead nowhere."""
+        with self._lock:
+            self._descriptor = None
+
+    def write(self, told: Mapping[str, Any]) -> None:
+        """Write one line; the rest of one that found no room goes first."""
+        with self._lock:
+            self._push()
+            if not self._rest:
+                self._rest = json.dumps(told).encode() + b"\n"
+                self._push()
+
+    def _push(self) -> None:
+        if self._descriptor is None:
+            self._rest = b""
+        elif self._rest:
+            try:
+                self._rest = self._rest[os.write(self._descriptor, self._rest) :]
+            except BlockingIOError:
+                return  # full: whoever reads it is frozen
+            except OSError:
+                self._descriptor = None  # closed: the process has ended, and another is started soon
 
 
 def start_dispatcher(hostname: str) -> subprocess.Popen[str]:

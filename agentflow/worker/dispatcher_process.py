@@ -1,4 +1,7 @@
-"""The program of the dispatcher process: check that this host may work, say so, then dispatch until the pipe closes."""
+"""The program of the dispatcher process: check that this host may work, say so, then dispatch until the pipe closes.
+
+A worker tells through the pipe how it stands, and this process writes it into the worker's row.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from agentflow.engine import installation
 from agentflow.engine.dispatcher import Dispatcher
 from agentflow.executors.base import known_actions
 from agentflow.telemetry import get_logger
+from agentflow.worker.roster import Roster
 
 log = get_logger(__name__)
 
@@ -27,15 +31,19 @@ def main() -> int:
     telemetry.configure(
         log_format=house.settings.log_format, level=house.settings.log_level, is_redacting=house.settings.is_redacting
     )
-    threading.Thread(target=_stop_at_end_of_input, args=(house, stopping), daemon=True).start()
+    name = sys.argv[1] if len(sys.argv) > 1 else "dispatcher"
+    roster = Roster(house.context, name)
+    threading.Thread(target=_listen, args=(house, roster, stopping), daemon=True).start()
     try:
         _await_permission(house, stopping)
     except AgentflowError as error:
         print(f"refused {error}", flush=True)  # noqa: T201 - the word that the worker waits for
         return 1
     print("ready", flush=True)  # noqa: T201 - the word that the worker waits for
+    roster.start()
     tasks.register(house.celery, known_actions())
-    Dispatcher(house.context, f"{sys.argv[1] if len(sys.argv) > 1 else 'dispatcher'}:{os.getpid()}").run(stopping)
+    Dispatcher(house.context, f"{name}:{os.getpid()}").run(stopping)
+    roster.close()
     house.close()
     return 0
 
@@ -53,8 +61,10 @@ def _await_permission(house: runtime.Runtime, stopping: threading.Event) -> None
             return
 
 
-def _stop_at_end_of_input(house: runtime.Runtime, stopping: threading.Event) -> None:
-    sys.stdin.read()
+def _listen(house: runtime.Runtime, roster: Roster, stopping: threading.Event) -> None:
+    """Hear what the worker tells, until it ends the input."""
+    for line in sys.stdin:
+        roster.hear(line)
     stopping.set()
     house.context.side_channel.wake()
 
