@@ -9,6 +9,9 @@ from celery import Celery
 from agentflow.broker import redis_guard
 from agentflow.broker.queues import CONTROL, task_queues
 
+SOCKET_SECONDS = 2.5
+"""How long anybody waits for an answer of Redis: a send fails after a few of these."""
+
 
 def make_celery(redis_url: str, *, prefix: str = "", has_events: bool = False) -> Celery:
     """Build the app that producers, workers and beat share.
@@ -40,11 +43,12 @@ def _message_settings(prefix: str) -> dict[str, Any]:
         "task_default_exchange": "agentflow",
         "task_default_routing_key": CONTROL,
         "task_create_missing_queues": False,
-        # Early ack: the visibility timeout covers only a message received and not yet started.
         "broker_transport_options": _transport_options(prefix),
         "broker_connection_retry_on_startup": True,
         # However long Redis is away, workers come back by themselves.
         "broker_connection_max_retries": None,
+        # What Redis refuses while it is full, short of disk or read-only is waited out too; else the worker would end.
+        "broker_channel_error_retry": True,
         "broker_connection_timeout": 3,
         # A send that fails is the dispatcher's to repeat: fail fast.
         "task_publish_retry_policy": {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2},
@@ -77,11 +81,11 @@ def _worker_settings(*, has_events: bool) -> dict[str, Any]:
 
 def _transport_options(prefix: str) -> dict[str, Any]:
     return {
-        "visibility_timeout": 3600,
-        "unacked_restore_interval": 10,
-        "unacked_restore_throttle": 1,
-        # A frozen Redis must not hang a producer for ever.
-        "socket_timeout": 10,
+        # A message that was popped is gone: kombu would note it in Redis until its ack, and a full Redis refuses the
+        # note and ends the worker. The note brings nothing: what is lost is found by counting, sooner than restored.
+        "ack_emulation": False,
+        # A frozen Redis must not hang a producer; a worker's blocking pop asks for one second.
+        "socket_timeout": SOCKET_SECONDS,
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "global_keyprefix": prefix,

@@ -1,4 +1,4 @@
-"""A partly busy worker survives a Redis that dies and comes back; without the guard it does not."""
+"""A partly busy worker survives a Redis that dies and comes back: Celery 5.7.0 would end where kombu notes messages."""
 
 from __future__ import annotations
 
@@ -39,11 +39,9 @@ def own_house(house: Runtime, valkey: EmbeddedValkey) -> Iterator[Runtime]:
     own.close()
 
 
-def _busy_worker(
-    house: Runtime, valkey: EmbeddedValkey, start: Start, folder: Path, app: str, **more: str
-) -> WorkerProcess:
+def _busy_worker(house: Runtime, valkey: EmbeddedValkey, start: Start, folder: Path, app: str) -> WorkerProcess:
     """A worker with one slot at work and one that waits for a message."""
-    worker = start("-c", "2", app=app, AGENTFLOW_REDIS_URL=valkey.url, **more)
+    worker = start("-c", "2", app=app, AGENTFLOW_REDIS_URL=valkey.url)
     marker = folder / "busy"
     submitted(house.context, [shell_step("busy", f"echo x >> {marker}; sleep 6")])
     wait_for(lambda: lines_of(marker))
@@ -70,16 +68,3 @@ def test_a_partly_busy_worker_goes_on_when_redis_comes_back(
     assert wait_for_end(own_house.context, later, 60) is RunState.COMPLETED
     assert worker.process.poll() is None
     assert CRASH not in worker.output()
-
-
-def test_without_the_guard_the_worker_ends(
-    own_house: Runtime, valkey: EmbeddedValkey, start_worker: Start, tmp_path: Path
-) -> None:
-    """Once this fails, the guard can go."""
-    app = "tests.integration.broker.late_acks"
-    worker = _busy_worker(own_house, valkey, start_worker, tmp_path, app, WITHOUT_GUARD="1")
-
-    _restart(valkey)
-
-    assert worker.process.wait(60) == 1
-    assert CRASH in worker.output()
