@@ -1,4 +1,4 @@
-"""Schedules for tests: stored plans, schedules that are due whenever the test says, and what became of their firings."""
+"""Schedules for tests: stored plans, schedules that are due when the test says so, and what became of them."""
 
 from __future__ import annotations
 

@@ -100,9 +100,8 @@ class IntervalTiming:
 
     def next_after(self, after: datetime) -> datetime | None:
         """Return the first due time after ``after``."""
-        step = timedelta(seconds=self.seconds)
-        number = max(0, (after - self.anchor) // step + 1)
-        return (self.anchor + number * step).astimezone(UTC)
+        anchor, step = self.anchor.astimezone(UTC), timedelta(seconds=self.seconds)  # a local one adds local time
+        return anchor + max(0, (after.astimezone(UTC) - anchor) // step + 1) * step
 
     def as_json(self) -> dict[str, Any]:
         """The stored form."""

@@ -175,7 +175,7 @@ def _read_overlap(reader: _Reader) -> Overlap | None:
     try:
         return Overlap(reader.written.overlap)
     except ValueError:
-        known = did_you_mean(reader.written.overlap, list(Overlap))
+        known = did_you_mean(reader.written.overlap, [each.value for each in Overlap])
         reader.fault("overlap", f"{shorten(reader.written.overlap)!r} is no way to overlap: {known}")
         return None
 
