@@ -19,12 +19,14 @@ from sqlalchemy import text
 from agentflow.domain.budget import Budget
 from agentflow.domain.error import InvalidTransition, UsageError
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey, step_id
-from agentflow.domain.state import FINAL_RUN_STATES
+from agentflow.domain.state import FINAL_RUN_STATES, RunState
 from agentflow.engine.cancel import cancel, cancel_step
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.finalize import finalize
+from agentflow.engine.maintenance import pause_all, resume_all
+from agentflow.engine.pause import pause
 from agentflow.engine.raise_budget import raise_budget
 from agentflow.engine.reconcile import reconcile, verify_ledger
 from agentflow.engine.rescue import rescue
@@ -156,6 +158,23 @@ class Verbs(RuleBasedStateMachine):
         with self._one_event(game, "retry"):
             retry(self.house.context, game.run_id, ACTOR, only=key)
 
+    @rule(run=NUMBERS, is_hard=st.booleans())
+    @precondition(lambda self: self.games)
+    def pause(self, run: int, is_hard: bool) -> None:
+        """Somebody lets a run rest, softly or hard."""
+        game = self._game(run)
+        with self._one_event(game, "pause"):
+            pause(self.house.context, game.run_id, ACTOR, is_hard=is_hard)
+
+    @rule(is_hard=st.booleans(), is_long=st.booleans())
+    def maintain(self, is_hard: bool, is_long: bool) -> None:
+        """Somebody puts everything under maintenance; a long one lasts until a short one is over."""
+        pause_all(self.house.context, ACTOR, is_hard=is_hard)
+        for game in self.games:
+            assert self._stands_still(game), "a run goes on under maintenance"
+        if not is_long:
+            resume_all(self.house.context, ACTOR)
+
     @rule(run=NUMBERS)
     @precondition(lambda self: self.games)
     def resume(self, run: int) -> None:
@@ -203,6 +222,7 @@ class Verbs(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Bring everything to its end, and hold the whole audit and the ledger against the rows."""
+        resume_all(self.house.context, ACTOR)
         for game in self.games:
             self._end(game)
             check_rows(self.house, game.run_id)
@@ -246,6 +266,11 @@ class Verbs(RuleBasedStateMachine):
         with self.house.context.database.transaction() as tx:
             return [tx.execute(text(statement), {"id": game.run_id}).all() for statement in statements]
 
+    def _stands_still(self, game: Game) -> bool:
+        with self.house.context.database.transaction() as tx:
+            run = runs.lock(tx, game.run_id)
+        return run is not None and (run.rests or run.state is not RunState.RUNNING)
+
     def _used_steps(self, game: Game) -> int:
         with self.house.context.database.transaction() as tx:
             rows = tx.execute(
@@ -286,7 +311,7 @@ def test_what_must_always_hold_holds_under_any_sequence_of_verbs(house: Runtime)
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=40,
+                max_examples=30,
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
