@@ -27,6 +27,8 @@ from agentflow.domain.error import ContentError, StoreMismatch
 _IDENTITY = "store.id"
 _READ_BYTES = 64 * 1024
 _UNFINISHED = ".part"
+_NO_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system says that makes no link there, or no more of them."""
 
 
 @contextmanager
@@ -105,6 +107,21 @@ class SharedDirectory:
                 return
             path.chmod(0o600)
 
+    def copy(self, source: Address, target: Address) -> bool:
+        """Link ``source`` at ``target``; copy it where the file system makes no such link."""
+        original, path = self._path(source), self._path(target)
+        with _named(target.name, "cannot be kept in"):
+            if not original.is_file():
+                return False
+            _make_parents(path)
+            try:
+                is_linked = _linked(original, path)
+            except FileNotFoundError:  # it was forgotten meanwhile
+                return False
+        if not is_linked:
+            self.put_file(target, original)
+        return True
+
     def open(self, address: Address) -> BinaryIO:
         """Open content for reading."""
         with _named(address.name, "cannot be read from"):
@@ -140,8 +157,12 @@ class SharedDirectory:
             path.unlink(missing_ok=True)
 
     def delete_run(self, run_id: str) -> None:
-        """Remove a run's folder."""
-        shutil.rmtree(self._run_folder(run_id), ignore_errors=True)
+        """Remove a run's folder; what resists keeps nothing else from going."""
+        folder = self._run_folder(run_id)
+        shutil.rmtree(folder, ignore_errors=True)
+        with _named(run_id, "cannot be removed from"):
+            if folder.exists():
+                shutil.rmtree(folder)
 
     def _run_folder(self, run_id: str) -> Path:
         return self.root / "runs" / Address(run_id, "any").run_id
@@ -210,6 +231,22 @@ def _moved(source: Path, path: Path) -> bool:
         if error.errno == errno.EXDEV:
             return False
         raise
+    return True
+
+
+def _linked(original: Path, path: Path) -> bool:
+    """Link a file where another may be already; False if the file system makes no such link."""
+    beside = path.parent / f"{_prefix(path)}{uuid4().hex}{_UNFINISHED}"
+    try:
+        beside.hardlink_to(original)
+    except OSError as error:
+        if error.errno in _NO_LINK:
+            return False
+        raise
+    try:
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)  # it stays where both names were links of one file already
     return True
 
 

@@ -50,6 +50,12 @@ class ContentStore(Protocol):
     def adopt(self, address: Address, source: Path) -> None:
         """Keep the local file ``source`` and take it away from where it was."""
 
+    def copy(self, source: Address, target: Address) -> bool:
+        """Keep at ``target`` too what is at ``source``; False when nothing is there. Forgetting one leaves the other.
+
+        A store may let both share one file: content is never changed in its place, only replaced.
+        """
+
     def open(self, address: Address) -> BinaryIO:
         """Open content for reading; ContentError when there is none."""
 
@@ -66,4 +72,4 @@ class ContentStore(Protocol):
         """
 
     def delete_run(self, run_id: str) -> None:
-        """Forget everything of a run."""
+        """Forget everything of a run; ContentError when something of it cannot be removed."""

@@ -17,7 +17,7 @@ Recorded = tuple[AuditEvent, bytes]
 
 
 class FindingCode(StrEnum):
-    """What is wrong with a chain."""
+    """What is wrong with a chain, or with what vouches for it."""
 
     ALTERED = "altered"
     REMOVED = "removed"
@@ -29,6 +29,10 @@ class FindingCode(StrEnum):
     SEAL_MISSING = "seal_missing"
     RUN_REMOVED = "run_removed"
     STATE_FORGED = "state_forged"
+    TOMBSTONE_FORGED = "tombstone_forged"
+    ROLLED_BACK = "rolled_back"
+    CHECKPOINT_ALTERED = "checkpoint_altered"
+    CHECKPOINT_MISSING = "checkpoint_missing"
 
 
 @dataclass(frozen=True, slots=True)

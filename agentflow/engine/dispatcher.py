@@ -13,13 +13,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from agentflow.broker import dispatch as broker
+from agentflow.broker.bells import Report
 from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import StepId
@@ -27,6 +27,7 @@ from agentflow.engine.cancel import cancel_step
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
+from agentflow.engine.housekeeper import Housekeeper
 from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume_renewed
@@ -62,6 +63,7 @@ class Dispatcher:
         self._holder = holder
         self._clock = _Clockwork()
         self._actor = f"dispatcher:{holder}"
+        self._housekeeper = Housekeeper(context, self._actor)
 
     @property
     def is_leading(self) -> bool:
@@ -82,6 +84,7 @@ class Dispatcher:
                 log.warning("pass_given_up", error=str(error))
                 wait_seconds = POLL_SECONDS
             self._wait(stopping, wait_seconds)
+        self._housekeeper.stop()
         self._resign()
 
     def one_pass(self) -> float:
@@ -95,6 +98,7 @@ class Dispatcher:
         self._resume_renewed()
         self._recall_lost_doorbells()
         self._reconcile_ledger()
+        self._housekeeper.tend()
         return self._send_due()
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
@@ -140,23 +144,21 @@ class Dispatcher:
             reports = self._context.side_channel.take_reports()
         except RedisError:
             return
-        for position, report in enumerate(reports):
-            try:
-                self._act_on(report)
-            except ServersUnreachable:
-                self._context.side_channel.put_back(reports[position:])
-                raise
+        for report in reports:
+            self._act_on(report)
+            self._context.side_channel.finish_report(report)
 
-    def _act_on(self, report: dict[str, Any]) -> None:
-        with self._surviving("report_not_acted_on", report=report):
+    def _act_on(self, report: Report) -> None:
+        fields = report.fields
+        with self._surviving("report_not_acted_on", report=dict(fields)):
             try:
-                step_id = StepId(UUID(report["task_id"]))
-                if report["kind"] == "revoked":
-                    cancel_step(self._context, step_id, report["actor"])
-                elif report["kind"] == "child_lost":
-                    self._rescue_known_lost(step_id, report["worker"], is_stopping=report.get("is_stopping", False))
+                step_id = StepId(UUID(fields["task_id"]))
+                if fields["kind"] == "revoked":
+                    cancel_step(self._context, step_id, fields["actor"])
+                elif fields["kind"] == "child_lost":
+                    self._rescue_known_lost(step_id, fields["worker"], is_stopping=fields.get("is_stopping", False))
             except ConflictingWrite:
-                self._context.side_channel.put_back([report])
+                self._context.side_channel.postpone_report(report)
                 raise
 
     @contextmanager

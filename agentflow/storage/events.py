@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -39,6 +40,25 @@ def read_run(tx: Connection, run_id: RunId) -> Iterator[tuple[AuditEvent, bytes]
     """Read every event of a run with its MAC: the run's own chain first, then step by step, each in order."""
     rows = tx.execute(statement("read_events"), {"run_id": run_id})
     return ((_event(row), bytes(row.mac)) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnChain:
+    """The installation's own chain, with the head that its row carries."""
+
+    head_sequence: int
+    head: bytes | None
+    recorded: tuple[tuple[AuditEvent, bytes], ...]
+
+
+def read_own_chain(tx: Connection) -> OwnChain | None:
+    """Read the installation's own chain and its head, of one moment; None before the installation is registered."""
+    rows = tx.execute(statement("read_installation_events")).all()
+    if not rows:
+        return None
+    head = None if rows[0].head is None else bytes(rows[0].head)
+    recorded = tuple((_event(row), bytes(row.mac)) for row in rows if row.mac is not None)
+    return OwnChain(rows[0].head_sequence, head, recorded)
 
 
 def _event(row: Row[Any]) -> AuditEvent:

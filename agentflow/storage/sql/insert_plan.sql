@@ -3,3 +3,4 @@
 INSERT INTO plan (fingerprint, name, document)
 VALUES (:fingerprint, :name, CAST(:document AS jsonb))
 ON CONFLICT (fingerprint) DO NOTHING
+RETURNING fingerprint

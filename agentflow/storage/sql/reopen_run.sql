@@ -2,7 +2,7 @@
 -- Parameters: run_id, old_state, open_sinks, has_waited
 -- Keeps true: the time since it ended, or in which all of it waited for a person (has_waited), is no active time.
 UPDATE run_state
-SET state = 'running', reason = NULL, ended_at = NULL, open_sinks = :open_sinks,
+SET state = 'running', reason = NULL, ended_at = NULL, checkpoint = NULL, open_sinks = :open_sinks,
     round = round + CASE WHEN :old_state = 'running' THEN 0 ELSE 1 END,
     exhausted = CASE WHEN :old_state = 'running' THEN exhausted END,
     rests_since = CASE WHEN :old_state = 'running' THEN rests_since END,

@@ -1,0 +1,178 @@
+"""Prune: take whole runs out that ended long enough ago, with their events and their content.
+
+A batch is one transaction: rows and events leave, tombstones and folded usage stay, one event of the installation's own
+chain vouches for the tombstones. Content goes after the commit: a run that was not pruned in the end must not have lost
+any. A tombstone says until then that there may be content, so that what a crash left is removed later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+from sqlalchemy import Connection
+
+from agentflow.domain.budget import usd_of
+from agentflow.domain.duration import format_duration
+from agentflow.domain.error import ConfigurationError, ContentError, StoreMismatch, UsageError
+from agentflow.domain.ids import RunId
+from agentflow.domain.tombstone import Tombstone, batch_root
+from agentflow.engine.context import EngineContext
+from agentflow.engine.record import record_outside
+from agentflow.engine.registration import check_registration
+from agentflow.storage import installations, retention
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+SHORTEST_SECONDS = 2 * 86_400
+"""No call of a run that ended so long ago began today, in whatever time zone: budgets of a day are never touched."""
+BATCH_RUNS = 100
+BATCH_SECONDS = 0.25
+STATEMENT_RUNS = 5
+CONTENT_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What a pruning took; ``has_more`` says that more could be taken now."""
+
+    tombstones: tuple[Tombstone, ...] = ()
+    has_more: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """What the pruned runs used in tokens."""
+        return sum(each.input_tokens + each.output_tokens for each in self.tombstones)
+
+    @property
+    def usd(self) -> float:
+        """What the pruned runs used in dollars."""
+        return usd_of(sum(each.usd_nano for each in self.tombstones))
+
+
+def prune(context: EngineContext, older_than_seconds: float, actor: str, limit: int | None = None) -> Pruned:
+    """Take out up to ``limit`` runs (all, if None) that ended longer ago than that, batch by batch, with their content.
+
+    UsageError for less than two days. A run that somebody works on right now is left for the next time.
+    """
+    check_age(older_than_seconds)
+    tombstones: list[Tombstone] = []
+    has_more = True
+    while has_more and (limit is None or len(tombstones) < limit):
+        room = BATCH_RUNS if limit is None else min(BATCH_RUNS, limit - len(tombstones))
+        batch = prune_batch(context, older_than_seconds, actor, room)
+        tombstones += batch.tombstones
+        has_more = batch.has_more
+        remove_content(context)
+    return Pruned(tuple(tombstones), has_more)
+
+
+def survey(context: EngineContext, older_than_seconds: float, limit: int | None = None) -> retention.Prunable:
+    """Tell what a pruning would take. UsageError for less than two days."""
+    check_age(older_than_seconds)
+    with context.database.transaction() as tx:
+        return retention.survey(tx, older_than_seconds, limit)
+
+
+def check_age(older_than_seconds: float) -> None:
+    """Refuse to prune what a budget of today may count."""
+    if older_than_seconds < SHORTEST_SECONDS:
+        raise UsageError(
+            "Runs are kept for 2 days at least, since budgets of a day count them: "
+            f"{format_duration(older_than_seconds)} is too short"
+        )
+
+
+def prune_batch(
+    context: EngineContext,
+    older_than_seconds: float,
+    actor: str,
+    limit: int = BATCH_RUNS,
+    *,
+    seconds: float = BATCH_SECONDS,
+) -> Pruned:
+    """Take out up to ``limit`` runs in one transaction, and begin with no more once it has taken ``seconds``."""
+    with context.database.transaction() as tx:
+        candidates = retention.find_prunable(tx, older_than_seconds, limit)
+    if not candidates:
+        return Pruned()
+    with context.database.transaction() as tx:
+        house = installations.lock(tx)
+        locked = retention.lock(tx, candidates, older_than_seconds)
+        tombstones = _bury(tx, locked, actor, seconds)
+        if tombstones:
+            retention.forget_plans(tx, (each.plan_fingerprint for each in tombstones))
+            _record(context, tx, house, actor, tombstones, older_than_seconds)
+    _forget_ledgers(context, tombstones)
+    is_cut_short = len(tombstones) < len(locked)
+    return Pruned(tuple(tombstones), is_cut_short or (bool(tombstones) and len(candidates) == limit))
+
+
+def _bury(tx: Connection, locked: Sequence[RunId], actor: str, seconds: float) -> list[Tombstone]:
+    """Take out runs, a few a statement, until the time is over."""
+    tombstones: list[Tombstone] = []
+    began = time.monotonic()
+    for begin in range(0, len(locked), STATEMENT_RUNS):
+        if begin and time.monotonic() - began > seconds:
+            break
+        tombstones += retention.prune(tx, locked[begin : begin + STATEMENT_RUNS], actor)
+    return tombstones
+
+
+def _record(
+    context: EngineContext,
+    tx: Connection,
+    house: installations.LockedInstallation,
+    actor: str,
+    tombstones: Sequence[Tombstone],
+    older_than_seconds: float,
+) -> None:
+    ended = [each.ended_at for each in tombstones]
+    facts = {
+        "runs": len(tombstones),
+        "older_than_seconds": older_than_seconds,
+        "first_ended_at": min(ended).isoformat(),
+        "last_ended_at": max(ended).isoformat(),
+        "root": batch_root(tombstones),
+    }
+    record_outside(context, tx, house, actor=actor, action="prune", subject="retention", facts=facts)
+
+
+def _forget_ledgers(context: EngineContext, tombstones: Sequence[Tombstone]) -> None:
+    """Let go of the ledgers of runs that are gone; without it they lapse by themselves, a day after their last use."""
+    try:
+        context.ledger.forget_all(f"run:{each.run_id}" for each in tombstones)
+    except RedisError as error:
+        log.info("ledgers_left_to_lapse", error=type(error).__name__)
+
+
+def remove_content(context: EngineContext, limit: int = CONTENT_BATCH) -> int:
+    """Remove the content of pruned runs, also what a crash left; returns of how many runs.
+
+    A process that does not see the installation's store removes nothing: another store would say that all is gone.
+    """
+    with context.database.transaction() as tx:
+        left = retention.find_left_content(tx, limit)
+    if not left:
+        return 0
+    try:
+        check_registration(context.database, context.store, context.audit_key)
+    except (StoreMismatch, ConfigurationError) as error:
+        log.warning("content_left_to_others", error=str(error))
+        return 0
+    gone, resisting = [], []
+    for run_id in left:
+        try:
+            context.store.delete_run(str(run_id))
+        except ContentError as error:
+            resisting.append(error)
+        else:
+            gone.append(run_id)
+    if resisting:
+        log.warning("content_not_removed", runs=len(resisting), error=str(resisting[0]))
+    with context.database.transaction() as tx:
+        retention.note_content_gone(tx, gone)
+    return len(gone)

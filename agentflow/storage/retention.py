@@ -1,0 +1,125 @@
+"""Retention: finding ended runs that may go, taking them out, and what stays of them.
+
+Owns the tombstones and the plans that nobody uses any more. The rows and events of a run leave by one function of the
+database (migration 0003); when, and what is recorded of it, is engine/prune.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from agentflow.domain.ids import RunId
+from agentflow.domain.state import RunState
+from agentflow.domain.tombstone import Tombstone
+from agentflow.storage.database import statement
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """What a pruning would take."""
+
+    runs: int
+    first_ended_at: datetime | None
+    last_ended_at: datetime | None
+    artifact_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedSums:
+    """What pruned runs used: as it was folded for the budgets, and as their tombstones say it."""
+
+    folded: tuple[int, int, int]
+    told: tuple[int, int, int]
+
+
+def find_prunable(tx: Connection, older_than_seconds: float, limit: int) -> list[RunId]:
+    """Find runs that ended long enough ago, the oldest first."""
+    parameters = {"older_than_seconds": older_than_seconds, "limit": limit}
+    return [RunId(row) for row in tx.execute(statement("find_prunable_runs"), parameters).scalars()]
+
+
+def survey(tx: Connection, older_than_seconds: float, limit: int | None) -> Prunable:
+    """Read what a pruning would take."""
+    parameters = {"older_than_seconds": older_than_seconds, "limit": limit}
+    row = tx.execute(statement("survey_prunable_runs"), parameters).one()
+    return Prunable(row.runs, row.first_ended_at, row.last_ended_at, int(row.artifact_bytes))
+
+
+def lock(tx: Connection, run_ids: Sequence[RunId], older_than_seconds: float) -> list[RunId]:
+    """Take ended runs to prune them, without a wait; not those that somebody is at or that are not old enough."""
+    parameters = {"run_ids": list(run_ids), "older_than_seconds": older_than_seconds}
+    return [RunId(row) for row in tx.execute(statement("lock_prunable_runs"), parameters).scalars()]
+
+
+def prune(tx: Connection, run_ids: Sequence[RunId], actor: str) -> list[Tombstone]:
+    """Take out runs that are locked, with all their rows and events; returns what stays."""
+    rows = tx.execute(statement("prune_runs"), {"run_ids": list(run_ids), "actor": actor})
+    return [_tombstone(row) for row in rows]
+
+
+def forget_plans(tx: Connection, fingerprints: Iterable[str]) -> int:
+    """Delete those plans that nobody uses any more; returns how many."""
+    held = list(tx.execute(statement("lock_plans"), {"fingerprints": sorted(set(fingerprints))}).scalars())
+    return len(tx.execute(statement("delete_plans"), {"fingerprints": held}).all()) if held else 0
+
+
+def find_left_content(tx: Connection, limit: int) -> list[RunId]:
+    """Find pruned runs whose content may still lie in the store."""
+    return [RunId(row) for row in tx.execute(statement("find_left_content"), {"limit": limit}).scalars()]
+
+
+def note_content_gone(tx: Connection, run_ids: Sequence[RunId]) -> None:
+    """Note that nothing of these pruned runs lies in the store any more."""
+    tx.execute(statement("note_content_gone"), {"run_ids": list(run_ids)})
+
+
+def find_tombstones(tx: Connection, low: UUID, high: UUID, project: str | None, limit: int) -> list[Tombstone]:
+    """Find the tombstones of runs whose id lies in a range."""
+    parameters = {"low": low, "high": high, "project": project, "limit": limit}
+    return [_tombstone(row) for row in tx.execute(statement("find_tombstones"), parameters)]
+
+
+def read_tombstone(tx: Connection, run_id: RunId) -> Tombstone | None:
+    """Read the tombstone of a run; None if it was not pruned."""
+    return next(iter(find_tombstones(tx, run_id, run_id, None, 1)), None)
+
+
+def read_all(tx: Connection) -> list[Tombstone]:
+    """Read every tombstone, batch by batch."""
+    return [_tombstone(row) for row in tx.execute(statement("read_tombstones"))]
+
+
+def read_folded(tx: Connection) -> FoldedSums:
+    """Read what pruned runs used in all."""
+    row = tx.execute(statement("read_folded_usage")).one()
+    return FoldedSums(
+        (int(row.input_tokens), int(row.output_tokens), int(row.usd_nano)),
+        (int(row.told_input_tokens), int(row.told_output_tokens), int(row.told_usd_nano)),
+    )
+
+
+def _tombstone(row: Row[Any]) -> Tombstone:
+    return Tombstone(
+        run_id=RunId(row.run_id),
+        project=row.project,
+        plan_name=row.plan_name,
+        plan_fingerprint=row.plan_fingerprint,
+        state=RunState(row.state),
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        round=row.round,
+        seal=row.seal,
+        event_count=row.event_count,
+        event_head=bytes(row.event_head).hex(),
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        usd_nano=row.usd_nano,
+        pruned_by=row.pruned_by,
+        pruned_at=row.pruned_at,
+    )
