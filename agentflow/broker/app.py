@@ -7,10 +7,8 @@ from typing import Any
 from celery import Celery
 
 from agentflow.broker import redis_guard
+from agentflow.broker.outage import CONNECT_SECONDS, SOCKET_SECONDS
 from agentflow.broker.queues import CONTROL, task_queues
-
-SOCKET_SECONDS = 2.5
-"""How long anybody waits for an answer of Redis: a send fails after a few of these."""
 
 
 def make_celery(redis_url: str, *, prefix: str = "", has_events: bool = False) -> Celery:
@@ -86,7 +84,7 @@ def _transport_options(prefix: str) -> dict[str, Any]:
         "ack_emulation": False,
         # A frozen Redis must not hang a producer; a worker's blocking pop asks for one second.
         "socket_timeout": SOCKET_SECONDS,
-        "socket_connect_timeout": 3,
+        "socket_connect_timeout": CONNECT_SECONDS,
         "socket_keepalive": True,
         "global_keyprefix": prefix,
     }

@@ -6,25 +6,22 @@ All of it is only for speed. Each call survives a Redis that is away: the poll a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from agentflow.broker.keys import Keys
+from agentflow.broker.outage import connect
+from agentflow.broker.scripts import register
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
 
 MAX_REPORTS = 10_000
-#: Blocking reads wait up to a second; anything longer is a Redis that is away, and everything here can do without it.
-SOCKET_SECONDS = 2.5
-CONNECT_SECONDS = 2.0
 
 
 class StopKind(StrEnum):
@@ -42,12 +39,12 @@ class Stops:
     attempt_ids: tuple[str, ...]
 
 
-def _client(redis_url: str) -> redis.Redis:
-    # One more try, for a connection that the server had closed; the library's own patience would be half a minute.
-    retry = Retry(NoBackoff(), 1)
-    return redis.Redis.from_url(
-        redis_url, socket_timeout=SOCKET_SECONDS, socket_connect_timeout=CONNECT_SECONDS, retry=retry
-    )
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker's main process saw: ``fields`` as it wrote them, ``raw`` to say later that it was acted on."""
+
+    fields: Mapping[str, Any]
+    raw: bytes
 
 
 class SideChannel:
@@ -56,7 +53,8 @@ class SideChannel:
     def __init__(self, redis_url: str, prefix: str = "") -> None:
         self.keys = Keys(prefix)
         self._url = redis_url
-        self._client = _client(redis_url)
+        self._client = connect(redis_url)
+        self._take_reports = register(self._client, "take_reports")
 
     @property
     def client(self) -> redis.Redis:
@@ -102,22 +100,39 @@ class SideChannel:
         except RedisError as error:
             log.warning("report_not_left", error=str(error))
 
-    def take_reports(self, limit: int = 100) -> list[dict[str, Any]]:
-        """Take up to ``limit`` reports, oldest first; what is no report is dropped. RedisError when Redis is away."""
-        taken: Any = self._client.rpop(self.keys.reports, limit) or []
-        reports = [report for item in taken if (report := _report_of(item)) is not None]
+    def take_reports(self, limit: int = 100) -> list[Report]:
+        """Take up to ``limit`` reports, oldest first; what is no report is dropped. RedisError when Redis is away.
+
+        Each comes again, to whoever takes next, until ``finish_report`` or ``postpone_report`` is called with it.
+        """
+        keys = [self.keys.reports, self.keys.taken_reports]
+        taken: list[bytes] = self._take_reports(keys=keys, args=[limit])
+        reports = [Report(fields, raw) for raw in taken if (fields := _fields_of(raw)) is not None]
         if len(reports) < len(taken):
             log.warning("reports_not_readable", count=len(taken) - len(reports))
+            for raw in set(taken) - {report.raw for report in reports}:
+                self._remove_taken(self._client, raw)
         return reports
 
-    def put_back(self, reports: Sequence[Mapping[str, Any]]) -> None:
-        """Put reports back that were taken in this order, before all others; who does may come back for them."""
-        if not reports:
-            return
+    def finish_report(self, report: Report) -> None:
+        """Say that a report was acted on."""
         try:
-            self._client.rpush(self.keys.reports, *[json.dumps(dict(report)) for report in reversed(reports)])
+            self._remove_taken(self._client, report.raw)
+        except RedisError as error:  # it comes again: acting on it twice changes nothing
+            log.warning("report_not_finished", error=str(error))
+
+    def postpone_report(self, report: Report) -> None:
+        """Put a report behind all others."""
+        try:
+            pipe = self._client.pipeline(transaction=True)
+            pipe.lpush(self.keys.reports, report.raw)
+            self._remove_taken(pipe, report.raw)
+            pipe.execute()
         except RedisError as error:
-            log.warning("reports_not_put_back", count=len(reports), error=str(error))
+            log.warning("report_not_postponed", error=str(error))
+
+    def _remove_taken(self, client: Any, raw: bytes) -> None:
+        client.lrem(self.keys.taken_reports, 1, raw)
 
     def ping(self) -> None:
         """Raise RedisError when Redis does not answer."""
@@ -128,9 +143,9 @@ class SideChannel:
         self._client.close()
 
 
-def _report_of(item: bytes) -> dict[str, Any] | None:
+def _fields_of(raw: bytes) -> dict[str, Any] | None:
     try:
-        report = json.loads(item)
+        report = json.loads(raw)
     except (ValueError, RecursionError):  # whoever may write to this Redis may write anything
         return None
     return report if isinstance(report, dict) else None
@@ -151,7 +166,7 @@ class StopListener:
     """A subscription to the stops; for one thread."""
 
     def __init__(self, redis_url: str, keys: Keys) -> None:
-        client: Any = _client(redis_url)
+        client: Any = connect(redis_url)
         self._client = client
         self._subscription = client.pubsub(ignore_subscribe_messages=True)
         self._subscription.subscribe(keys.stops)

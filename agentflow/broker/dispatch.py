@@ -9,6 +9,7 @@ from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
 from agentflow.broker.canvas import Bell, stretch
+from agentflow.broker.outage import outage_of
 from agentflow.broker.queues import QUEUE_NAMES, task_queues
 from agentflow.domain.error import ServersUnreachable
 
@@ -19,7 +20,10 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]]) -> None:
     Raises ServersUnreachable at the first that cannot be sent; whether that one arrived is then unknown.
     """
     try:
-        with app.producer_pool.acquire(block=True, timeout=10) as producer:
+        with (
+            outage_of(app.conf.broker_write_url).asking(),
+            app.producer_pool.acquire(block=True, timeout=10) as producer,
+        ):
             for bells in stretches:
                 root_id = str(bells[0].run_id)
                 message = stretch(app, bells)
@@ -36,7 +40,7 @@ def queue_depths(app: Celery) -> dict[str, int]:
     """
     depths = dict.fromkeys(QUEUE_NAMES, 0)
     try:
-        with app.connection_for_read() as connection:
+        with outage_of(app.conf.broker_read_url).asking(), app.connection_for_read() as connection:
             # Left to itself kombu tries for six seconds, in which the dispatcher would lose its term.
             connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for queue in task_queues():

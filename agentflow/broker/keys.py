@@ -3,7 +3,8 @@
 | key | type | life |
 |---|---|---|
 | ``<prefix>agentflow:wakeup`` | list, at most one element | until the dispatcher pops it |
-| ``<prefix>agentflow:reports`` | list, at most 10,000 | until the dispatcher pops them: revokes, lost pool children |
+| ``<prefix>agentflow:reports`` | list, at most 10,000 | until the dispatcher takes them: revokes, lost pool children |
+| ``<prefix>agentflow:reports_taken`` | list, at most 100 | until the dispatcher, or the next, has acted on them |
 | ``<prefix>agentflow:stops`` | pub/sub channel | attempts to stop; the rows are the backstop |
 | ``<prefix>agentflow:breaker:<endpoint>`` | hash | a day after its last use: the endpoint's circuit breaker |
 | ``<prefix>agentflow:breakers`` | sorted set: endpoints by last use | a day after the last use of any |
@@ -33,6 +34,11 @@ class Keys:
     def reports(self) -> str:
         """The list of what worker main processes saw and the dispatcher must act on."""
         return f"{self.prefix}agentflow:reports"
+
+    @property
+    def taken_reports(self) -> str:
+        """The list of the reports that a dispatcher took and has not acted on."""
+        return f"{self.prefix}agentflow:reports_taken"
 
     @property
     def stops(self) -> str:

@@ -15,6 +15,7 @@ from celery import Celery
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
+from agentflow.broker.outage import outage_of
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -36,7 +37,10 @@ def publish(app: Celery, events: Iterable[TaskEvent]) -> None:
     if not to_send:
         return
     try:
-        with app.producer_pool.acquire(block=True, timeout=10) as producer:
+        with (
+            outage_of(app.conf.broker_write_url).asking(),
+            app.producer_pool.acquire(block=True, timeout=10) as producer,
+        ):
             # Left to itself kombu tries for six seconds, in which the dispatcher would do nothing else.
             producer.connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             for hostname, group in groupby(to_send, key=lambda event: event.hostname):

@@ -11,7 +11,7 @@ import pytest
 import redis
 from redis.exceptions import RedisError
 
-from agentflow.broker.bells import MAX_REPORTS, SideChannel, StopKind, StopListener, Stops
+from agentflow.broker.bells import MAX_REPORTS, Report, SideChannel, StopKind, StopListener, Stops
 from agentflow.embedded import ServerUrls
 
 
@@ -98,20 +98,33 @@ def test_reports_are_taken_in_order_and_wake_the_dispatcher(channel: SideChannel
         channel.report({"kind": "revoked", "number": number})
 
     assert channel.wait_for_wakeup(1)
-    assert [report["number"] for report in channel.take_reports(2)] == [0, 1]
-    assert [report["number"] for report in channel.take_reports(2)] == [2]
+    assert _finished(channel, 2) == [0, 1]
+    assert _finished(channel, 2) == [2]
     assert channel.take_reports() == []
 
 
-def test_reports_that_are_put_back_come_first_and_in_order(channel: SideChannel) -> None:
-    for number in range(4):
+def _finished(channel: SideChannel, limit: int) -> list[int]:
+    taken = channel.take_reports(limit)
+    for report in taken:
+        channel.finish_report(report)
+    return [report.fields["number"] for report in taken]
+
+
+def test_reports_come_again_until_they_were_acted_on_also_to_the_next_leader(
+    channel: SideChannel, redis_url: str
+) -> None:
+    for number in (0, 1, 2, 1):
         channel.report({"number": number})
-    taken = channel.take_reports(3)
+    first, second, third = channel.take_reports(3)
+    channel.finish_report(first)
+    channel.postpone_report(second)
+    next_leader = SideChannel(redis_url, channel.keys.prefix)
 
-    channel.put_back(taken[1:])
-    channel.put_back([])
-
-    assert [report["number"] for report in channel.take_reports()] == [1, 2, 3]
+    assert next_leader.take_reports() == [third]
+    assert _finished(next_leader, 10) == [2]
+    assert _finished(next_leader, 10) == [1, 1]  # two that are alike are two
+    assert next_leader.take_reports() == []
+    next_leader.close()
 
 
 def test_what_is_no_report_is_dropped_and_the_others_are_taken(channel: SideChannel, redis_url: str) -> None:
@@ -120,7 +133,9 @@ def test_what_is_no_report_is_dropped_and_the_others_are_taken(channel: SideChan
     client.close()
     channel.report({"kind": "revoked"})
 
-    assert channel.take_reports() == [{"kind": "revoked"}]
+    (report,) = channel.take_reports()
+    assert report.fields == {"kind": "revoked"}
+    channel.finish_report(report)
     assert channel.take_reports() == []
 
 
@@ -140,7 +155,8 @@ def test_a_redis_that_is_away_breaks_no_sender() -> None:
     channel.wake()
     channel.stop_attempts([uuid4()])
     channel.report({"kind": "revoked"})
-    channel.put_back([{"kind": "revoked"}])
+    channel.finish_report(Report({}, b"{}"))
+    channel.postpone_report(Report({}, b"{}"))
     with pytest.raises(RedisError):
         channel.wait_for_wakeup(0.1)
     with pytest.raises(RedisError):

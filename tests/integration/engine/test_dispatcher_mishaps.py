@@ -37,9 +37,8 @@ def test_reports_outlive_an_outage_of_postgres_in_their_order(house: Runtime) ->
         Dispatcher(away.context, "away:1")._act_on_reports()
     away.close()
 
-    left = channel.take_reports()
-    assert [report["task_id"] for report in left] == [str(step_id(run_id, StepKey("one"))) for run_id in run_ids]
-    channel.put_back(left)
+    left = [report.fields["task_id"] for report in channel.take_reports()]
+    assert left == [str(step_id(run_id, StepKey("one"))) for run_id in run_ids]
     Dispatcher(house.context, "one:1").one_pass()
     assert [step_rows(house.context, run_id)["one"].state for run_id in run_ids] == ["cancelled"] * 3
 
