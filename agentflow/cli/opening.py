@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentflow.client import AgentFlow, LoadedPlan, Run
@@ -68,6 +69,19 @@ def read_vars(written: Sequence[str] | None) -> dict[str, str]:
     return values
 
 
+def read_caps(written: Sequence[str] | None) -> dict[str, Any] | None:
+    """Read ``KIND=CAP`` options into a plan's form; of a kind given twice the last one counts. None without any."""
+    from agentflow.domain.error import UsageError
+
+    caps: dict[str, Any] = {}
+    for each in written or ():
+        kind, equals, cap = each.partition("=")
+        if not equals or not kind:
+            raise UsageError(f"--budget takes KIND=CAP, such as tokens=5000 or usd=0.50, not {each!r}.")
+        caps[kind] = _number(cap)
+    return caps or None
+
+
 def read_seconds(written: str | None) -> float | None:
     """Read a duration with its unit into seconds. UsageError for anything else."""
     from agentflow.domain.duration import parse_duration
@@ -79,3 +93,10 @@ def read_seconds(written: str | None) -> float | None:
         return parse_duration(written)
     except ValueError as error:
         raise UsageError(f"--timeout: {error}") from None
+
+
+def _number(text: str) -> int | float | str:
+    """Return a number as YAML would read it, everything else as text."""
+    if re.fullmatch(r"[+-]?\d{1,400}", text, re.ASCII):
+        return int(text)
+    return float(text) if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text, re.ASCII) else text

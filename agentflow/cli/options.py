@@ -28,3 +28,14 @@ PlanProject = Annotated[
 ]
 Vars = Annotated[list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="A var of the plan; repeatable.")]
 StepOption = Annotated[str | None, typer.Option("--step", metavar="ID", help="One step of the run.")]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="KIND=CAP",
+        help="Cap steps, tokens, usd or active_time, such as tokens=5000; over the plan's; repeatable.",
+    ),
+]
+Directive = Annotated[
+    str | None, typer.Option("--directive", metavar="NAME", help="The run's directive; else the plan's.")
+]
