@@ -221,9 +221,11 @@ def _address(claimed: Claimed, name: str) -> Address:
 def _settle(
     context: EngineContext, settlement: Settlement, claimed: Claimed, lifeline: Lifeline
 ) -> Settled | ClaimLost:
-    """Settle, again and again while Postgres is away and the lease may still hold.
+    """Settle, again and again while Postgres is away: past the end of the lease too, unless the worker is to stop.
 
-    The fence makes a repetition safe: if the commit that seemed to fail took place, the next try is refused. An
+    Whether somebody else has the step by then only Postgres knows, and its dispatcher ends no lease before it has had a
+    lease's length of contact. The fence makes a repetition safe: if the commit that seemed to fail took place, or the
+    attempt was rescued, the next try is refused. An
     outcome that cannot be written, such as a result with a text that Postgres has no way to store, fails the step: left
     unsettled, its lease would lapse and the same would happen again.
     """
@@ -231,7 +233,7 @@ def _settle(
         try:
             return settle(context, settlement, claimed.claim_token)
         except (ServersUnreachable, ConflictingWrite) as error:
-            if lifeline.is_lease_lost:
+            if lifeline.is_lease_lost and lifeline.is_drained:
                 return ClaimLost()
             log.warning("settle_delayed", error=str(error))
             threading.Event().wait(RETRY_SETTLE_SECONDS)  # nothing signals that Postgres is back

@@ -50,6 +50,7 @@ class Lifeline:
         self._lock = threading.Lock()
         self._stop_reason: StopReason | None = None
         self._is_lease_lost = False
+        self._is_drained = False
         self._stop_callbacks: list[Callable[[StopReason], None]] = []
         self._renew_callbacks: list[Callable[[float], None]] = []
 
@@ -63,10 +64,16 @@ class Lifeline:
         """Whether the lease was lost, also where the work had been stopped for another reason before."""
         return self._is_lease_lost
 
+    @property
+    def is_drained(self) -> bool:
+        """Whether the worker is stopping and waits no longer, also where the work had been stopped before."""
+        return self._is_drained
+
     def stop(self, reason: StopReason) -> None:
         """End the work; the first reason wins."""
         with self._lock:
             self._is_lease_lost = self._is_lease_lost or reason is StopReason.LEASE_LOST
+            self._is_drained = self._is_drained or reason is StopReason.DRAINED
             if self._stop_reason is not None:
                 return
             self._stop_reason = reason

@@ -33,3 +33,13 @@ def test_renewals_are_told_to_everyone() -> None:
     lifeline.renew(12.5)
 
     assert heard == [12.5, 12.5]
+
+
+def test_what_came_after_the_first_reason_is_known_too() -> None:
+    lifeline = Lifeline(20)
+    assert (lifeline.is_lease_lost, lifeline.is_drained) == (False, False)
+
+    for reason in (StopReason.LEASE_LOST, StopReason.DRAINED):
+        lifeline.stop(reason)
+
+    assert (lifeline.is_lease_lost, lifeline.is_drained) == (True, True)
