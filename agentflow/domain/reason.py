@@ -48,6 +48,7 @@ class ReasonCode(StrEnum):
     CAUGHT_UP = "caught_up"
     REFUSED = "refused"
     SUPERSEDED = "superseded"
+    REUSED = "reused"
 
 
 SENTENCES: Mapping[ReasonCode, str] = {
@@ -85,6 +86,7 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.OVERLAPS: "run {run} of the same schedule was still {state}",
     ReasonCode.CAUGHT_UP: "was due while nobody kept the schedules, longer ago than its catch-up window",
     ReasonCode.REFUSED: "could not be submitted: {problem}",
+    ReasonCode.REUSED: "was taken over from run {run}",
     ReasonCode.SUPERSEDED: "made way for a later firing of its schedule",
 }
 

@@ -35,8 +35,8 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunState], frozenset[str]] = {
 }
 
 STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
-    (S.PENDING, S.READY): frozenset({"settle", "rescue", "retry", "cancel_step"}),
-    (S.PENDING, S.SKIPPED): frozenset({"settle", "rescue", "cancel_step", "retry"}),
+    (S.PENDING, S.READY): frozenset({"settle", "rescue", "retry", "cancel_step", "fork"}),
+    (S.PENDING, S.SKIPPED): frozenset({"settle", "rescue", "cancel_step", "retry", "fork"}),
     (S.READY, S.RUNNING): frozenset({"claim"}),
     # A retrying step whose time has come is ready in all but name: the claim takes it without a write in between.
     (S.RETRYING, S.RUNNING): frozenset({"claim"}),

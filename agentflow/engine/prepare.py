@@ -96,6 +96,11 @@ def _content(context: EngineContext, run_id: RunId, ref: ContentRef) -> str:
         return file.read().decode("utf-8")
 
 
+def references_of(context: EngineContext, run_id: RunId, action: Action) -> frozenset[Reference]:
+    """What the templates of an action refer to; those that are content are read from the run's inputs."""
+    return _references(action, _contents(context, run_id, action))
+
+
 def _references(action: Action, contents: Mapping[str, str]) -> frozenset[Reference]:
     return frozenset().union(*(expression.references(text) for text in _texts(action, contents)))
 

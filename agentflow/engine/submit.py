@@ -1,4 +1,4 @@
-"""Submit: accept a plan as a run, once per idempotency key, and send what is ready.
+"""Submit: accept a plan as a run, once per idempotency key, and send what is ready. A fork is accepted the same way.
 
 Content goes into the store before the commit, the run with all its steps into one transaction, doorbells after it.
 If they cannot be sent the run is safe: the dispatcher sends them, and the caller is told.
@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 from sqlalchemy import Connection
@@ -21,12 +22,12 @@ from agentflow.domain.budget_document import overlaid
 from agentflow.domain.error import IdempotencyConflict, PlanRejected
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
-from agentflow.domain.pause import Pause
 from agentflow.domain.plan import Plan, Step
 from agentflow.domain.state import RunState, StepState
 from agentflow.engine.check_costs import check_costs
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
+from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.inputs import keep_inputs
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.settings import Settings
@@ -49,12 +50,16 @@ class SubmitRequest:
     idempotency_key: str | None = None
     budget: Budget | None = None
     directive: str | None = None
+    forked_from: RunId | None = None
+    forked_at_step: StepKey | None = None
 
     @property
     def sha256(self) -> str:
-        """What two submissions under one key must share: the plan, the vars, and a given budget and directive."""
+        """What two submissions under one key must share: plan, vars, a given budget and directive, where they fork."""
         shared: list[Any] = [self.plan.fingerprint, dict(self.vars)]
         given = {"budget": self.budget and self.budget.model_dump(exclude_none=True), "directive": self.directive}
+        if self.forked_from is not None:
+            given |= {"forked_from": str(self.forked_from), "forked_at_step": self.forked_at_step}
         if any(given.values()):
             shared.append({name: value for name, value in given.items() if value})
         return hashlib.sha256(json.dumps(shared, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -90,6 +95,30 @@ class Submitted:
     is_sent: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """How the steps of a new run stand: which are ready, how many sinks are open, and what the event names."""
+
+    ready: Sequence[StepKey]
+    open_sinks: int
+    moves: Moves
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Opening(Protocol):
+    """How an accepted run begins."""
+
+    @property
+    def action(self) -> str:
+        """What the event calls it."""
+
+    def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
+        """Put into the content store what the run begins with; outside of any transaction."""
+
+    def place(self, tx: Connection, run_id: RunId, view: PlanView, conditions: Conditions) -> Placed:
+        """Let the steps stand as they begin; they were just written, ready where they need nothing."""
+
+
 class _KeyTaken(Exception):
     """Another submission under the same key was quicker: nothing of this one stays, not even its plan."""
 
@@ -100,29 +129,49 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     IdempotencyConflict when its key stands for another submission, PlanRejected when the cost of a model call has no
     bound under the budgets that there are. Under maintenance the run rests from its first moment.
     """
+    return start_run(context, request, _FromTheTop(request))
+
+
+@dataclass(frozen=True, slots=True)
+class _FromTheTop:
+    """Begins with what was handed in, and with every step that needs nothing."""
+
+    request: SubmitRequest
+    action: str = "submit"
+
+    def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
+        keep_inputs(context, run_id, view.plan, self.request.content, self.request.files)
+
+    def place(self, tx: Connection, run_id: RunId, view: PlanView, conditions: Conditions) -> Placed:
+        moves = Moves()
+        moves.add_steps(view.graph.roots, None, StepState.READY)
+        return Placed(view.graph.roots, len(view.graph.sinks), moves)
+
+
+def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) -> Submitted:
+    """Accept ``request`` as a run that begins as ``opening`` says; raises as ``submit`` does."""
     existing = _find_existing(context, request)
     if existing is not None:
         return existing
     if faults := request.cost_faults(context.settings):
         raise PlanRejected(faults)
-    run_id = RunId(uuid4())
-    view = PlanView(request.plan)
-    keep_inputs(context, run_id, request.plan, request.content, request.files)
+    run_id, view = RunId(uuid4()), PlanView(request.plan)
+    opening.fill(context, run_id, view)
     try:
-        with context.database.transaction() as tx:
-            maintenance = installations.enter(tx)
-            roots = _write_run(context, tx, run_id, view, request, maintenance)
+        ready, is_paused = with_conditions(
+            context, lambda conditions: _in_transaction(context, run_id, view, request, opening, conditions)
+        )
     except _KeyTaken:
         context.store.delete_run(str(run_id))
         existing = _find_existing(context, request)
         if existing is None:
             raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found") from None
         return existing
-    if maintenance is not None:
+    if is_paused:
         return Submitted(run_id, is_existing=False)
-    sends = first_sends(view, roots)
+    sends = first_sends(view, ready)
     is_sent = send_steps(context, run_id, view, sends)
-    if len(roots) > len(sends):
+    if len(ready) > len(sends):
         context.side_channel.wake()
     return Submitted(run_id, is_existing=False, is_sent=is_sent)
 
@@ -141,14 +190,40 @@ def _find_existing(context: EngineContext, request: SubmitRequest) -> Submitted 
     return Submitted(existing.run_id, is_existing=True)
 
 
-def _write_run(
+def _in_transaction(
     context: EngineContext,
-    tx: Connection,
     run_id: RunId,
     view: PlanView,
     request: SubmitRequest,
-    maintenance: Pause | None,
-) -> list[StepKey]:
+    opening: Opening,
+    conditions: Conditions,
+) -> tuple[Sequence[StepKey], bool]:
+    """Write the run; returns the steps that are ready, and whether it rests."""
+    with context.database.transaction() as tx:
+        maintenance = installations.enter(tx)
+        created_at = _insert_run(tx, run_id, request)
+        _write_graph(tx, run_id, view, request.project)
+        placed = opening.place(tx, run_id, view, conditions)
+        paused = replace(maintenance, at=created_at) if maintenance else None
+        runs.insert_run_state(tx, run_id, placed.open_sinks, paused)
+        if paused is None:
+            steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, placed.ready)])
+        placed.moves.add_run(None, RunState.RUNNING)
+        record(
+            context,
+            tx,
+            ChainHead(run_id, None, 0, None),
+            at=created_at,
+            actor=request.actor,
+            action=opening.action,
+            subject="run",
+            moves=placed.moves,
+            facts={**_facts(request), **placed.facts, **({"paused": paused.as_json()} if paused else {})},
+        )
+    return placed.ready, paused is not None
+
+
+def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest) -> datetime:
     plan = request.plan
     runs.insert_plan(tx, plan.fingerprint, plan.name, plan.canonical_json())
     submission = runs.Submission(
@@ -160,33 +235,15 @@ def _write_run(
         request_sha256=request.sha256,
         actor=request.actor,
         directive=request.run_directive,
+        forked_from=request.forked_from,
+        forked_at_step=request.forked_at_step,
     )
     created_at = runs.insert_run(tx, submission)
     if created_at is None:
         raise _KeyTaken
     if not request.caps.is_unlimited:
         runs.insert_budget(tx, run_id, request.caps)
-    paused = replace(maintenance, at=created_at) if maintenance else None
-    runs.insert_run_state(tx, run_id, len(view.graph.sinks), paused)
-    _write_graph(tx, run_id, view, request.project)
-    roots = list(view.graph.roots)
-    if paused is None:
-        steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, roots)])
-    moves = Moves()
-    moves.add_run(None, RunState.RUNNING)
-    moves.add_steps(roots, None, StepState.READY)
-    record(
-        context,
-        tx,
-        ChainHead(run_id, None, 0, None),
-        at=created_at,
-        actor=request.actor,
-        action="submit",
-        subject="run",
-        moves=moves,
-        facts=_facts(request) | ({"paused": paused.as_json()} if paused else {}),
-    )
-    return roots
+    return created_at
 
 
 def _facts(request: SubmitRequest) -> dict[str, Any]:

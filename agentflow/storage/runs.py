@@ -53,6 +53,8 @@ class Submission:
     request_sha256: str
     actor: str
     directive: str | None = None
+    forked_from: RunId | None = None
+    forked_at_step: StepKey | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,11 @@ class ExistingRun:
 
 
 def insert_plan(tx: Connection, fingerprint: str, name: str, document: bytes) -> None:
-    """Store a plan under its fingerprint, once."""
-    tx.execute(
-        statement("insert_plan"), {"fingerprint": fingerprint, "name": name, "document": document.decode("utf-8")}
-    )
+    """Store a plan under its fingerprint, once, and keep it from being pruned until the transaction ends."""
+    parameters = {"fingerprint": fingerprint, "name": name, "document": document.decode("utf-8")}
+    while tx.execute(statement("hold_plan"), {"fingerprint": fingerprint}).one_or_none() is None:
+        if tx.execute(statement("insert_plan"), parameters).one_or_none() is not None:
+            return
 
 
 def insert_run(tx: Connection, submission: Submission) -> datetime | None:
@@ -82,6 +85,8 @@ def insert_run(tx: Connection, submission: Submission) -> datetime | None:
         "request_sha256": submission.request_sha256,
         "actor": submission.actor,
         "directive": submission.directive,
+        "forked_from": submission.forked_from,
+        "forked_at_step": submission.forked_at_step,
     }
     created_at: datetime | None = tx.execute(statement("insert_run"), parameters).scalar_one_or_none()
     return created_at

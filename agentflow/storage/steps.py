@@ -329,6 +329,12 @@ def reopen(tx: Connection, step_ids: Sequence[StepId]) -> list[Successor]:
     return sorted((_successor(row) for row in rows), key=lambda step: step.position)
 
 
+def open_fork(tx: Connection, run_id: RunId) -> list[Successor]:
+    """Let all steps of a fork that were not taken over wait for their needs, as pending; returns them by position."""
+    rows = tx.execute(statement("open_fork_steps"), {"run_id": run_id}).all()
+    return sorted((_successor(row) for row in rows), key=lambda step: step.position)
+
+
 @dataclass(frozen=True, slots=True)
 class StepHead:
     """Where a step's audit chain stands, as its row says."""

@@ -46,6 +46,7 @@ class RunRow(SQLModel, table=True):
         Index("run_project_created_at", "project", "created_at", "id"),
         Index("run_created_at", "created_at", "id"),
         Index("run_plan_fingerprint", "plan_fingerprint"),
+        Index("run_forked_from", "forked_from", postgresql_where=text("forked_from IS NOT NULL")),
     )
     id: UUID = Field(primary_key=True)
     project: str

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from agentflow.domain.budget import BudgetKind
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, ShownRunState, StepState
 
 RUN_SCHEMA, EVENT_SCHEMA = "agentflow.run/1", "agentflow.event/1"
@@ -85,6 +87,11 @@ class AttemptView:
     reason: Mapping[str, Any] | None
     retry_at: datetime | None
     call: CallView | None = None
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether another run made the attempt, from which this one took it over."""
+        return self.reason is not None and self.reason.get("code") == ReasonCode.REUSED
 
     @property
     def duration_seconds(self) -> float | None:
@@ -227,22 +234,38 @@ class BudgetLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a run came from, and which runs came from it, the oldest first."""
+
+    forked_from: UUID | None = None
+    forked_at_step: str | None = None
+    forks: tuple[UUID, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """The lineage as it stands under its run."""
+        origin = None if self.forked_from is None else {"run": str(self.forked_from), "step": self.forked_at_step}
+        return {"forked_from": origin, "forks": [str(fork) for fork in self.forks]}
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """A run with everything of it that surfaces show; the steps stand in the order of the plan.
 
-    ``budget`` is how it stands with its own caps, empty where it has none.
+    ``budget`` is how it stands with its own caps, empty where it has none. ``lineage`` names its origin and its forks.
     """
 
     summary: RunSummary
     usage: Usage
     steps: Mapping[str, StepView]
     budget: tuple[BudgetLine, ...] = ()
+    lineage: Lineage = Lineage()
 
     def as_json(self) -> dict[str, Any]:
         """The run as ``show --json`` prints it."""
         steps = [step.as_json() for step in self.steps.values()]
         budget = [line.as_json() for line in self.budget]
-        return self.summary.as_json() | {"usage": self.usage.as_json(), "budget": budget, "steps": steps}
+        told = {"usage": self.usage.as_json(), "budget": budget, "steps": steps}
+        return self.summary.as_json() | self.lineage.as_json() | told
 
 
 @dataclass(frozen=True, slots=True)

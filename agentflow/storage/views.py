@@ -22,7 +22,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
-from agentflow.storage import balances
+from agentflow.storage import balances, forks
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
@@ -179,7 +179,10 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts, usage and budget, in at most ten statements. NotFound if none."""
+    """Read a run with its steps, attempts, artifacts, usage, budget and lineage, in at most eleven statements.
+
+    NotFound when there is none.
+    """
     summary = read_summary(tx, run_id)
     calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
     attempts: dict[str, list[AttemptView]] = defaultdict(list)
@@ -192,7 +195,7 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     needs = _needs(tx, run_id, rows)
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     usage = _usage(tx, run_id, attempts.values(), calls.values())
-    return RunView(summary, usage, steps, balances.read_caps(tx, run_id))
+    return RunView(summary, usage, steps, balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id))
 
 
 def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:
@@ -254,7 +257,8 @@ def _usage(
     tx: Connection, run_id: RunId, attempts: Iterable[Sequence[AttemptView]], calls: Collection[Row[Any]]
 ) -> Usage:
     active = tx.execute(statement("view_active_seconds"), {"run_id": run_id}).scalar_one()
-    ended = [attempt.duration_seconds or 0.0 for of_step in attempts for attempt in of_step]
+    own = (attempt for of_step in attempts for attempt in of_step if not attempt.is_reused)
+    ended = [attempt.duration_seconds or 0.0 for attempt in own]
     return Usage(
         attempts=len(ended),
         active_seconds=round(float(active), 6),

@@ -102,6 +102,7 @@ def _widen_rows() -> None:
     op.drop_constraint(op.f("artifact_run_id_fkey"), "artifact")
     op.drop_constraint(op.f("llm_call_step_id_fkey"), "llm_call")
     op.create_index("run_plan_fingerprint", "run", ["plan_fingerprint"])
+    op.create_index("run_forked_from", "run", ["forked_from"], postgresql_where=sa.text("forked_from IS NOT NULL"))
 
 
 def _create_worker() -> None:
@@ -258,7 +259,7 @@ def _create_retention() -> None:
     )
 
 
-# What the triggers of 0001 call. Its own run, and that only for the owner of the table, which is whom prune_run acts as.
+# What the triggers of 0001 call: events of one run go, and only for the owner of the table, as whom prune_run acts.
 _REFUSE_CHANGE = """
     CREATE OR REPLACE FUNCTION audit_event_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN{exception}

@@ -1,0 +1,122 @@
+"""Carry: what of a run goes into a fork of it (inputs, answers, the files of steps that are taken over).
+
+Owns the choice of those steps as far as it depends on what is still there, and that the fork has content of its own.
+Writes no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from agentflow.content.store import Address
+from agentflow.domain import expression
+from agentflow.domain.error import ContentError
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.plan import Plan, Step
+from agentflow.domain.reference import Reference
+from agentflow.domain.reference_check import ANSWER_ATTRIBUTES
+from agentflow.domain.reuse import reused_steps
+from agentflow.engine.answers import TEXT, is_passing
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.gather import artifact_name
+from agentflow.engine.inputs import content_hashes, input_address
+from agentflow.engine.prepare import references_of
+from agentflow.engine.registration import check_registration
+from agentflow.storage.forks import REUSED_ATTEMPT, ReusableStep
+
+WRITTEN_RULES = ("succeeded", "failed", "always")
+"""Conditions that refer to nothing; every other is an expression."""
+
+
+@dataclass
+class Carrying:
+    """One fork on its way: from which run, after which step, into which run and plan."""
+
+    context: EngineContext
+    origin_id: RunId
+    run_id: RunId
+    old: Plan
+    view: PlanView
+    from_step: StepKey
+    reusable: Mapping[StepKey, ReusableStep]
+    _references: dict[StepKey, frozenset[Reference]] = field(default_factory=dict)
+
+    def take_inputs(self) -> None:
+        """Take along what was handed in with the origin. ContentError when it is not there any more."""
+        check_registration(self.context.database, self.context.store, self.context.audit_key)
+        hashes = dict.fromkeys([*content_hashes(self.old), *(file.sha256 for file in self.old.files)])
+        for sha256 in hashes:
+            source, target = input_address(self.origin_id, sha256), input_address(self.run_id, sha256)
+            if not self.context.store.copy(source, target):
+                raise ContentError(
+                    f"What was handed in with run {self.origin_id} is not in the content store any more; fork it with "
+                    "an edited plan, which brings its own",
+                    run_id=str(self.origin_id),
+                )
+
+    def take_over(self) -> frozenset[StepKey]:
+        """Choose the steps to take over and give the fork their files; its inputs are there already.
+
+        A model call whose answer went with the origin is made again if a step that runs again refers to it, and so is
+        what follows from it: see answers.py. ContentError when a file is not there that ought to be.
+        """
+        lost: set[StepKey] = set()
+        while True:
+            again = [self.from_step, *lost]
+            reused = reused_steps(self.old, self.view.plan, self.view.graph, self.reusable, again)
+            gone = [key for key in self._answers_read(reused) if not self._take(key, TEXT)]
+            if not gone:
+                break
+            lost.update(gone)
+        for key in reused:
+            self._take_files(key)
+        return reused
+
+    def references(self, key: StepKey) -> frozenset[Reference]:
+        """What a step of the fork refers to, in its templates and its condition."""
+        if key not in self._references:
+            step = self.view.plan.step(key)
+            of_action = references_of(self.context, self.run_id, step.action)
+            self._references[key] = of_action | _references_of_condition(step)
+        return self._references[key]
+
+    def _answers_read(self, reused: frozenset[StepKey]) -> Iterator[StepKey]:
+        """The calls taken over whose answers are kept for their run only, and that a step which runs again reads."""
+        passing = {key for key in reused if is_passing(self.view.plan.step(key))}
+        if not passing:
+            return
+        read = {
+            reference.step
+            for key in self.view.graph.keys
+            if key not in reused
+            for reference in self.references(key)
+            if reference.attribute in ANSWER_ATTRIBUTES
+        }
+        yield from (key for key in self.view.graph.order if key in passing & read)
+
+    def _take_files(self, key: StepKey) -> None:
+        for artifact in self.reusable[key].artifacts:
+            name = artifact_name(artifact.name) if artifact.kind == "file" else artifact.name
+            if not self._take(key, name):
+                raise ContentError(
+                    f"Step {key!r} of run {self.origin_id} cannot be taken over: its {artifact.name!r} is not in the "
+                    "content store any more; fork from that step, or from one before it",
+                    step=key,
+                )
+
+    def _take(self, key: StepKey, name: str) -> bool:
+        """Give the fork one file of a step; False when the origin has it no more."""
+        source = Address(str(self.origin_id), name, key, self.reusable[key].attempt)
+        return self.context.store.copy(source, Address(str(self.run_id), name, key, REUSED_ATTEMPT))
+
+
+def _references_of_condition(step: Step) -> frozenset[Reference]:
+    if step.when in WRITTEN_RULES:
+        return frozenset()
+    return expression.inspect_expression(expression.bare_expression(step.when)).references
+
+
+def vars_in(references: Iterable[Reference]) -> frozenset[str]:
+    """The names of the vars that are referred to."""
+    return frozenset(reference.names[0] for reference in references if reference.root == "vars")

@@ -1,0 +1,216 @@
+"""Fork: a new run that takes over what a run did before a step, and does the rest anew.
+
+Steps that succeeded and do not follow from that step stand in the new run as they ended in its origin, with files of
+their own: the origin is not changed, and may be pruned. What they used counts in no budget again. See
+docs/decisions/0016-a-fork-takes-its-content-along.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agentflow.domain.action import SubprocessAction
+from agentflow.domain.budget import Budget
+from agentflow.domain.budget_document import overlaid
+from agentflow.domain.error import ContentError, NotFound, PlanRejected
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.plan import Plan
+from agentflow.domain.plan_check import check_available
+from agentflow.domain.reason import ReasonCode
+from agentflow.domain.reuse import changed_vars
+from agentflow.domain.state import StepState
+from agentflow.domain.variable import resolve_vars
+from agentflow.domain.wording import did_you_mean
+from agentflow.engine.advance import let_go, make_ready
+from agentflow.engine.carry import Carrying, vars_in
+from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.evaluate import Conditions
+from agentflow.engine.finalize import finalize
+from agentflow.engine.inputs import keep_inputs
+from agentflow.engine.load_plan import LoadedPlan
+from agentflow.engine.record import Moves
+from agentflow.engine.submit import Placed, SubmitRequest, start_run
+from agentflow.executors.base import known_actions
+from agentflow.storage import forks, steps
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The run that was made, and what it took over.
+
+    ``outdated`` maps steps that were taken over to the vars that they refer to and that have another value now;
+    ``changed_files`` names the plan's files that such steps may have read as they were before.
+    """
+
+    run_id: RunId
+    reused: tuple[StepKey, ...]
+    is_existing: bool = False
+    is_sent: bool = True
+    outdated: Mapping[StepKey, tuple[str, ...]] = field(default_factory=dict)
+    changed_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ForkRequest:
+    """What is asked for: ``vars`` over the origin's, ``budget`` over its caps by kinds, ``edited`` for its plan."""
+
+    from_step: StepKey
+    actor: str
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    edited: LoadedPlan | None = None
+    budget: Budget | None = None
+    directive: str | None = None
+    idempotency_key: str | None = None
+
+
+def fork(context: EngineContext, origin_id: RunId, asked: ForkRequest) -> Forked:
+    """Make a run of what ``origin_id`` has done so far, whatever its state, and of a step and what follows it anew.
+
+    NotFound for an unknown run or step, PlanRejected for vars or an edited plan with faults, ContentError when what is
+    to be taken over is not there any more; else as a submit.
+    """
+    with context.database.transaction() as tx:
+        origin = forks.read_origin(tx, origin_id)
+        if origin is None:
+            raise NotFound(f"There is no run {origin_id}", run_id=str(origin_id))
+        old = context.plans.get(tx, origin.plan_fingerprint)
+        reusable = forks.read_reusable(tx, origin_id)
+    view = old if asked.edited is None else PlanView(asked.edited.plan)
+    _check_step(asked, view.plan)
+    request = _request(origin_id, origin, old.plan, view.plan, asked)
+    opening = _FromAStep(origin_id, old.plan, asked, reusable)
+    submitted = start_run(context, request, opening)
+    if submitted.is_existing or opening.carrying is None:
+        return Forked(submitted.run_id, _read_reused(context, submitted.run_id), is_existing=True)
+    if opening.is_over:
+        finalize(context, submitted.run_id, asked.actor)
+    reused = tuple(key for key in view.graph.order if key in opening.reused)
+    return Forked(
+        submitted.run_id,
+        reused,
+        is_sent=submitted.is_sent,
+        outdated=_outdated(opening.carrying, reused, changed_vars(origin.vars, request.vars)),
+        changed_files=_changed_files(old.plan, view.plan, reused),
+    )
+
+
+def _check_step(asked: ForkRequest, plan: Plan) -> None:
+    keys = [step.id for step in plan.steps]
+    if asked.from_step not in keys:
+        which = "edited plan" if asked.edited else "run"
+        hint = did_you_mean(asked.from_step, keys)
+        raise NotFound(f"The {which} has no step {asked.from_step!r}: {hint}", step=asked.from_step)
+
+
+def _request(origin_id: RunId, origin: forks.Origin, old: Plan, new: Plan, asked: ForkRequest) -> SubmitRequest:
+    """The fork as a submission: what the origin was given stays, unless the caller or an edited plan says otherwise."""
+    values, faults = resolve_vars(new, {**_given(origin.vars, old, new), **asked.vars})
+    faults = (*check_available(new, known_actions()), *faults)
+    if faults:
+        raise PlanRejected(asked.edited.placed(faults) if asked.edited else faults)
+    caps = origin.caps if new.budget == old.budget else new.budget
+    directive = origin.directive if new.directive == old.directive else new.directive
+    return SubmitRequest(
+        plan=new,
+        vars=values,
+        project=origin.project,
+        actor=asked.actor,
+        content=asked.edited.content if asked.edited else {},
+        files=asked.edited.files if asked.edited else {},
+        idempotency_key=asked.idempotency_key,
+        budget=overlaid(caps, asked.budget),
+        directive=asked.directive or directive,
+        forked_from=origin_id,
+        forked_at_step=asked.from_step,
+    )
+
+
+def _given(values: Mapping[str, Any], old: Plan, new: Plan) -> dict[str, Any]:
+    """The vars of the origin that go on: those that the new plan has, unless only an edited default changed."""
+    return {
+        name: value
+        for name, value in values.items()
+        if name in new.vars and (old.vars[name] == new.vars[name] or value != old.vars[name].default)
+    }
+
+
+@dataclass
+class _FromAStep:
+    """Begins with what the origin has done, and with the steps that then wait for nothing."""
+
+    origin_id: RunId
+    old: Plan
+    asked: ForkRequest
+    reusable: Mapping[StepKey, forks.ReusableStep]
+    reused: frozenset[StepKey] = frozenset()
+    carrying: Carrying | None = None
+    is_over: bool = False
+
+    @property
+    def action(self) -> str:
+        return "fork"
+
+    def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
+        carrying = Carrying(context, self.origin_id, run_id, self.old, view, self.asked.from_step, self.reusable)
+        try:
+            if self.asked.edited is None:
+                carrying.take_inputs()
+            else:
+                keep_inputs(context, run_id, view.plan, self.asked.edited.content, self.asked.edited.files)
+            self.reused = carrying.take_over()
+        except ContentError:
+            _forget(context, run_id)
+            raise
+        self.carrying = carrying
+
+    def place(self, tx: Connection, run_id: RunId, view: PlanView, conditions: Conditions) -> Placed:
+        moves, graph = Moves(), view.graph
+        forks.insert_reused(tx, run_id, [step for key, step in self.reusable.items() if key in self.reused])
+        moves.add_steps([key for key in graph.order if key in self.reused], None, StepState.SUCCEEDED)
+        waiting = steps.open_fork(tx, run_id)
+        roots = [step for step in waiting if not graph.needs[step.key]]
+        make_ready(tx, roots, moves)
+        others = [step for step in waiting if graph.needs[step.key]]
+        followed = let_go(tx, view, run_id, others, conditions=conditions, holds_run=True, moves=moves)
+        open_sinks = len(set(graph.sinks) - self.reused) - followed.closed_sinks
+        self.is_over = not open_sinks
+        ready = [step.key for step in (*roots, *followed.ready)]
+        facts = {"forked_from": str(self.origin_id), "from_step": self.asked.from_step, "reused": len(self.reused)}
+        return Placed(ready, open_sinks, moves, facts)
+
+
+def _forget(context: EngineContext, run_id: RunId) -> None:
+    """Remove what a fork had been given that is not made after all."""
+    try:
+        context.store.delete_run(str(run_id))
+    except ContentError as error:
+        log.warning("content_left_behind", run_id=str(run_id), error=str(error))
+
+
+def _read_reused(context: EngineContext, run_id: RunId) -> tuple[StepKey, ...]:
+    with context.database.transaction() as tx:
+        standing = steps.read_states(tx, run_id)
+    return tuple(key for key, step in standing.items() if step.reason_code == ReasonCode.REUSED)
+
+
+def _outdated(carrying: Carrying, reused: Iterable[StepKey], changed: frozenset[str]) -> dict[StepKey, tuple[str, ...]]:
+    """The steps that were taken over although they refer to vars that have another value now."""
+    if not changed:
+        return {}
+    found = {key: sorted(vars_in(carrying.references(key)) & changed) for key in reused}
+    return {key: tuple(names) for key, names in found.items() if names}
+
+
+def _changed_files(old: Plan, new: Plan, reused: Iterable[StepKey]) -> tuple[str, ...]:
+    """The files that are new, gone or otherwise in the new plan, if a command that was taken over may have read any."""
+    if not any(isinstance(new.step(key).action, SubprocessAction) for key in reused):
+        return ()
+    before, now = ({file.path: file.sha256 for file in plan.files} for plan in (old, new))
+    return tuple(sorted(path for path in before.keys() | now.keys() if before.get(path) != now.get(path)))

@@ -1,0 +1,120 @@
+"""Forks: what a run leaves to one that is made from it, and writing that into the new run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import Connection
+
+from agentflow.domain.budget import Budget
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.storage.attempts import Artifact
+from agentflow.storage.database import statement, to_json
+from agentflow.storage.view_shapes import Lineage
+
+REUSED_ATTEMPT = 1
+"""The number that a step's attempt has in the run that took it over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a fork starts from: whose the run is, its plan and vars, and its caps as they stand."""
+
+    project: str
+    directive: str | None
+    plan_fingerprint: str
+    vars: Mapping[str, Any]
+    caps: Budget
+
+
+@dataclass(frozen=True, slots=True)
+class ReusableStep:
+    """A step that succeeded, with the attempt that did it and the files that this left."""
+
+    key: StepKey
+    action: str
+    exit_code: int | None
+    result: Any
+    has_result: bool
+    attempt: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    signal: int | None
+    artifacts: tuple[Artifact, ...]
+    reason: Reason
+    """What a step says that takes this over: in which run, and by which attempt there, it was done."""
+
+
+def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
+    """Read what a fork starts from; None for an unknown run."""
+    row = tx.execute(statement("read_origin"), {"run_id": run_id}).one_or_none()
+    if row is None:
+        return None
+    caps = Budget(steps=row.steps, tokens=row.tokens, usd_nano=row.usd_nano, active_seconds=row.active_seconds)
+    return Origin(row.project, row.directive, row.plan_fingerprint, row.vars, caps)
+
+
+def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
+    """Read the steps of a run that have succeeded so far, by position."""
+    rows = tx.execute(statement("read_reusable_steps"), {"run_id": run_id})
+    return {
+        StepKey(row.key): ReusableStep(
+            key=StepKey(row.key),
+            action=row.action,
+            exit_code=row.exit_code,
+            result=row.result,
+            has_result=row.has_result,
+            attempt=row.number,
+            worker=row.worker,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            signal=row.signal,
+            artifacts=tuple(Artifact(**each) for each in row.artifacts),
+            reason=_reason(run_id, row.number, row.reason),
+        )
+        for row in rows
+    }
+
+
+def _reason(run_id: RunId, attempt: int, reason: Mapping[str, Any] | None) -> Reason:
+    """Name the run in which the work was done: that is not the origin where this took it over itself."""
+    if reason and reason.get("code") == ReasonCode.REUSED:
+        return Reason.from_json(reason)
+    return Reason(ReasonCode.REUSED, {"run": str(run_id), "attempt": attempt})
+
+
+def insert_reused(tx: Connection, run_id: RunId, reused: Sequence[ReusableStep]) -> None:
+    """Let steps of a new run stand as succeeded by what its origin did, each with one attempt that says so."""
+    records = [_record(run_id, step) for step in reused]
+    rows = tx.execute(statement("insert_reused_steps"), {"run_id": run_id, "reused": to_json(records)}).all()
+    if len(rows) != len(records):
+        raise LookupError(f"of {len(records)} steps to take over {len(rows)} are steps of the new run")
+
+
+def _record(run_id: RunId, step: ReusableStep) -> dict[str, Any]:
+    return {
+        "step_id": str(step_id(run_id, step.key)),
+        "attempt_id": str(uuid4()),
+        "claim_token": str(uuid4()),  # nobody knows it: the attempt has ended
+        "worker": step.worker,
+        "started_at": step.started_at.isoformat(),
+        "ended_at": step.ended_at.isoformat(),
+        "exit_code": step.exit_code,
+        "signal": step.signal,
+        "has_result": step.has_result,
+        "result": step.result,
+        "reason": step.reason.as_json(),
+        "artifacts": [asdict(artifact) for artifact in step.artifacts],
+    }
+
+
+def read_lineage(tx: Connection, run_id: RunId) -> Lineage:
+    """Read where a run came from and which came from it."""
+    row = tx.execute(statement("view_lineage"), {"run_id": run_id}).one()
+    return Lineage(row.forked_from, row.forked_at_step, tuple(row.forks))

@@ -1,0 +1,17 @@
+-- Let every other step of a run that is being made as a fork wait for those of its needs that are not there yet.
+-- The caller lets go what waits for nothing.
+-- Parameters: run_id
+-- Keeps true: the counters of needs say what the needs' states say; steps that were taken over all succeeded.
+WITH counted AS (
+    SELECT step.id, count(need.id) FILTER (WHERE need.state <> 'succeeded') AS open
+    FROM step
+    LEFT JOIN edge ON edge.to_step = step.id
+    LEFT JOIN step AS need ON need.id = edge.from_step
+    WHERE step.run_id = :run_id AND step.state IN ('pending', 'ready')
+    GROUP BY step.id
+)
+UPDATE step SET state = 'pending', needs_open = counted.open, not_before = NULL
+FROM counted
+WHERE step.id = counted.id
+RETURNING step.id, step.key, step.position, step.state, step.when_rule, step.is_sink,
+          step.needs_open, step.needs_failed, step.needs_skipped, step.needs_cancelled

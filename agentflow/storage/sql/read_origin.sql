@@ -1,0 +1,6 @@
+-- What a fork starts from: whose the run is, its plan, its vars and its caps as they stand. A plain read.
+-- Parameters: run_id
+SELECT run.project, run.directive, run.plan_fingerprint, run.vars,
+       run_budget.steps, run_budget.tokens, run_budget.usd_nano, run_budget.active_seconds
+FROM run LEFT JOIN run_budget ON run_budget.run_id = run.id
+WHERE run.id = :run_id
