@@ -82,7 +82,7 @@ def rejected(name: str, faults: Iterable[Fault]) -> UsageError:
     """Return the error that tells all faults of a schedule, by the option or field that each stands in."""
     listed = [{"field": _field(fault), "code": fault.code, "message": fault.message} for fault in faults]
     lines = "\n".join(f"  {each['field']}: {each['message']}" for each in listed)
-    return UsageError(f"The schedule {name!r} cannot be kept:\n{lines}", faults=listed)
+    return UsageError(f"The schedule {name!r} cannot be kept:\n{lines}", problems=listed)
 
 
 def _field(fault: Fault) -> str:

@@ -360,7 +360,7 @@ def test_every_fault_is_told_before_anything_is_kept(context: EngineContext) -> 
             context,
             request_of("bad", cron="61 * * * *", overlap="x", vars={"nope": 1}, budget={"token": 5}),
         )
-    assert [fault["field"] for fault in refused.value.details["faults"]] == [
+    assert [fault["field"] for fault in refused.value.details["problems"]] == [
         "cron", "overlap", "budget.token", "vars.nope",
     ]  # fmt: skip
     with pytest.raises(UsageError, match=r"plan: No plan is stored as 'testing'.*did you mean 'tested'"):
