@@ -1,80 +1,129 @@
-"""The verbs that act on runs: ``cancel``, ``resume`` and ``retry``. Each leaves an audit event with the actor."""
+"""The verbs that end runs and take them up again: ``cancel`` and ``retry``. Each leaves an event with the actor."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import typer
 
-from agentflow.cli import options, printing
-from agentflow.cli.opening import opened_run
+from agentflow.cli import choosing, options, printing
+from agentflow.cli.choosing import Choice
+from agentflow.cli.opening import opened
+
+if TYPE_CHECKING:
+    from agentflow.client import Run
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (cancel, resume, retry):
+    for verb in (cancel, retry):
         app.command(rich_help_panel=options.RUNS)(verb)
 
 
 def cancel(
-    run_reference: options.RunReference, as_json: options.AsJson = False, project: options.Project = None
+    run_reference: choosing.RunOrFilter = None,
+    state: choosing.State = None,
+    name: choosing.Name = None,
+    everything: choosing.All = False,
+    dry_run: choosing.DryRun = False,
+    as_json: options.AsJson = False,
+    project: choosing.Project = None,
 ) -> None:
-    """End a run: what waits ends now, what runs is stopped with everything it started."""
-    with opened_run(run_reference, project) as found:
-        asked = found.cancel()
-        if as_json:
-            answer = {"is_new": asked.is_new, "stopping": asked.stopping}
-            printing.print_json(found.summary.as_json() | answer)
-            return
-        from agentflow.cli.words import count, short_id
-
-        short = short_id(found.id)
-        if not asked.is_new:
-            print(f"Run {short} is being cancelled already.")
-        elif asked.stopping:
-            print(f"Run {short} is being cancelled: {count(asked.stopping, 'running attempt')} told to stop.")
+    """End a run: what waits ends now, what runs is stopped with everything it started. Or every run that is chosen."""
+    choice = Choice(run_reference, state, name, project, everything)
+    with opened() as flow:
+        found = choice.runs(flow, "cancel")
+        if dry_run:
+            choosing.list_only(found, "cancel", as_json=as_json)
+        elif run_reference is None:
+            raise typer.Exit(choosing.act(found, "cancel", _cancel, _cancelled, as_json=as_json))
         else:
-            print(f"Run {short} is {found.state}: nothing of it was running.")
-        if asked.stopping:
-            print(f"  know that it stopped: agentflow wait {short}")
+            _cancel_one(found[0], as_json=as_json)
 
 
-def resume(
-    run_reference: options.RunReference, as_json: options.AsJson = False, project: options.Project = None
-) -> None:
-    """Let a run go on that rests over a budget; its own must have been raised before: `agentflow budget raise`."""
-    with opened_run(run_reference, project) as found:
-        resumed = found.resume()
-        if as_json:
-            printing.print_json(found.summary.as_json() | {"due": list(resumed.ready)})
-            return
-        from agentflow.cli.words import short_id
-        from agentflow.domain.state import is_final
-        from agentflow.domain.wording import listing
+def _cancel(run: Run) -> dict[str, Any]:
+    asked = run.cancel()
+    return {"is_new": asked.is_new, "stopping": asked.stopping}
 
-        short = short_id(found.id)
-        if is_final(found.state):
-            print(f"Run {short} is {found.state}: everything of it had ended while it rested.")
-            return
-        print(f"Run {short} goes on{f' with {listing(resumed.ready)}' if resumed.ready else ''}.")
-        print(f"  follow: agentflow watch {short}")
+
+def _cancelled(run: Run, answer: Mapping[str, Any]) -> str:
+    from agentflow.cli.words import count
+
+    if not answer["is_new"]:
+        return "is being cancelled already"
+    told = f", {count(answer['stopping'], 'running attempt')} told to stop" if answer["stopping"] else ""
+    return f"{run.state}{told}"
+
+
+def _cancel_one(found: Run, *, as_json: bool) -> None:
+    answer = _cancel(found)
+    if as_json:
+        printing.print_json(found.summary.as_json() | answer)
+        return
+    from agentflow.cli.words import count, short_id
+
+    short, stopping = short_id(found.id), answer["stopping"]
+    if not answer["is_new"]:
+        print(f"Run {short} is being cancelled already.")
+    elif stopping:
+        print(f"Run {short} is being cancelled: {count(stopping, 'running attempt')} told to stop.")
+    else:
+        print(f"Run {short} is {found.state}: nothing of it was running.")
+    if stopping:
+        print(f"  know that it stopped: agentflow wait {short}")
 
 
 def retry(
-    run_reference: options.RunReference,
+    run_reference: choosing.RunOrFilter = None,
     step: options.StepOption = None,
+    state: choosing.State = None,
+    name: choosing.Name = None,
+    everything: choosing.All = False,
+    dry_run: choosing.DryRun = False,
     as_json: options.AsJson = False,
-    project: options.Project = None,
+    project: choosing.Project = None,
 ) -> None:
-    """Take up what failed, was cancelled or is held, and what waited for it; what succeeded stays."""
-    with opened_run(run_reference, project) as found:
-        retried = found.retry(step)
-        if as_json:
-            answer = {"ready": list(retried.ready), "pending": list(retried.pending)}
-            printing.print_json(found.summary.as_json() | answer)
-            return
-        from agentflow.cli.words import count, short_id
-        from agentflow.domain.wording import listing
+    """Take up what failed, was cancelled or is held, and what waited for it; what succeeded stays.
 
-        short = short_id(found.id)
-        print(f"Run {short} goes on with {listing(retried.ready) or 'nothing yet'}", end="")
-        print(f"; {count(len(retried.pending), 'step')} wait for that." if retried.pending else ".")
-        print(f"  follow: agentflow watch {short}")
+    Chosen without --state are the failed and partial runs: a cancelled one, or a step that waits for a person, only by
+    its name or state.
+    """
+    choice = Choice(run_reference, state, name, project, everything)
+    if step is not None and run_reference is None:
+        from agentflow.domain.error import UsageError
+
+        raise UsageError("--step names a step of one RUN.")
+    with opened() as flow:
+        found = choice.runs(flow, "retry")
+        if dry_run:
+            choosing.list_only(found, "retry", as_json=as_json)
+        elif run_reference is None:
+            raise typer.Exit(choosing.act(found, "retry", _retry, _retried, as_json=as_json))
+        else:
+            _retry_one(found[0], step, as_json=as_json)
+
+
+def _retry(run: Run, step: str | None = None) -> dict[str, Any]:
+    retried = run.retry(step)
+    return {"ready": list(retried.ready), "pending": list(retried.pending)}
+
+
+def _retried(_run: Run, answer: Mapping[str, Any]) -> str:
+    from agentflow.cli.words import count
+    from agentflow.domain.wording import listing
+
+    waiting = f"; {count(len(answer['pending']), 'step')} wait for that" if answer["pending"] else ""
+    return f"goes on with {listing(answer['ready']) or 'nothing yet'}{waiting}"
+
+
+def _retry_one(found: Run, step: str | None, *, as_json: bool) -> None:
+    answer = _retry(found, step)
+    if as_json:
+        printing.print_json(found.summary.as_json() | answer)
+        return
+    from agentflow.cli.words import short_id
+
+    short = short_id(found.id)
+    print(f"Run {short} {_retried(found, answer)}.")
+    print(f"  follow: agentflow watch {short}")

@@ -23,6 +23,7 @@ VERBS = (
     "stack_commands",
     "run_commands",
     "act_commands",
+    "pause_commands",
     "budget_commands",
     "limit_commands",
     "dead_letter_commands",
@@ -30,6 +31,7 @@ VERBS = (
     "log_commands",
     "artifact_commands",
     "audit_commands",
+    "prune_commands",
     "monitor_commands",
 )
 _SPEAKS_JSON = {"--json", "--events"}

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentflow.cli import exit_codes, options, printing
-from agentflow.cli.opening import find_plan, opened, opened_run, read_seconds, read_vars
+from agentflow.cli.opening import find_plan, opened, opened_run, read_caps, read_seconds, read_vars
 
 if TYPE_CHECKING:
     from agentflow.client import Run, RunPage
+    from agentflow.domain.pause import Pause
 
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Submit and return at once.")]
 Events = Annotated[bool, typer.Option("--events", help="Print the run's events as JSON lines while it goes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the steps; write nothing.")]
 Key = Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="One run per key and project.")]
-Budget = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--budget",
-        metavar="KIND=CAP",
-        help="Cap steps, tokens, usd or active_time, such as tokens=5000; over the plan's; repeatable.",
-    ),
-]
-Directive = Annotated[
-    str | None, typer.Option("--directive", metavar="NAME", help="The run's directive; else the plan's.")
-]
 Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="How long to wait: 90s, 5m, 1h30m.")]
 
 
@@ -44,8 +33,8 @@ def run(
     detach: Detach = False,
     idempotency_key: Key = None,
     dry_run: DryRun = False,
-    budget: Budget = None,
-    directive: Directive = None,
+    budget: options.Budget = None,
+    directive: options.Directive = None,
     as_json: options.AsJson = False,
     events: Events = False,
     project: options.RunProject = None,
@@ -55,7 +44,7 @@ def run(
     The exit code tells how it ended: 0 completed, 1 failed, 3 partial, 4 cancelled, 5 resting.
     """
     with opened() as flow:
-        given, caps = read_vars(variables), _read_caps(budget)
+        given, caps = read_vars(variables), read_caps(budget)
         loaded, project = find_plan(flow, plan, project)
         if dry_run:
             from agentflow.cli.plan_page import print_dry_run
@@ -130,32 +119,13 @@ def runs(
     """List runs, the newest first."""
     with opened() as flow:
         page = flow.runs(state=state, project=project, name=name, limit=limit, cursor=cursor)
+        maintenance = flow.maintenance()
         if as_json:
-            printing.print_json(_page_json(page))
+            printing.print_json(_page_json(page, maintenance))
             return
         from agentflow.cli.run_page import runs_page
 
-        printing.page(runs_page(page))
-
-
-def _read_caps(written: Sequence[str] | None) -> dict[str, Any] | None:
-    """Read ``KIND=CAP`` options into a plan's form; of a kind given twice the last one counts. None without any."""
-    from agentflow.domain.error import UsageError
-
-    caps: dict[str, Any] = {}
-    for each in written or ():
-        kind, equals, cap = each.partition("=")
-        if not equals or not kind:
-            raise UsageError(f"--budget takes KIND=CAP, such as tokens=5000 or usd=0.50, not {each!r}.")
-        caps[kind] = _number(cap)
-    return caps or None
-
-
-def _number(text: str) -> int | float | str:
-    """Return a number as YAML would read it, everything else as text."""
-    if re.fullmatch(r"[+-]?\d{1,400}", text, re.ASCII):
-        return int(text)
-    return float(text) if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", text, re.ASCII) else text
+        printing.page(runs_page(page, maintenance))
 
 
 def _head(submitted: Run) -> dict[str, object]:
@@ -192,9 +162,10 @@ def _follow(found: Run, *, as_json: bool, events: bool, more: Mapping[str, objec
     return exit_codes.of_state(found.state)
 
 
-def _page_json(page: RunPage) -> dict[str, object]:
+def _page_json(page: RunPage, maintenance: Pause | None) -> dict[str, object]:
     return {
         "schema": "agentflow.runs/1",
         "runs": [each.summary.as_json() for each in page],
         "next_cursor": page.next_cursor,
+        "maintenance": maintenance and maintenance.as_json(),
     }

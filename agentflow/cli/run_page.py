@@ -8,6 +8,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
@@ -19,6 +20,7 @@ from agentflow.cli.budget_page import capped
 from agentflow.cli.calls_table import calls_table, used
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
+from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.shortfall import missing
 from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
@@ -88,6 +90,7 @@ def _facts(view: RunView) -> Table:
         ("plan", f"{summary.plan_name} {summary.plan_fingerprint[:12]}, project {summary.project}"),
         ("submitted", f"{words.moment(summary.created_at)} UTC by {summary.actor}"),
         ("ended", f"{words.moment(summary.ended_at)} UTC" if summary.ended_at else ""),
+        ("paused", _pause(view)),
         ("took", took + again),
         ("used", used(usage)),
         ("budget", "; ".join(map(capped, view.budget))),
@@ -96,6 +99,16 @@ def _facts(view: RunView) -> Table:
         if value:
             table.add_row(name, Text(words.printable(value)))
     return table
+
+
+def _pause(view: RunView) -> str:
+    """Return since when a paused run is so, and what of it still runs."""
+    if view.summary.state is not ShownRunState.PAUSED:
+        return ""
+    since = datetime.fromisoformat(((view.summary.reason or {}).get("detail") or {})["at"])
+    running = sum(step.state == "running" for step in view.steps.values())
+    rest = f"{words.count(running, 'attempt')} still {'runs' if running == 1 else 'run'}" if running else "drained"
+    return f"{words.moment(since)} UTC ({words.ago(since, view.summary.read_at)}), {rest}"
 
 
 def _files_table(files: list[ArtifactView]) -> Table:
@@ -122,6 +135,8 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         yield f"agentflow retry {short}", "take up what did not succeed"
     if state is ShownRunState.EXHAUSTED:
         yield from _ways_on(view)
+    elif state is ShownRunState.PAUSED:
+        yield from _ways_out_of_pause(view)
     elif state.value not in {final.value for final in FINAL_RUN_STATES}:
         yield f"agentflow watch {short}", "follow it"
     if state.value not in {final.value for final in FINAL_RUN_STATES}:
@@ -131,6 +146,16 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         owners = {file.step for file in files if file.name == files[-1].name}
         which = f" --step {files[-1].step}" if len(owners) > 1 else ""
         yield f"agentflow artifact get {short} {shlex.quote(words.printable(files[-1].name))}{which}", "print it"
+
+
+def _ways_out_of_pause(view: RunView) -> Iterator[tuple[str, str]]:
+    short = words.short_id(view.summary.id)
+    if any(step.state == "running" for step in view.steps.values()):
+        yield f"agentflow pause {short} --wait", "know when what runs has ended; with --now it is given back"
+    if ((view.summary.reason or {}).get("detail") or {}).get("scope") == "maintenance":
+        yield "agentflow resume --all", "end the maintenance of everything"
+    else:
+        yield f"agentflow resume {short}", "let it go on"
 
 
 def _ways_on(view: RunView) -> Iterator[tuple[str, str]]:
@@ -158,8 +183,17 @@ def commands_table(suggestions: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def runs_page(page: RunPage) -> RenderableType:
-    """Return the list of runs."""
+def runs_page(page: RunPage, maintenance: Pause | None = None) -> RenderableType:
+    """Return the list of runs, below the word that everything is under maintenance, if it is."""
+    table = _runs_table(page)
+    if maintenance is None:
+        return table
+    why = words.reason(maintenance.reason.as_json())
+    told = f"Everything is {why}, since {words.moment(maintenance.at)} UTC (end it: agentflow resume --all)"
+    return Group(Text(told, words.STATE_STYLES["paused"]), table)
+
+
+def _runs_table(page: RunPage) -> RenderableType:
     if not len(page):
         return Text("No runs.")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")

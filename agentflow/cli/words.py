@@ -107,6 +107,8 @@ def reason(stored: Mapping[str, Any] | None) -> str:
         return ""
     if stored.get("code") == "budget_exhausted":
         return printable(_exhausted(stored.get("detail") or {}))
+    if stored.get("code") == "paused":
+        return printable(_paused(stored.get("detail") or {}))
     try:
         return printable(sentence_of(stored))
     except ValueError:
@@ -139,6 +141,13 @@ def scope(name: str) -> str:
     kind, _, which = owner.partition(":")
     whose = "the run" if kind == "run" else f"{kind} {which}" if which else f"the {kind}"
     return f"{whose} on {day}" if day else whose
+
+
+def _paused(detail: Mapping[str, Any]) -> str:
+    """Return who paused it, or everything, and what they said to it."""
+    what = "under maintenance" if detail.get("scope") == "maintenance" else "paused"
+    why = f": {detail['why']}" if detail.get("why") else ""
+    return f"{what} by {detail.get('actor', '?')}{why}"
 
 
 def _exhausted(detail: Mapping[str, Any]) -> str:

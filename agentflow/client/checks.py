@@ -12,6 +12,7 @@ from agentflow.domain.plan import NAME_PATTERN
 from agentflow.domain.state import ShownRunState
 
 MAX_KEY_LENGTH = 200
+MAX_WHY_LENGTH = 500
 
 
 def checked_key(key: object) -> str:
@@ -26,6 +27,15 @@ def checked_actor(actor: object) -> str:
     if not isinstance(actor, str) or not actor.strip() or not actor.isprintable():
         raise UsageError(f"An actor (AGENTFLOW_ACTOR) has printable characters only, not {str(actor)[:80]!r}.")
     return actor
+
+
+def checked_why(why: object) -> str | None:
+    """Check what a person says to a verb: it stands in the audit for ever and is printed to terminals."""
+    if why is None:
+        return None
+    if not isinstance(why, str) or not 0 < len(why) <= MAX_WHY_LENGTH or not why.isprintable() or not why.strip():
+        raise UsageError(f"A reason (why) has 1 to {MAX_WHY_LENGTH} printable characters, in one line.")
+    return why
 
 
 def checked_timeout(timeout: object) -> float | None:

@@ -15,11 +15,13 @@ from uuid import UUID
 
 from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
-from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state
+from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state, checked_why
 from agentflow.client.dead_letters import DeadLetterBox
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
+from agentflow.client.pauses import Pauses
 from agentflow.client.plan import Budget, Plan, plain
+from agentflow.client.retention import Retention
 from agentflow.client.run import Run
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.domain.budget import Budget as Caps
@@ -31,6 +33,7 @@ from agentflow.domain.plan_check import check_available
 from agentflow.domain.variable import resolve_vars
 from agentflow.engine.cancel import CancelAsked, cancel
 from agentflow.engine.load_plan import LoadedPlan
+from agentflow.engine.pause import PauseAsked, pause
 from agentflow.engine.raise_budget import raise_budget
 from agentflow.engine.resume import Resumed, resume
 from agentflow.engine.retry import Retried, retry
@@ -60,7 +63,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans, DeadLetterBox):
+class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
@@ -172,10 +175,19 @@ class AgentFlow(StoredPlans, DeadLetterBox):
         only = None if step is None else StepKey(str(step))
         return retry(self._checked_context(), self._id_of(run), actor, only=only)
 
-    def resume(self, run: Run | str | UUID) -> Resumed:
-        """Let a run go on that rests over a budget; the answer names the steps that are due again.
+    def pause(self, run: Run | str | UUID, *, now: bool = False, why: str | None = None) -> PauseAsked:
+        """Let a run rest until it is resumed; the answer says how many attempts of it still run.
 
-        Raises InvalidTransition when it does not rest, or when its own budget still does not cover what it needs.
+        They finish, or with ``now`` are ended and given back, which spends no retry. Raises InvalidTransition.
+        """
+        actor, given = checked_actor(self.settings.actor), checked_why(why)
+        return pause(self._checked_context(), self._id_of(run), actor, why=given, is_hard=now)
+
+    def resume(self, run: Run | str | UUID) -> Resumed:
+        """Let a run go on that is paused or rests over a budget; the answer names the steps that are due again.
+
+        Raises InvalidTransition when it does not rest, while all is under maintenance, or when its own budget still
+        does not cover what it needs; a pause of it stays then too.
         """
         actor = checked_actor(self.settings.actor)
         return resume(self._checked_context(), self._id_of(run), actor)

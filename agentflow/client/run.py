@@ -24,6 +24,7 @@ from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
 from agentflow.domain.wording import did_you_mean
 from agentflow.engine.cancel import CancelAsked
 from agentflow.engine.gather import artifact_name
+from agentflow.engine.pause import PauseAsked
 from agentflow.engine.resume import Resumed
 from agentflow.engine.retry import Retried
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
@@ -181,8 +182,18 @@ class Run:
         self.refresh()
         return retried
 
+    def pause(self, *, now: bool = False, why: str | None = None) -> PauseAsked:
+        """Let the run rest until it is resumed; with ``now`` what runs is given back. Raises InvalidTransition."""
+        asked = self._flow.pause(self, now=now, why=why)
+        self.refresh()
+        return asked
+
+    def wait_drained(self, timeout: float | None = None) -> float:
+        """Wait until no attempt of the run runs, after a pause; returns after how many seconds. Raises WaitTimeout."""
+        return self._flow.wait_drained(self, timeout)
+
     def resume(self) -> Resumed:
-        """Let the run go on that rests over a budget. Raises InvalidTransition as ``AgentFlow.resume`` does."""
+        """Let the run go on that is paused or rests over a budget. Raises as ``AgentFlow.resume`` does."""
         resumed = self._flow.resume(self)
         self.refresh()
         return resumed

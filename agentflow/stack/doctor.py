@@ -25,7 +25,7 @@ from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load
 from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
 from agentflow.stack.findings import Check, Problem, Skipped, find
 from agentflow.stack.last_end import last_end_of
-from agentflow.storage import health, migrations
+from agentflow.storage import health, installations, migrations, runs
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_POSTGRES = 15  # the first with UNIQUE NULLS NOT DISTINCT, which a table has
@@ -62,6 +62,7 @@ class Doctor:
             "content": self._content,
             "workers": self._workers,
             "dispatcher": self._dispatcher,
+            "maintenance": self._maintenance,
         }
         try:
             for name, question in questions.items():
@@ -189,6 +190,23 @@ class Doctor:
         if leadership is None or not leadership.is_live:
             raise Problem("nobody leads", "start a worker or `agentflow beat`: each brings a dispatcher")
         return f"{leadership.holder} leads, term {leadership.term}"
+
+    def _maintenance(self) -> str:
+        """Whether one stands, and whether the verb that began or ended it reached all runs."""
+        if self._known_facts().revision is None:
+            raise Skipped("the database has no tables yet")
+        with self._known_house().context.database.transaction() as tx:
+            stands = installations.read_maintenance(tx)
+            unpaused = stands is not None and bool(runs.find_unpaused(tx, None, 1, is_hard=stands.is_hard))
+            is_left = stands is None and bool(runs.find_maintained(tx, None, 1))
+        if is_left:
+            raise Problem("none, but the end of one did not reach all runs", "finish it: `agentflow resume --all`")
+        if stands is None:
+            return "none"
+        found = f"everything is paused by {stands.actor} since {stands.at:%Y-%m-%d %H:%M:%S} UTC"
+        if unpaused:
+            raise Problem(f"{found}, but some runs still go on", "finish it: `agentflow pause --all`")
+        raise Problem(f"{found}: no step starts", "end it once it is done: `agentflow resume --all`")
 
     def _known_settings(self) -> Settings:
         if self._settings is None:
