@@ -27,6 +27,7 @@ VERBS = (
     "budget_commands",
     "limit_commands",
     "dead_letter_commands",
+    "schedule_commands",
     "plan_commands",
     "log_commands",
     "artifact_commands",

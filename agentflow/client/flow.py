@@ -23,6 +23,7 @@ from agentflow.client.pauses import Pauses
 from agentflow.client.plan import Budget, Plan, plain
 from agentflow.client.retention import Retention
 from agentflow.client.run import Run
+from agentflow.client.schedules import ScheduleKeeping
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.domain.budget import Budget as Caps
 from agentflow.domain.budget_document import read_given_budget
