@@ -1,39 +1,277 @@
-"""Redis forgets, goes away, comes back with old data, is full, freezes: runs complete, limits hold, workers go on."""
+"""Redis forgets, goes away, comes back with old data, is full, freezes: runs complete, limits hold, workers go on.
+
+| fault | test |
+|---|---|
+| FLUSHALL, again and again in mid-run | `test_a_redis_that_forgets_again_and_again_...` |
+| FLUSHALL between the note and the send, and right after the send | `test_a_flush_around_a_send_...` |
+| killed, and started again empty | `test_a_redis_that_restarts_empty_...` |
+| stopped, and started again with the data of a moment ago | `test_old_messages_and_an_old_ledger_...` |
+| full | `test_a_full_redis_...` |
+| frozen | `test_a_frozen_redis_...` |
+| every connection cut, again and again | `test_connections_that_are_cut_...` |
+| a worker frozen between the broker's pop and its own record, then killed | `test_a_message_that_was_popped_...` |
+| a dispatcher killed with reports in its hands | `test_a_report_outlives_...` |
+
+An outage of a minute is in benchmarks/chaos.py.
+"""
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from agentflow.domain.state import RunState
+import pytest
+from sqlalchemy import text
+
+from agentflow.broker import dispatch as broker
+from agentflow.broker.dispatch import queue_depths
+from agentflow.broker.queues import COMMANDS, CONTROL
+from agentflow.domain.ids import StepKey, step_id
+from agentflow.domain.state import AttemptState, RunState
+from agentflow.engine.cancel import cancel
+from agentflow.engine.dispatcher import Dispatcher
 from agentflow.runtime import Runtime
-from tests.factories import lines_of, shell_step, submitted, wait_for, wait_for_end
+from tests.factories import (
+    attempt_rows,
+    lines_of,
+    noop_step,
+    run_state,
+    shell_step,
+    step_rows,
+    submitted,
+    wait_for,
+    wait_for_end,
+)
 from tests.faults.servers import FaultyRedis
+from tests.faults.traffic import (
+    ATTEMPTS,
+    BACK_SECONDS,
+    assert_at_rest,
+    assert_whole,
+    keys_without_owner,
+    mixed_steps,
+)
 from tests.workers import WorkerProcess
 
 Start = Callable[..., WorkerProcess]
+EXACTLY = {"steps": ATTEMPTS}
+"""A cap that leaves nothing over: whoever counts an attempt twice ends the run as exhausted."""
 
 
-def _chain(marker: Path, length: int, seconds: float = 0.2) -> list[dict[str, object]]:
-    return [
-        shell_step(f"c{i}", f"echo c{i} >> {marker}; sleep {seconds}", needs=[f"c{i - 1}"] if i else [])
-        for i in range(length)
-    ]
+class _Served:
+    """A worker whose processes must stay: it goes on without a restart, its pool children and dispatcher too."""
+
+    def __init__(self, worker: WorkerProcess) -> None:
+        self.worker = worker
+        self._processes = set(worker.processes())
+
+    def assert_unchanged(self) -> None:
+        """The processes are those of the start, and what else came are commands' supervisors."""
+        assert self.worker.process.poll() is None, self.worker.output()[-3000:]
+        assert self._processes <= set(self.worker.processes())
+
+
+@pytest.fixture
+def served(own_redis: FaultyRedis, start_worker: Start) -> _Served:
+    """A complete worker of four slots on a Redis of the test's own."""
+    return _Served(start_worker("-c", "4"))
+
+
+def test_a_redis_that_forgets_again_and_again_costs_time_only(
+    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
+    for lines in range(1, 15, 2):
+        wait_for(lambda lines=lines: len(lines_of(marker)) >= lines)
+        own_redis.flush()
+
+    assert_whole(house, run_id, marker)
+    served.assert_unchanged()
+    assert keys_without_owner(house) == []
 
 
 def test_a_redis_that_restarts_empty_is_served_again_by_the_same_processes(
-    house: Runtime, own_redis: FaultyRedis, start_worker: Start, tmp_path: Path
+    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
 ) -> None:
     marker = tmp_path / "marker"
-    worker = start_worker("-c", "2")
-    processes = worker.processes()
-    run_id = submitted(house.context, _chain(marker, 8))
-    wait_for(lambda: len(lines_of(marker)) >= 2)
+    run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
+    wait_for(lambda: len(lines_of(marker)) >= 5)
 
     own_redis.kill()
+    during = submitted(house.context, [noop_step("one")])  # is safe, and goes out later
     own_redis.wipe()
     own_redis.start()
 
+    assert_whole(house, run_id, marker)
+    assert wait_for_end(house.context, during, BACK_SECONDS) is RunState.COMPLETED
+    served.assert_unchanged()
+
+
+def test_old_messages_and_an_old_ledger_that_come_back_are_not_believed(
+    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
+) -> None:
+    """The ledger of a moment ago says that less was used; the messages are of steps that ended since."""
+    marker, cap = tmp_path / "marker", 12
+    steps = [shell_step(f"w{i}", f"echo w{i} >> {marker}; sleep 0.3", needs=[]) for i in range(20)]
+    run_id = submitted(house.context, steps, budget={"steps": cap})
+    wait_for(lambda: len(lines_of(marker)) >= 3)
+    own_redis.keep_data(tmp_path / "kept")
+    wait_for(lambda: len(lines_of(marker)) >= 9)
+
+    own_redis.kill()
+    own_redis.put_back(tmp_path / "kept")
+    own_redis.start()
+
+    wait_for(lambda: _exhausted(house, run_id), 2 * BACK_SECONDS)
+    witness = submitted(house.context, [shell_step("witness", "true")])  # behind all the old messages
+    assert wait_for_end(house.context, witness) is RunState.COMPLETED
+    wait_for(lambda: len(_spent(house, run_id)) == cap)
+    assert sorted(set(lines_of(marker))) == sorted(lines_of(marker))
+    assert len(lines_of(marker)) == cap
+    assert_at_rest(house)
+    served.assert_unchanged()
+
+
+def _exhausted(house: Runtime, run_id: Any) -> Any:
+    with house.context.database.transaction() as tx:
+        return tx.execute(text("SELECT exhausted FROM run_state WHERE run_id = :id"), {"id": run_id}).scalar_one()
+
+
+def _spent(house: Runtime, run_id: Any) -> list[Any]:
+    return [row for row in attempt_rows(house.context, run_id) if row.state == AttemptState.SUCCEEDED]
+
+
+def test_a_full_redis_refuses_senders_and_ends_no_worker(
+    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    stubborn = submitted(house.context, [shell_step("long", "sleep 60")])
+    run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
+    wait_for(lambda: len(lines_of(marker)) >= 5 and attempt_rows(house.context, stubborn))
+
+    own_redis.fill()
+    during = submitted(house.context, [noop_step("one")])
+    cancel(house.context, stubborn, "tester@test")
+    assert wait_for_end(house.context, stubborn) is RunState.CANCELLED  # needs no room in Redis
+    connections = own_redis.cut_all()  # who comes back to a full Redis may not even say where he listens
+    assert connections > 0
+    wait_for(lambda: "maxmemory" in served.worker.output())
+    assert run_state(house.context, during) is RunState.RUNNING
+    own_redis.empty()
+
+    assert_whole(house, run_id, marker)
+    assert wait_for_end(house.context, during, BACK_SECONDS) is RunState.COMPLETED
+    served.assert_unchanged()
+
+
+def test_a_frozen_redis_holds_nobody_up_for_long(
+    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    stubborn = submitted(house.context, [shell_step("long", "sleep 60")])
+    run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
+    wait_for(lambda: len(lines_of(marker)) >= 5 and attempt_rows(house.context, stubborn))
+
+    with own_redis.frozen():
+        began = time.monotonic()
+        during = [submitted(house.context, [noop_step(f"s{i}", needs=[]) for i in range(20)]) for _ in range(3)]
+        cancel(house.context, stubborn, "tester@test")
+        assert time.monotonic() - began < 12  # of which the first waits for three answers of 2.5 s; it was 70 s
+        assert wait_for_end(house.context, stubborn) is RunState.CANCELLED  # by the rows: a heartbeat tells of it
+        Dispatcher(house.context, "other:1").one_pass()  # what it needs of Redis it does without, in time to lead
+        assert time.monotonic() - began < 20
+
+    assert_whole(house, run_id, marker)
+    for each in during:
+        assert wait_for_end(house.context, each, BACK_SECONDS) is RunState.COMPLETED
+    served.assert_unchanged()
+
+
+def test_connections_that_are_cut_again_and_again_cost_time_only(
+    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
+    for lines in range(1, 15, 2):
+        wait_for(lambda lines=lines: len(lines_of(marker)) >= lines)
+        own_redis.cut_all()
+
+    assert_whole(house, run_id, marker)
+    served.assert_unchanged()
+    assert list(house.celery.control.inspect(timeout=5, limit=1).ping()) != []  # it answers, and its answer is read
+    assert keys_without_owner(house) == []
+
+
+def test_a_message_that_was_popped_and_never_recorded_is_sent_again(
+    house: Runtime, own_redis: FaultyRedis, start_worker: Start, tmp_path: Path
+) -> None:
+    """Redis pops as it writes to a worker's socket; a worker that is frozen then has it, and nobody knows."""
+    marker = tmp_path / "marker"
+    worker = start_worker("-c", "1")
+    _freeze_as_it_waits_for_a_message(own_redis, worker)
+    run_id = submitted(house.context, [shell_step("one", f"echo one >> {marker}"), noop_step("two", needs=["one"])])
+    assert queue_depths(house.celery)[COMMANDS] == 0  # popped
+    worker.kill()
+    assert lines_of(marker) == []
+
+    start_worker("-c", "1")
+
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
-    assert lines_of(marker) == [f"c{i}" for i in range(8)]
-    assert set(processes) <= set(worker.processes())
+    assert lines_of(marker) == ["one"]
+    assert [row.state for row in attempt_rows(house.context, run_id)] == [AttemptState.SUCCEEDED] * 2
+
+
+def _freeze_as_it_waits_for_a_message(own_redis: FaultyRedis, worker: WorkerProcess) -> None:
+    """Freeze the main process with a blocking pop in Redis that has just begun: it lasts a second."""
+    with own_redis.client() as client:
+
+        def has_just_begun() -> bool:
+            waiting = [each for each in client.client_list() if each["cmd"] == "brpop"]
+            return any(int(each["idle"]) == 0 and "b" in each["flags"] for each in waiting)
+
+        wait_for(has_just_begun)
+    worker.send(signal.SIGSTOP)
+
+
+@pytest.mark.parametrize(("moment", "flushes"), [("before", 1), ("after", 2)])
+def test_a_flush_around_a_send_delays_the_step_by_the_patience(
+    house: Runtime, own_redis: FaultyRedis, monkeypatch: pytest.MonkeyPatch, moment: str, flushes: int
+) -> None:
+    """Between the note that a step was sent and the sending; or right after it, and again when it is sent anew."""
+    send, left = broker.send, flushes
+
+    def flushing(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0 and moment == "before":
+            own_redis.flush()
+        send(*arguments)
+        if left >= 0 and moment == "after":
+            own_redis.flush()
+
+    monkeypatch.setattr(broker, "send", flushing)
+    impatient = Runtime(house.settings.model_copy(update={"lost_doorbell_seconds": 0.2}), celery=house.celery)
+    run_id = submitted(impatient.context, [noop_step("one")])
+    leading = Dispatcher(impatient.context, "one:1")
+
+    wait_for(lambda: leading.one_pass() and left <= 0 and queue_depths(house.celery)[CONTROL] == 1)
+
+    assert step_rows(house.context, run_id)["one"].sent_at is not None
+    impatient.close()
+
+
+def test_a_report_outlives_the_dispatcher_that_took_it(house: Runtime, own_redis: FaultyRedis) -> None:
+    """Killed between taking a revoke and acting on it: the next leader acts on it."""
+    run_id = submitted(house.context, [noop_step("one")])
+    step = str(step_id(run_id, StepKey("one")))
+    house.context.side_channel.report({"kind": "revoked", "task_id": step, "actor": "celery-control"})
+    assert len(house.context.side_channel.take_reports()) == 1  # and nothing more: it was killed
+
+    Dispatcher(house.context, "next:1").one_pass()
+
+    assert step_rows(house.context, run_id)["one"].state == "cancelled"
+    assert house.context.side_channel.take_reports() == []
