@@ -21,7 +21,6 @@ from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.pauses import Pauses
 from agentflow.client.plan import Budget, Plan, plain
-from agentflow.client.retention import Retention
 from agentflow.client.run import Run
 from agentflow.client.schedules import ScheduleKeeping
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
@@ -64,7 +63,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention):
+class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
