@@ -41,6 +41,8 @@ SERVICE = "dispatcher"
 TERM_SECONDS = 3.0
 POLL_SECONDS = 1.0
 RECONCILE_SECONDS = 5.0
+STILL_SECONDS = 3.0
+"""How long nothing may have come back from Postgres for the contact to be unbroken; a quarter of a lease, if longer."""
 BATCH = 200
 
 
@@ -51,6 +53,7 @@ class _Clockwork:
     term: int | None = None
     elected_at: float = 0.0
     contact_since: float | None = None
+    contact_at: float = 0.0
     audited_doorbells_at: float = 0.0
     reconciled_at: float = 0.0
 
@@ -90,6 +93,7 @@ class Dispatcher:
     def one_pass(self) -> float:
         """Do everything that is due, if leading; returns how many seconds to wait for the next pass at most."""
         self._elect()
+        self._note_contact()
         if self._clock.term is None:
             return POLL_SECONDS
         self._act_on_reports()
@@ -120,8 +124,14 @@ class Dispatcher:
         if term != self._clock.term:
             log.info("leader_changed", is_leading=term is not None, term=term)
         self._clock.term, self._clock.elected_at = term, now
-        if self._clock.contact_since is None:
+
+    def _note_contact(self) -> None:
+        """Begin to count anew after a gap: where Postgres stood still, so did everybody's heartbeats."""
+        now = time.monotonic()
+        still = max(STILL_SECONDS, self._context.settings.heartbeat_seconds)
+        if self._clock.contact_since is None or now - self._clock.contact_at > still:
             self._clock.contact_since = now
+        self._clock.contact_at = now
 
     def _resign(self) -> None:
         if self._clock.term is None:
@@ -170,6 +180,7 @@ class Dispatcher:
             raise
         except Exception:  # whatever it is, the next pass tries again and the log says so
             log.exception(event, **about)
+        self._note_contact()
 
     def _rescue_known_lost(self, step_id: StepId, worker: str, *, is_stopping: bool) -> None:
         with self._context.database.transaction() as tx:
@@ -179,14 +190,20 @@ class Dispatcher:
 
     def _rescue_lapsed(self) -> None:
         """End lapsed leases; only after a full lease of contact, since an outage of Postgres lets all leases lapse."""
-        since = self._clock.contact_since
-        if since is None or time.monotonic() - since < self._context.settings.lease_seconds:
+        if not self._has_contact():
             return
         with self._context.database.transaction() as tx:
             lapsed = attempts.find_lapsed(tx, BATCH) if self._is_fenced(tx) else []
+        self._note_contact()
         for attempt in lapsed:
+            if not self._has_contact():  # it stood still just now
+                return
             with self._surviving("attempt_not_rescued", attempt_id=str(attempt.attempt_id)):
                 rescue(self._context, attempt, self._actor)
+
+    def _has_contact(self) -> bool:
+        since = self._clock.contact_since
+        return since is not None and time.monotonic() - since >= self._context.settings.lease_seconds
 
     def _end_runs(self) -> None:
         with self._context.database.transaction() as tx:

@@ -1,8 +1,9 @@
-"""The lease keeper of a process: one thread extends the leases of all its attempts, another hears when to stop them.
+"""The lease keeper of a process: a thread extends the leases of all its attempts, another hears when to stop them.
 
-A stop comes through Redis within milliseconds, or with the next heartbeat from the rows. The threads are two, and the
-heartbeat has a connection to Postgres of its own, so that neither a Redis that hangs nor a busy pool costs a lease. An
-attempt whose lease could not be extended in time is ended here, since somebody else may have it by then.
+A stop comes through Redis within milliseconds, or with the next heartbeat from the rows. The heartbeat has a thread and
+a connection to Postgres of its own, so that neither a Redis that hangs nor a busy pool costs a lease. An attempt whose
+lease could not be extended in time is ended here, since somebody else may have it by then: by a third thread, which
+looks at nothing but the clock, so that no server that hangs can keep it from that.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from agentflow.telemetry import get_logger
 log = get_logger(__name__)
 
 LISTEN_SECONDS = 1.0
+WATCHES_PER_BEAT = 10
 STOP_REASONS = {StopKind.CANCEL: StopReason.CANCELLED, StopKind.YIELD: StopReason.PAUSED}
 REMEMBERED_STOPS = 1024
 """A stop may be heard before the attempt's claim has come back: so many are kept for those that are still to begin."""
@@ -92,7 +94,11 @@ class LeaseKeeper:
     def _start(self) -> None:
         self._threads = [
             threading.Thread(target=self._repeat, args=(work,), name=name, daemon=True)
-            for name, work in (("lease-keeper", self._beat_in_time), ("stop-listener", self._hear_stops))
+            for name, work in (
+                ("lease-keeper", self._beat_in_time),
+                ("stop-listener", self._hear_stops),
+                ("lease-watch", self._end_in_time),
+            )
         ]
         for thread in self._threads:
             thread.start()
@@ -134,8 +140,6 @@ class LeaseKeeper:
             self._beat(leases)
         except ServersUnreachable as error:
             log.warning("leases_not_extended", leases=len(leases), error=str(error))
-        finally:
-            self._end_lapsed(leases)
 
     def _beat(self, leases: dict[AttemptId, _Lease]) -> None:
         asked_at = time.monotonic()
@@ -162,9 +166,12 @@ class LeaseKeeper:
         elif standing.is_yield_requested:
             lease.lifeline.stop(StopReason.PAUSED)
 
-    def _end_lapsed(self, leases: dict[AttemptId, _Lease]) -> None:
+    def _end_in_time(self) -> None:
+        self._closing.wait(self._context.settings.heartbeat_seconds / WATCHES_PER_BEAT)
+        with self._lock:
+            leases = dict(self._leases)
         now = time.monotonic()
         for attempt_id, lease in leases.items():
-            if lease.ends_at <= now:
+            if lease.ends_at <= now and not lease.lifeline.is_lease_lost:
                 log.warning("lease_lapsed", attempt_id=str(attempt_id))
                 lease.lifeline.stop(StopReason.LEASE_LOST)

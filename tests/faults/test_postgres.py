@@ -109,6 +109,26 @@ def test_after_an_outage_longer_than_a_lease_nothing_is_lost_and_what_was_broken
     assert verify_run(house.context, run_id).findings == ()
 
 
+def test_a_postgres_that_hangs_for_longer_than_a_lease_loses_no_attempt(
+    own_postgres: Postgres, quick_house: Runtime, start_worker: Start, tmp_path: Path
+) -> None:
+    """No connection breaks, so that nobody is told: dispatcher and workers wait for their statements."""
+    house, marker = quick_house, tmp_path / "marker"
+    start_worker("-c", "2")
+    script = f"echo x >> {marker}; [ $AGENTFLOW_ATTEMPT -ge 2 ] || exec sleep 90"
+    run_id = submitted(house.context, [shell_step(key, script, needs=[]) for key in "ab"])
+    wait_for(lambda: len(lines_of(marker)) == 2)
+    until = time.monotonic() + LEASE  # a lease of contact: the dispatcher may rescue from now on
+    wait_for(lambda: time.monotonic() > until)
+
+    with own_postgres.frozen():
+        until = time.monotonic() + 2 * LEASE
+        wait_for(lambda: time.monotonic() > until)
+
+    assert wait_for_end(house.context, run_id, 60) is RunState.COMPLETED
+    assert _states(house, run_id) == {AttemptState.RELEASED: 2, AttemptState.SUCCEEDED: 2}
+
+
 def test_a_worker_that_is_stopped_while_postgres_is_away_does_not_wait_for_it(
     own_postgres: Postgres, quick_house: Runtime, start_worker: Start, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ from tests.factories import (
     wait_for_end,
 )
 from tests.faults.deaths import Deaths
+from tests.faults.proxy import CuttableLine
 from tests.model_stub import ModelStub
 from tests.workers import WorkerProcess, children, environment_of
 
@@ -187,3 +188,32 @@ def test_a_stop_that_reaches_every_process_of_a_worker_is_laid_to_no_step(
     broken_off, again = attempt_rows(house.context, run_id)
     assert (broken_off.state, again.state) == (AttemptState.LOST, AttemptState.SUCCEEDED)
     assert step_rows(house.context, run_id)["work"].losses == 0
+
+
+def test_a_worker_that_is_cut_off_from_postgres_is_replaced_and_its_late_word_refused(
+    quick_house: Runtime, start_worker: Start, tmp_path: Path
+) -> None:
+    """Its command is ended before the other one starts, by the supervisor: nobody reaches the worker any more."""
+    house, marker = quick_house, tmp_path / "marker"
+    assert house.settings.database_url is not None
+    script = (
+        f"while echo $AGENTFLOW_ATTEMPT $(date +%s%N) >> {marker}; "
+        "do [ $AGENTFLOW_ATTEMPT -ge 2 ] && exit 0; sleep 0.05; done"
+    )
+    with CuttableLine(house.settings.database_url.get_secret_value()) as line:
+        cut_off = start_worker("-c", "1", AGENTFLOW_DATABASE_URL=line.url)
+        run_id = submitted(house.context, [shell_step("work", script), noop_step("after", needs=["work"])])
+        wait_for(lambda: lines_of(marker))
+        with line.cut():
+            start_worker("-c", "1")
+            assert wait_for_end(house.context, run_id, 60) is RunState.COMPLETED
+        wait_for(lambda: "settle_refused" in cut_off.output())
+
+    lost, again = attempt_rows(house.context, run_id, "work")
+    assert (lost.state, again.state) == (AttemptState.LOST, AttemptState.SUCCEEDED)
+    times: dict[str, list[int]] = {"1": [], "2": []}
+    for number, at in (entry.split() for entry in lines_of(marker)):
+        times[number].append(int(at))
+    assert len(times["1"]) > 10
+    assert max(times["1"]) < min(times["2"])
+    assert verify_run(house.context, run_id).findings == ()
