@@ -33,6 +33,7 @@ BY_ERROR: Mapping[str, int] = {
     "usage": USAGE,
     "plan_rejected": USAGE,
     "not_found": USAGE,
+    "run_pruned": USAGE,
     "ambiguous_id": USAGE,
     "idempotency_conflict": USAGE,
     "invalid_transition": USAGE,

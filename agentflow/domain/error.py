@@ -4,6 +4,7 @@
     ├── UsageError               a call that cannot be meant
     ├── PlanRejected             a plan with faults, all of them
     ├── NotFound                 no such run, step, artifact, plan
+    │   └── RunPruned            the run was there, and was pruned
     ├── AmbiguousId              a prefix that fits several runs
     ├── IdempotencyConflict      the key was used for another submission
     ├── InvalidTransition        a verb that the state does not allow
@@ -58,6 +59,12 @@ class NotFound(AgentflowError, LookupError):
     """Nothing of that name or id exists."""
 
     code = "not_found"
+
+
+class RunPruned(NotFound):
+    """The run ended long ago and was pruned; the details say how it ended and what it used."""
+
+    code = "run_pruned"
 
 
 class AmbiguousId(AgentflowError):

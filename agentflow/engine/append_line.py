@@ -81,7 +81,7 @@ def _lock(handle: int) -> bool:
 
 
 def read_lines(path: Path) -> list[bytes]:
-    """Read every line without its end, also a last one that was broken off. ConfigurationError if that cannot be done."""
+    """Read every line without its end, also a last one that was broken off. ConfigurationError if it cannot be read."""
     try:
         content = path.read_bytes()
     except OSError as error:

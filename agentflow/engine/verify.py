@@ -1,21 +1,31 @@
-"""Verify: hold the audit events of runs against the key, the heads on the rows, and the seal of each ended run."""
+"""Verify: hold audit events against the key, the heads on the rows, and the seal of each ended run.
+
+Owns the check of runs and that of the installation's own chain, with the tombstones that it vouches for. Signed
+checkpoints are verify_checkpoints.py's.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
 from agentflow.domain.chain_check import Finding, FindingCode, Recorded, check_chain
-from agentflow.domain.error import NotFound
-from agentflow.domain.event import seal_of
-from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.error import RunPruned
+from agentflow.domain.event import AuditEvent, seal_of
+from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepId, StepKey
 from agentflow.domain.state import FINAL_RUN_STATES, RunState, StepState
+from agentflow.domain.tombstone import Tombstone, batch_root
 from agentflow.engine.context import EngineContext
 from agentflow.engine.registration import check_audit_key
-from agentflow.storage import events, runs, steps
+from agentflow.storage import events, retention, runs, steps
+from agentflow.storage.retention import missing_run
+
+MOST_COUNTED = 2**53 - 1
+"""Where the sums of usage stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +43,7 @@ class VerificationReport:
 
 
 def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
-    """Check every chain of a run. NotFound when neither the run nor an event of it is there.
+    """Check every chain of a run. NotFound when neither the run nor an event of it is there, RunPruned if it once was.
 
     ConfigurationError when this process does not have the audit key: nothing could be told from what it would find.
     """
@@ -46,7 +56,7 @@ def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
         count = sum(len(chain) for chain in chains.values())
         if run is None:
             if not count:
-                raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+                raise missing_run(tx, run_id)
             removed = Finding(FindingCode.RUN_REMOVED, f"{count} events speak of a run whose rows were removed")
             return VerificationReport(run_id, count, (removed,))
         findings = list(_findings(context, tx, run, chains))
@@ -60,7 +70,45 @@ def verify_all(context: EngineContext) -> Iterator[VerificationReport]:
     with context.database.transaction() as tx:
         known = events.read_all_run_ids(tx)
     for run_id in known:
-        yield verify_run(context, run_id)
+        try:
+            yield verify_run(context, run_id)
+        except RunPruned:  # since the list was read
+            continue
+
+
+def verify_installation(context: EngineContext) -> VerificationReport:
+    """Check the installation's own chain, and that the tombstones and the folded usage are those that it left."""
+    check_audit_key(context.database, context.audit_key)
+    with context.database.transaction() as tx:
+        events.hold_snapshot(tx)
+        chain, tombstones = events.read_own_chain(tx), retention.read_all(tx)
+        sums = retention.read_folded(tx)
+    if chain is None:
+        return VerificationReport(INSTALLATION_CHAIN, 0, ())
+    findings = check_chain(chain.recorded, head_sequence=chain.head_sequence, head=chain.head, key=context.audit_key)
+    findings += _check_tombstones([event for event, _ in chain.recorded], tombstones)
+    if sums.folded != sums.told and max(*sums.folded, *sums.told) < MOST_COUNTED:
+        message = "what pruned runs used does not come to what their tombstones say"
+        findings.append(Finding(FindingCode.TOMBSTONE_FORGED, message))
+    return VerificationReport(INSTALLATION_CHAIN, len(chain.recorded), tuple(findings))
+
+
+def _check_tombstones(recorded: Sequence[AuditEvent], tombstones: Sequence[Tombstone]) -> Iterator[Finding]:
+    """Each batch of tombstones has an event that carries their root; both have the transaction's time."""
+    batches: dict[datetime, list[Tombstone]] = defaultdict(list)
+    for tombstone in tombstones:
+        batches[tombstone.pruned_at].append(tombstone)
+    for event in recorded:
+        if event.action != "prune":
+            continue
+        batch = batches.pop(event.at, [])
+        if event.facts.get("root") != batch_root(batch):
+            runs_told = event.facts.get("runs")
+            message = f"the {len(batch)} tombstones of this pruning are not the {runs_told} that it left"
+            yield Finding(FindingCode.TOMBSTONE_FORGED, message, None, event.sequence)
+    for batch in batches.values():
+        named = ", ".join(str(each.run_id) for each in batch[:3]) + (" and others" if len(batch) > 3 else "")
+        yield Finding(FindingCode.TOMBSTONE_FORGED, f"no pruning left the tombstones of {named}")
 
 
 def _findings(

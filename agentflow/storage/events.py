@@ -51,6 +51,11 @@ class OwnChain:
     recorded: tuple[tuple[AuditEvent, bytes], ...]
 
 
+def hold_snapshot(tx: Connection) -> None:
+    """Let every read of a transaction that has just begun be of one moment."""
+    tx.execute(statement("hold_snapshot"))
+
+
 def read_own_chain(tx: Connection) -> OwnChain | None:
     """Read the installation's own chain and its head, of one moment; None before the installation is registered."""
     rows = tx.execute(statement("read_installation_events")).all()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from agentflow.domain.budget import usd_of
+from agentflow.domain.error import NotFound, RunPruned
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import RunState
 from agentflow.domain.tombstone import Tombstone
@@ -77,6 +79,26 @@ def find_left_content(tx: Connection, limit: int) -> list[RunId]:
 def note_content_gone(tx: Connection, run_ids: Sequence[RunId]) -> None:
     """Note that nothing of these pruned runs lies in the store any more."""
     tx.execute(statement("note_content_gone"), {"run_ids": list(run_ids)})
+
+
+def missing_run(tx: Connection, run_id: RunId) -> NotFound:
+    """Return the error for a run that is not there: RunPruned if it once was."""
+    tombstone = read_tombstone(tx, run_id)
+    return NotFound(f"There is no run {run_id}", run_id=str(run_id)) if tombstone is None else pruned_run(tombstone)
+
+
+def pruned_run(tombstone: Tombstone) -> RunPruned:
+    """Return the error for a run that was pruned: when and by whom, how it ended, what it used."""
+    used = f"{tombstone.input_tokens + tombstone.output_tokens:,} tokens, ${usd_of(tombstone.usd_nano):.6f}"
+    return RunPruned(
+        f"Run {tombstone.run_id} (plan {tombstone.plan_name}) was pruned {_moment(tombstone.pruned_at)} by "
+        f"{tombstone.pruned_by}. It ended {tombstone.state} {_moment(tombstone.ended_at)} and had used {used}.",
+        **tombstone.as_json(),
+    )
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def find_tombstones(tx: Connection, low: UUID, high: UUID, project: str | None, limit: int) -> list[Tombstone]:

@@ -22,7 +22,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
-from agentflow.storage import balances, forks
+from agentflow.storage import balances, forks, retention
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
@@ -71,6 +71,9 @@ def find_run(tx: Connection, reference: str, project: str | None = None) -> RunI
     parameters = {"low": low, "high": high, "project": project, "limit": _CANDIDATES + 1}
     found = [RunId(row) for row in tx.execute(statement("view_run_ids"), parameters).scalars()]
     if not found:
+        pruned = retention.find_tombstones(tx, low, high, project, 2)
+        if len(pruned) == 1:
+            raise retention.pruned_run(pruned[0])
         raise NotFound(f"There is no run {reference}{_within(project)}.", reference=reference)
     if len(found) > 1:
         raise _ambiguous(reference, found)
@@ -92,7 +95,7 @@ def read_summary(tx: Connection, run_id: RunId) -> RunSummary:
     """Read a run without its steps. NotFound when there is none."""
     row = tx.execute(statement("view_runs"), {**_ANY_RUN, "run_id": run_id, "limit": 1}).one_or_none()
     if row is None:
-        raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+        raise retention.missing_run(tx, run_id)
     return _summary(row)
 
 
