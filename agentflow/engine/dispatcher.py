@@ -42,7 +42,7 @@ TERM_SECONDS = 3.0
 POLL_SECONDS = 1.0
 RECONCILE_SECONDS = 5.0
 STILL_SECONDS = 3.0
-"""How long nothing may have come back from Postgres for the contact to be unbroken; a quarter of a lease, if longer."""
+"""A transaction that takes longer breaks the contact; a quarter of a lease, where that is longer."""
 BATCH = 200
 
 
@@ -53,7 +53,6 @@ class _Clockwork:
     term: int | None = None
     elected_at: float = 0.0
     contact_since: float | None = None
-    contact_at: float = 0.0
     audited_doorbells_at: float = 0.0
     reconciled_at: float = 0.0
 
@@ -126,12 +125,12 @@ class Dispatcher:
         self._clock.term, self._clock.elected_at = term, now
 
     def _note_contact(self) -> None:
-        """Begin to count anew after a gap: where Postgres stood still, so did everybody's heartbeats."""
-        now = time.monotonic()
-        still = max(STILL_SECONDS, self._context.settings.heartbeat_seconds)
-        if self._clock.contact_since is None or now - self._clock.contact_at > still:
-            self._clock.contact_since = now
-        self._clock.contact_at = now
+        """Begin to count anew where Postgres stood still, for then so did everybody's heartbeats."""
+        is_still = self._context.database.take_longest_seconds() > max(
+            STILL_SECONDS, self._context.settings.heartbeat_seconds
+        )
+        if is_still or self._clock.contact_since is None:
+            self._clock.contact_since = time.monotonic()
 
     def _resign(self) -> None:
         if self._clock.term is None:

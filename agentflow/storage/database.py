@@ -7,6 +7,7 @@ transaction, a storage module names the statement.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Database:
 
     def __init__(self, url: str, *, pool_size: int = 5) -> None:
         self._engine = _make_engine(url, pool_size)
+        self._longest = threading.local()
 
     @property
     def engine(self) -> Engine:
@@ -68,14 +70,29 @@ class Database:
         Raises ServersUnreachable when Postgres does not answer or the connection breaks; whether a commit that was
         under way took place is then unknown.
         """
-        with _naming_outages(), self._engine.begin() as connection:
+        with self._timing(), _naming_outages(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
         """Open a connection on which each statement stands for itself. Raises as transaction does."""
-        with _naming_outages(), self._engine.connect() as connection:
+        with self._timing(), _naming_outages(), self._engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
+
+    def take_longest_seconds(self) -> float:
+        """Return how long the longest transaction of this thread took since it asked last."""
+        longest: float = getattr(self._longest, "seconds", 0.0)
+        self._longest.seconds = 0.0
+        return longest
+
+    @contextmanager
+    def _timing(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            longest = getattr(self._longest, "seconds", 0.0)
+            self._longest.seconds = max(longest, time.monotonic() - began)
 
     def close(self) -> None:
         """Close every pooled connection."""
