@@ -1,4 +1,6 @@
-"""The deployment's beat: ``celery -A beat beat`` hosts the standby dispatcher. Entries of your own go here:
+"""The deployment's beat: ``celery -A beat beat`` keeps the schedules and hosts the standby dispatcher.
+
+Entries of your own go here, and fire beside them:
 
 app.conf.beat_schedule = {"report": {"task": "mine.report", "schedule": 60.0, "options": {"queue": "mine"}}}
 """

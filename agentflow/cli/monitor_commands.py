@@ -36,7 +36,7 @@ def flower(arguments: Arguments = None) -> None:
 
 
 def beat(arguments: Arguments = None) -> None:
-    """Run Celery beat with a standby dispatcher, so that runs go on while no worker is there to lead.
+    """Run Celery beat: it keeps the schedules, and hosts a dispatcher for while no worker is there to lead.
 
     It takes every option of `celery beat`.
     """

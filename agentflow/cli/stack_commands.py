@@ -41,7 +41,7 @@ def up(
     concurrency: Concurrency = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run PostgreSQL, Valkey and a worker here, from pip, until Ctrl-C or `agentflow down`.
+    """Run PostgreSQL, Valkey, a worker and beat here, from pip, until Ctrl-C or `agentflow down`.
 
     The data stay in AGENTFLOW_HOME. A second `up` finds the first and leaves it as it is.
     """
@@ -49,7 +49,7 @@ def up(
     from agentflow.stack.supervision import StackOptions
 
     settings = embedded_settings()
-    options = StackOptions(concurrency or default_concurrency(), has_flower=flower)
+    options = StackOptions(concurrency or default_concurrency(), has_flower=flower, has_beat=True)
     if (state := read_state(settings.home)) is not None:
         return _tell_joined(settings, state.pid, as_json=as_json)
     try:
@@ -125,7 +125,7 @@ def demo(
     from agentflow.cli.demo import Demo
     from agentflow.stack.supervision import StackOptions
 
-    options = StackOptions(default_concurrency())
+    options = StackOptions(default_concurrency(), has_beat=keep)
     raise typer.Exit(Demo(embedded_settings(), options, keep, crash, as_json).run())
 
 

@@ -156,11 +156,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _arguments(options: StackOptions) -> list[str]:
-    return [str(options.concurrency), *(["flower"] if options.has_flower else [])]
+    wanted = {"flower": options.has_flower, "beat": options.has_beat}
+    return [str(options.concurrency), *(name for name, is_wanted in wanted.items() if is_wanted)]
 
 
 def _options(arguments: Sequence[str]) -> StackOptions:
-    return StackOptions(concurrency=int(arguments[0]), has_flower="flower" in arguments[1:])
+    concurrency, *wanted = arguments
+    return StackOptions(int(concurrency), has_flower="flower" in wanted, has_beat="beat" in wanted)
 
 
 if __name__ == "__main__":

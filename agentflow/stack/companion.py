@@ -1,4 +1,4 @@
-"""A process that the stack keeps running beside its servers: the worker, or Flower.
+"""A process that the stack keeps running beside its servers: the worker, beat, or Flower.
 
 Owns how such a process is started (bound to the stack, its output in a bounded log), when it is started again after an
 end, and how it is ended. Whether an end is told, and to whom, is the stack's matter.
@@ -27,6 +27,7 @@ LONGEST_DELAY_SECONDS = 30.0
 #: A process that lived so long is not the one that keeps failing: its end is taken for a first one.
 SETTLED_SECONDS = 60.0
 WORKER_APP = "agentflow.worker.supervised"
+BEAT_APP = "agentflow.worker.stack_beat"
 _PR_SET_PDEATHSIG = 1
 _TOLD_BY_THE_STATE_FILE = ("AGENTFLOW_AUDIT_KEY", "AGENTFLOW_AUDIT_KEY_FILE")
 
@@ -145,6 +146,12 @@ def worker_companion(home: Path, content: Path, concurrency: int, *, has_events:
     if has_events:
         environment["AGENTFLOW_WORKER_EVENTS"] = "true"
     return Companion("worker", command, environment, home, has_line=True)
+
+
+def beat_companion(home: Path, content: Path) -> Companion:
+    """The beat that keeps the schedules of the stack of ``home``."""
+    command = [sys.executable, "-m", "celery", "-A", BEAT_APP, "beat"]
+    return Companion("beat", command, _environment(home, content), home)
 
 
 def flower_companion(home: Path, content: Path) -> Companion:

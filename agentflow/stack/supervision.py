@@ -19,7 +19,7 @@ from agentflow import __version__
 from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded import EmbeddedServers, StackState, clear_state, process_started, write_state
 from agentflow.settings import Settings
-from agentflow.stack.companion import Companion, flower_companion, worker_companion
+from agentflow.stack.companion import Companion, beat_companion, flower_companion, worker_companion
 from agentflow.stack.home import keep_audit_key, last_lines, log_directory
 from agentflow.stack.last_end import forget_last_end, keep_last_end
 from agentflow.stack.restarts import MOST_RESTARTS, WINDOW_SECONDS, RestartBudget
@@ -38,6 +38,7 @@ class StackOptions:
 
     concurrency: int
     has_flower: bool = False
+    has_beat: bool = False
 
 
 class Owner(Protocol):
@@ -142,8 +143,16 @@ class Stack:
             self._tell("back", f"the {companion.name} is ready again")
         elif all(each.is_ready for each in self._companions):
             self._has_been_ready = True
+            self._keep_schedules()
             flower = ", and Flower starts at http://127.0.0.1:5555" if self._options.has_flower else ""
             self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{flower}")
+
+    def _keep_schedules(self) -> None:
+        """Start beat once the worker is ready: nobody waits for it, and its start would slow the worker's."""
+        if self._options.has_beat:
+            beat = beat_companion(self._home, self._settings.content_root().absolute())
+            self._companions.append(beat)
+            beat.start()
 
     def _attend(self, companion: Companion) -> None:
         companion.log.trim()
