@@ -20,14 +20,20 @@ TIMEOUT_SECONDS = 1.5
 class QueueLengths:
     """One owner's way to the lengths of queues; ``read`` again and again."""
 
-    def __init__(self, redis_url: str, prefix: str = "") -> None:
+    def __init__(self, client: redis.Redis, prefix: str = "") -> None:
+        self._client = client
         self._prefix = prefix
-        self._client = redis.Redis.from_url(
+
+    @classmethod
+    def connect(cls, redis_url: str, prefix: str = "") -> QueueLengths:
+        """Use a connection of its own, which gives up soon."""
+        client = redis.Redis.from_url(
             redis_url,
             socket_timeout=TIMEOUT_SECONDS,
             socket_connect_timeout=TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 1),
         )
+        return cls(client, prefix)
 
     def read(self, queues: Sequence[str]) -> dict[str, int] | None:
         """Return how many messages wait in each queue; None when Redis does not answer in time."""

@@ -61,7 +61,7 @@ class Watchdog:
         self._worker = worker
         self._settings = house.settings
         self._consumption = Consumption.of(worker)
-        self._lengths = QueueLengths(house.servers.redis_url, house.settings.redis_prefix)
+        self._lengths = QueueLengths.connect(house.servers.redis_url, house.settings.redis_prefix)
         self._look_seconds = min(LOOK_SECONDS, house.settings.starvation_seconds / 5)
         self._clock = StarvationClock(house.settings.starvation_seconds, self._look_seconds)
         self._stopping = threading.Event()

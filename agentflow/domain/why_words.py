@@ -1,0 +1,237 @@
+"""Why in words: one sentence for each reason, and what a person may do about it.
+
+Owns the wording. ``{run}`` in an advice stands for whatever names the run where it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agentflow.domain.duration import format_duration
+from agentflow.domain.reason import sentence_of
+from agentflow.domain.why import Why, WhyCode
+from agentflow.domain.wording import listing
+
+_TENTHS_UNTIL = 10
+
+
+def sentence(why: Why) -> str:
+    """Return the reason as a sentence without a subject: ``waits for the rate limit api until ...``."""
+    return _SENTENCES[why.code](why)
+
+
+def advice(why: Why) -> str | None:
+    """Return what a person may do; None where nothing is to be done but to wait."""
+    if why.code is WhyCode.EXHAUSTED:
+        return _raise_budgets(why.detail["budgets"])
+    if why.code is WhyCode.PAUSED:
+        return f"`agentflow resume {'--all' if why.detail.get('scope') == 'maintenance' else '{run}'}`"
+    if why.cause is not None:
+        return advice(why.cause)
+    text = _ADVICE.get(why.code)
+    return text and text.replace("{step}", why.step or "").replace("{queue}", str(why.detail.get("queue", "")))
+
+
+def why_json(why: Why, run: str) -> dict[str, Any]:
+    """The reason as ``why --json`` prints it."""
+    told = advice(why)
+    return {
+        "code": why.code.value,
+        "step": why.step,
+        "detail": dict(why.detail),
+        "sentence": sentence(why),
+        "advice": None if told is None else told.replace("{run}", run),
+        "cause": None if why.cause is None else why_json(why.cause, run),
+    }
+
+
+def _span(seconds: Any) -> str:
+    amount = float(seconds)
+    return format_duration(max(0.0, round(amount, 1) if amount < _TENTHS_UNTIL else round(amount)))
+
+
+def _because(stored: Mapping[str, Any] | None) -> str:
+    """A stored reason in words after a colon; nothing where there is none, its code where there are no words for it."""
+    try:
+        return f": {sentence_of(stored)}" if stored else ""
+    except (ValueError, KeyError):
+        return f": {stored.get('code')}" if stored else ""
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _under_way(why: Why) -> str:
+    running = why.detail["running"]
+    return f"; {_count(running, 'step')} of it still run{'s' if running == 1 else ''}" if running else ""
+
+
+def _paused(why: Why) -> str:
+    by = "all is under maintenance, by" if why.detail.get("scope") == "maintenance" else "is paused by"
+    reason = f" ({why.detail['why']})" if why.detail.get("why") else ""
+    return f"{by} {why.detail.get('actor') or '?'} since {why.detail.get('at') or '?'}{reason}{_under_way(why)}"
+
+
+def _exhausted(why: Why) -> str:
+    told = [sentence_of({"code": "budget_exhausted", "detail": budget}) for budget in why.detail["budgets"]]
+    return f"rests over its budgets: {'; '.join(told)}{_under_way(why)}"
+
+
+def _raise_budgets(budgets: list[Mapping[str, Any]]) -> str:
+    own = [each for each in budgets if each["is_own"] and each["raise_by"] is not None]
+    options = " ".join(f"--{each['budget'].replace('_', '-')} +{each['raise_by']}" for each in own)
+    others = [each for each in budgets if not each["is_own"]]
+    parts = [f"`agentflow budget raise {{run}} {options}`"] if options else []
+    if others:
+        renewed = [each["resets_at"] for each in others if each.get("resets_at")]
+        by_itself = len(renewed) == len(budgets)
+        parts += [f"wait until {max(renewed)}, it then goes on by itself" if by_itself else "raise the configured caps"]
+        if by_itself:
+            return parts[-1]
+    return f"{', '.join(parts)}, then `agentflow resume {{run}}`" if parts else "`agentflow resume {run}`"
+
+
+def _final(why: Why) -> str:
+    attempts = why.detail["attempts"]
+    tries = f" in {_count(attempts, 'attempt')}" if attempts else ""
+    return f"{_IS[why.detail['state']]}{tries}{_because(why.detail['reason'])}"
+
+
+_IS = {"succeeded": "has succeeded", "failed": "has failed", "skipped": "was skipped", "cancelled": "was cancelled"}
+
+
+def _unmet(why: Why) -> str:
+    needs = [f"{need['step']} ({need['state']})" for need in why.detail["needs"]]
+    more = why.detail["count"] - len(needs)
+    text = f"needs {listing(needs, len(needs))}{f' and {more} more' if more > 0 else ''}"
+    if why.cause is None:
+        return text
+    root = why.detail["root"]
+    is_alone = why.detail["count"] == 1 and why.detail["needs"][0]["step"] == root
+    return f"{text}, which {sentence(why.cause)}" if is_alone else f"{text}; step {root} {sentence(why.cause)}"
+
+
+def _running(why: Why) -> str:
+    detail = why.detail
+    asked = " and was told to stop" if detail["is_stop_requested"] else ""
+    asked = asked or (" and was told to give the step back" if detail["is_yield_requested"] else "")
+    lease = detail["lease_seconds"]
+    held = f"its lease holds for {_span(lease)}" if lease > 0 else f"its lease ended {_span(-lease)} ago"
+    return (
+        f"runs on {detail['worker']} for {_span(detail['seconds'])} (attempt {detail['attempt']}){asked}; "
+        f"{held} unless it is heard of again"
+    )
+
+
+def _no_worker(why: Why) -> str:
+    last = why.detail["last"]
+    known = ", ".join(f"{worker['name']}, last seen {worker['seen_at']}" for worker in last[:3])
+    served = f" (it was served by {known})" if known else " (none ever did)"
+    return f"is due, and no worker that is alive takes from the queue {why.detail['queue']}{served}"
+
+
+def _no_dispatcher(why: Why) -> str:
+    detail = why.detail
+    last = (
+        f"; {detail['holder']} led last, in term {detail['term']} until {detail['until']}" if detail["holder"] else ""
+    )
+    return f"is due, and no dispatcher is there to send it{last}"
+
+
+def _redis_away(why: Why) -> str:
+    queue, sent_at = why.detail["queue"], why.detail["sent_at"]
+    sent = f"its message was sent at {sent_at}" if sent_at else "its message is not sent yet"
+    return f"is due; {sent}, and Redis does not answer, so that nothing is known of the queue {queue}"
+
+
+def _in_line(why: Why) -> str:
+    detail = why.detail
+    who = [f"{holder['step']} of {holder['run'][:8]} since {holder['since']}" for holder in detail["holders"][:3]]
+    more = detail["held"] - len(who)
+    held = f", held by {', '.join(who)}{f' and {more} more' if more > 0 else ''}" if who else ""
+    places = f"{_count(detail['limit'], 'place')}{held}"
+    return f"waits in line for {detail['key']} as number {detail['place']}; {detail['free']} free of its {places}"
+
+
+def _waits(why: Why) -> str:
+    detail = why.detail
+    ahead = f"behind {_count(detail['ahead'], 'message')}" if detail["ahead"] else "as the next"
+    hands = f"{_count(detail['workers'], 'worker')} with {_count(detail['slots'], 'slot')}, {detail['busy']} busy"
+    return f"waits {ahead} in the queue {detail['queue']} ({hands}); sent {_span(detail['seconds'])} ago"
+
+
+def _goes(why: Why) -> str:
+    tally = ", ".join(f"{count:,} {state}" for state, count in why.detail["steps"].items())
+    if why.cause is None:
+        return f"goes on ({tally})"
+    return f"has no step that runs ({tally}): {why.cause.step} {sentence(why.cause)}"
+
+
+def _in(words: str) -> Callable[[Why], str]:
+    """A sentence of a step that was put off: what for, and for how long."""
+    return lambda why: f"{words} in {_span(why.detail['seconds'])}{_because(why.detail['reason'])}"
+
+
+def _plain(words: str) -> Callable[[Why], str]:
+    return lambda why: words.format_map(why.detail)
+
+
+_SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
+    WhyCode.RUN_ENDED: lambda why: f"its run has ended as {why.detail['state']}{_because(why.detail['reason'])}",
+    WhyCode.RUN_CANCELLING: lambda why: f"is being cancelled{_because(why.detail['reason'])}{_under_way(why)}",
+    WhyCode.RUN_FAILING: lambda why: f"is failing{_because(why.detail['reason'])}{_under_way(why)}",
+    WhyCode.RUN_PENDING: _plain("has not been admitted yet"),
+    WhyCode.PAUSED: _paused,
+    WhyCode.EXHAUSTED: _exhausted,
+    WhyCode.HELD: lambda why: f"is held{_because(why.detail['reason'])}",
+    WhyCode.NO_WORKER: _no_worker,
+    WhyCode.NO_DISPATCHER: _no_dispatcher,
+    WhyCode.REDIS_AWAY: _redis_away,
+    WhyCode.SUSPECT: _plain(
+        "was lost with its worker again and again, in company; such steps are sent one at a time, and its turn comes"
+    ),
+    WhyCode.IN_LINE: _in_line,
+    WhyCode.QUEUE_FULL: _plain("is due; {outstanding} messages are out in {queue}, the most there may be at a time"),
+    WhyCode.BREAKER_OPEN: _in("is tried again"),
+    WhyCode.POSTPONED: _in("is tried again"),
+    WhyCode.BUDGET_CONTENDED: _in("asks again"),
+    WhyCode.BUDGET_UNSETTLED: _in("asks again"),
+    WhyCode.RATE_TICKET: lambda why: (
+        f"waits for the rate limit {why.detail['key']}: its ticket is for {why.detail['at']}, "
+        f"in {_span(why.detail['seconds'])}"
+    ),
+    WhyCode.RATE_ASKING: _plain(
+        "is due; {asking} steps before it are out to ask the rate limit {key} for tickets, the most at a time"
+    ),
+    WhyCode.RETRYING: _in("is tried again"),
+    WhyCode.NOT_BEFORE: _in("is due"),
+    WhyCode.DOORBELL_LOST: lambda why: (
+        f"was sent {_span(why.detail['seconds'])} ago and is not in the queue {why.detail['queue']} any more: "
+        "it is taken for lost and sent again within seconds"
+    ),
+    WhyCode.DOORBELL_WAITS: _waits,
+    WhyCode.DOORBELL_TAKEN: lambda why: (
+        f"was sent {_span(why.detail['seconds'])} ago and has left the queue {why.detail['queue']}: a worker takes it, "
+        f"or it is sent again in {_span(why.detail['again_seconds'])}"
+    ),
+    WhyCode.NOT_SENT: _plain("is due since {since}; the dispatcher {leader} sends it within a second"),
+    WhyCode.RUNNING: _running,
+    WhyCode.NEEDS_UNMET: _unmet,
+    WhyCode.STEP_FINAL: _final,
+    WhyCode.RUN_GOES: _goes,
+}
+_ADVICE: Mapping[WhyCode, str] = {
+    WhyCode.RUN_ENDED: "`agentflow show {run}` tells how; `agentflow retry {run}` takes up what did not succeed",
+    WhyCode.HELD: "`agentflow retry {run} --step {step}` runs it again, on your word",
+    WhyCode.NO_WORKER: "start a worker that serves it: `agentflow worker -Q {queue}`; `agentflow workers` lists all",
+    WhyCode.NO_DISPATCHER: "start a worker or `agentflow beat`, each brings one; `agentflow doctor` tells more",
+    WhyCode.REDIS_AWAY: "bring Redis back; what is due is sent then by itself",
+    WhyCode.IN_LINE: "`agentflow limits` shows who holds the places",
+    WhyCode.BREAKER_OPEN: "`agentflow limits` shows the breaker; it closes by itself once calls succeed",
+    WhyCode.RATE_TICKET: "`agentflow limits` shows the rate",
+    WhyCode.BUDGET_CONTENDED: "`agentflow budget show {run}` shows who has what",
+    WhyCode.DOORBELL_WAITS: "more slots or workers make it shorter: `agentflow queues`",
+    WhyCode.STEP_FINAL: "`agentflow logs {run} {step}` prints what it wrote",
+}

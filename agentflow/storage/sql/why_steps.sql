@@ -1,0 +1,11 @@
+-- The steps of a run that are not final, and the one that is asked for, each with its running attempt.
+-- Parameters: run_id, step (its key, or null), suspected_from
+SELECT step.id, step.key, step.position, step.state, step.queue, step.reason, step.attempts, step.not_before, step.sent_at,
+       step.slot_key, step.slot_limit, step.rate_key, step.ticket_at IS NOT NULL AS has_ticket,
+       step.joint_losses >= :suspected_from AS is_suspect,
+       attempt.number, attempt.worker, attempt.started_at, attempt.lease_until, attempt.is_stop_requested,
+       attempt.is_yield_requested
+FROM step LEFT JOIN attempt ON attempt.step_id = step.id AND attempt.state = 'running'
+WHERE step.run_id = :run_id
+  AND (step.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled') OR step.key = CAST(:step AS text))
+ORDER BY step.position
