@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -351,6 +352,12 @@ def test_steps_with_the_same_reason_stand_together_the_most_blocking_first() -> 
         (WhyCode.NOT_SENT, ("s0", "s1", "s2")),
         (WhyCode.RUNNING, ("r",)),
     ]
+
+
+def test_every_reason_is_documented() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "why.md").read_text(encoding="utf-8")
+
+    assert [code.value for code in WhyCode if f"`{code.value}`" not in page] == []
 
 
 def test_a_reason_is_json_with_its_cause_and_the_run_in_its_advice() -> None:
