@@ -123,7 +123,7 @@ def verify(
             answer = {"schema": "agentflow.audit-report/1", "is_intact": is_intact, "runs": answers}
             printing.print_json(answer | dict(more.answer))
         elif every and is_intact:
-            print(f"The audit of every run holds, and that of the installation; {more.words}.")
+            print(f"The audit of every run and that of the installation are intact; {more.words}.")
     raise typer.Exit(exit_codes.COMPLETED if is_intact else exit_codes.FAILED)
 
 
@@ -157,9 +157,9 @@ def _verify_outside(flow: AgentFlow, files: Sequence[Path], keys: Sequence[str],
             "findings": [{"run": run_id and str(run_id)} | _finding(finding) for run_id, finding in signed.findings],
         },
     }
-    words = f"checkpoints were not checked: {signed.unchecked}"
+    words = f"signed checkpoints were not checked: {signed.unchecked}"
     if signed.unchecked is None:
-        words = f"{count(signed.checkpoints, 'signed checkpoint')} with {count(signed.leaves, 'end')} agree"
+        words = f"so are the signed checkpoints: {signed.checkpoints} with {count(signed.leaves, 'end')}"
     return _Outside(own.is_intact and signed.is_intact, answer, words)
 
 

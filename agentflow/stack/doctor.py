@@ -25,11 +25,12 @@ from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load
 from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
 from agentflow.stack.findings import Check, Problem, Skipped, find
 from agentflow.stack.last_end import last_end_of
-from agentflow.storage import health, installations, migrations, runs
+from agentflow.storage import checkpoints, health, installations, migrations, runs
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_POSTGRES = 15  # the first with UNIQUE NULLS NOT DISTINCT, which a table has
 LARGEST_SKEW_SECONDS = 2.0
+UNSIGNED_SECONDS = 120.0  # beyond the interval, for a shift of the housekeeper and a change of leaders
 _SHOWN = ("celery", "kombu", "billiard", "redis", "sqlalchemy", "psycopg")
 _PINNED = re.compile(r"^([A-Za-z0-9_.-]+)(?:\[[^]]*\])?==([^;,\s]+)")
 _NO_SERVERS = "there are no servers to ask"
@@ -62,6 +63,7 @@ class Doctor:
             "content": self._content,
             "workers": self._workers,
             "dispatcher": self._dispatcher,
+            "checkpoints": self._checkpoints,
             "maintenance": self._maintenance,
         }
         try:
@@ -207,6 +209,24 @@ class Doctor:
         if unpaused:
             raise Problem(f"{found}, but some runs still go on", "finish it: `agentflow pause --all`")
         raise Problem(f"{found}: no step starts", "end it once it is done: `agentflow resume --all`")
+
+    def _checkpoints(self) -> str:
+        """Whether what ended is signed: by whichever dispatcher leads, whose key and file may lie on another host."""
+        if self._known_facts().revision != migrations.head_revision():
+            raise Skipped("the tables are not those of this version")
+        with self._known_house().context.database.transaction() as tx:
+            standing = checkpoints.read_standing(tx)
+        if standing is None:
+            raise Skipped("the database is not registered with a content store yet")
+        patience = UNSIGNED_SECONDS + self._known_settings().checkpoint_seconds
+        waits_since = standing.waits_since
+        if waits_since is not None and (standing.at - waits_since).total_seconds() > patience:
+            raise Problem(
+                f"what ended since {waits_since:%Y-%m-%d %H:%M:%S} UTC is in no signed checkpoint",
+                "look for housekeeping_hindered in the workers' logs: the key or AGENTFLOW_CHECKPOINT_FILE cannot be "
+                "written, or no dispatcher leads",
+            )
+        return f"number {standing.number} is the last" if standing.number else "nothing to sign yet"
 
     def _known_settings(self) -> Settings:
         if self._settings is None:

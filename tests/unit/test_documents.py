@@ -21,7 +21,9 @@ from agentflow.executors.providers import load_credentials
 from agentflow.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
-HOWTOS = sorted((REPOSITORY / "docs" / "howto").glob("*.md"))
+HOWTOS = sorted(
+    path for path in (REPOSITORY / "docs" / "howto").glob("*.md") if "```yaml" in path.read_text(encoding="utf-8")
+)
 EXAMPLE_CONFIGURATION = REPOSITORY / "config" / "agentflow.toml"
 EXAMPLE_CREDENTIALS = REPOSITORY / "config" / "provider_credentials.yaml.example"
 DOCUMENTS = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])

@@ -32,9 +32,11 @@ from agentflow.engine.sign import find_key, find_or_make_key, key_path
 from agentflow.engine.verify import verify_all, verify_installation, verify_run
 from agentflow.engine.verify_checkpoints import verify_checkpoints
 from agentflow.runtime import Runtime
+from agentflow.stack.doctor import Doctor
+from agentflow.stack.findings import Problem
 from agentflow.storage import checkpoints, events, retention
 from tests.factories import command_step, noop_step, submitted, wait_for, work_off
-from tests.integration.engine.pruned import STEPS, WEEK, count, ended_run
+from tests.integration.engine.pruned import STEPS, WEEK, age, count, ended_run
 
 
 @pytest.fixture
@@ -515,6 +517,19 @@ def test_a_worker_signs_and_prunes_by_itself(house: Runtime, start_worker: Calla
     wait_for(lambda: signed() >= {old, recent} and count(house, "tombstone") == 1, 60)
     settings = house.settings.model_copy(update={"checkpoint_key": SecretStr(secret)})
     assert verify_checkpoints(replace(house.context, settings=settings)).is_intact
+
+
+def test_doctor_tells_of_what_was_never_signed(house: Runtime, ended: RunId) -> None:
+    doctor = Doctor()
+    doctor._settings, doctor._house = house.settings, house
+    doctor._postgres()
+    assert doctor._checkpoints() == "nothing to sign yet"
+    age(house, ended, 1)
+
+    with pytest.raises(Problem, match="no signed checkpoint"):
+        doctor._checkpoints()
+    write_checkpoint(house.context)
+    assert doctor._checkpoints() == "number 1 is the last"
 
 
 def test_the_hash_of_a_line_is_what_sha256sum_prints(house: Runtime, ended: RunId) -> None:
