@@ -132,6 +132,11 @@ class ChangeTeller:
 
     def _of_attempt(self, view: RunView, step: StepView, attempt: AttemptView) -> Iterator[str]:
         key = (step.id, attempt.number)
+        if attempt.is_reused:
+            if key not in self._begun:
+                self._begun.add(key)
+                yield _line(view, view.summary.created_at, step, words.reason(attempt.reason))
+            return
         which = f" (attempt {attempt.number})" if attempt.number > 1 else ""
         if key not in self._begun:
             self._begun.add(key)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 VERBS = (
     "stack_commands",
     "run_commands",
+    "fork_commands",
     "act_commands",
     "pause_commands",
     "budget_commands",

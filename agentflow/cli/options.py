@@ -39,3 +39,6 @@ Budget = Annotated[
 Directive = Annotated[
     str | None, typer.Option("--directive", metavar="NAME", help="The run's directive; else the plan's.")
 ]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Submit and return at once.")]
+Events = Annotated[bool, typer.Option("--events", help="Print the run's events as JSON lines while it goes.")]
+Key = Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="One run per key and project.")]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from agentflow.cli import exit_codes, options, printing
+from agentflow.cli.going_on import follow_run, go_on
 from agentflow.cli.opening import find_plan, opened, opened_run, read_caps, read_seconds, read_vars
 
 if TYPE_CHECKING:
-    from agentflow.client import Run, RunPage
+    from agentflow.client import RunPage
     from agentflow.domain.pause import Pause
 
-Detach = Annotated[bool, typer.Option("--detach", "-d", help="Submit and return at once.")]
-Events = Annotated[bool, typer.Option("--events", help="Print the run's events as JSON lines while it goes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the steps; write nothing.")]
-Key = Annotated[str | None, typer.Option("--idempotency-key", metavar="KEY", help="One run per key and project.")]
 Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="How long to wait: 90s, 5m, 1h30m.")]
+Other = Annotated[str | None, typer.Argument(metavar="[NEW]", help="With --diff: the run to compare it with.")]
+Diff = Annotated[bool, typer.Option("--diff", help="Compare two runs: plan, vars, and each step with what it left.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -30,13 +29,13 @@ def register(app: typer.Typer) -> None:
 def run(
     plan: options.PlanOrName,
     variables: options.Vars = None,
-    detach: Detach = False,
-    idempotency_key: Key = None,
+    detach: options.Detach = False,
+    idempotency_key: options.Key = None,
     dry_run: DryRun = False,
     budget: options.Budget = None,
     directive: options.Directive = None,
     as_json: options.AsJson = False,
-    events: Events = False,
+    events: options.Events = False,
     project: options.RunProject = None,
 ) -> None:
     """Submit a plan, or a stored plan, and follow its run to the end. Ctrl-C leaves the run going.
@@ -54,28 +53,19 @@ def run(
         submitted = flow.submit(
             loaded, given, project=project, idempotency_key=idempotency_key, budget=caps, directive=directive
         )
-        if not submitted.is_sent:
-            printing.note("Redis takes no messages now: the run is kept and starts once Redis is back.")
-        if detach:
-            _print_head(submitted, as_json=as_json or events)
-            return
-        if events:
-            printing.print_json(_head(submitted), is_line=True)
-        elif not as_json:
-            _say_submitted(submitted)
-        code = _follow(submitted, as_json=as_json, events=events, more={"existing": submitted.existing})
-        raise typer.Exit(code)
+        what = "is the run of that key" if submitted.existing else "submitted"
+        raise typer.Exit(go_on(submitted, what, detach=detach, as_json=as_json, events=events))
 
 
 def watch(
     run_reference: options.RunReference,
     as_json: options.AsJson = False,
-    events: Events = False,
+    events: options.Events = False,
     project: options.Project = None,
 ) -> None:
     """Follow a run until it has ended or rests. Ctrl-C leaves the run going."""
     with opened_run(run_reference, project) as found:
-        raise typer.Exit(_follow(found, as_json=as_json, events=events))
+        raise typer.Exit(follow_run(found, as_json=as_json, events=events))
 
 
 def wait(
@@ -97,8 +87,17 @@ def wait(
         raise typer.Exit(exit_codes.of_state(found.state))
 
 
-def show(run_reference: options.RunReference, as_json: options.AsJson = False, project: options.Project = None) -> None:
-    """Show a run: its steps, why they are as they are, what they left, and what to do next."""
+def show(
+    run_reference: options.RunReference,
+    other: Other = None,
+    diff: Diff = False,
+    as_json: options.AsJson = False,
+    project: options.Project = None,
+) -> None:
+    """Show a run: its steps, why they are as they are, what they left, and what to do next; or compare two runs."""
+    if diff or other:
+        _show_diff(run_reference, other, has_flag=diff, as_json=as_json, project=project)
+        return
     with opened_run(run_reference, project) as found:
         if as_json:
             printing.print_json(found.as_json())
@@ -106,6 +105,23 @@ def show(run_reference: options.RunReference, as_json: options.AsJson = False, p
         from agentflow.cli.run_page import run_page
 
         printing.page(run_page(found.view))
+
+
+def _show_diff(old: str, new: str | None, *, has_flag: bool, as_json: bool, project: str | None) -> None:
+    from agentflow.domain.error import UsageError
+
+    if new is None or not has_flag:
+        raise UsageError(
+            "Two runs are compared by `agentflow show --diff OLD NEW`; one is shown by `agentflow show RUN`."
+        )
+    with opened() as flow:
+        found = flow.diff(flow.get(old, project=project), flow.get(new, project=project))
+    if as_json:
+        printing.print_json(found.as_json())
+        return
+    from agentflow.cli.diff_page import diff_page
+
+    printing.page(diff_page(found))
 
 
 def runs(
@@ -126,40 +142,6 @@ def runs(
         from agentflow.cli.run_page import runs_page
 
         printing.page(runs_page(page, maintenance))
-
-
-def _head(submitted: Run) -> dict[str, object]:
-    return submitted.summary.head_json() | {"existing": submitted.existing}
-
-
-def _print_head(submitted: Run, *, as_json: bool) -> None:
-    if as_json:
-        printing.print_json(_head(submitted))
-        return
-    _say_submitted(submitted)
-    print(f"  follow: agentflow watch {submitted.id[:8]}")
-
-
-def _say_submitted(submitted: Run) -> None:
-    summary = submitted.summary
-    what = "is the run of that key" if submitted.existing else "submitted"
-    print(f"Run {submitted.id} {what} ({summary.plan_name}, project {summary.project})", flush=True)
-
-
-def _follow(found: Run, *, as_json: bool, events: bool, more: Mapping[str, object] | None = None) -> int:
-    from agentflow.cli.following import follow
-
-    try:
-        follow(found, is_quiet=as_json, as_events=events)
-    except KeyboardInterrupt:
-        short = found.id[:8]
-        printing.note(
-            f"\nDetached; the run goes on.\n  follow: agentflow watch {short}\n  cancel: agentflow cancel {short}"
-        )
-        return exit_codes.INTERRUPTED
-    if as_json or events:
-        printing.print_json(found.as_json() | dict(more or {}), is_line=events)
-    return exit_codes.of_state(found.state)
 
 
 def _page_json(page: RunPage, maintenance: Pause | None) -> dict[str, object]:

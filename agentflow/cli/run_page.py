@@ -89,6 +89,8 @@ def _facts(view: RunView) -> Table:
         ("run", str(summary.id)),
         ("plan", f"{summary.plan_name} {summary.plan_fingerprint[:12]}, project {summary.project}"),
         ("submitted", f"{words.moment(summary.created_at)} UTC by {summary.actor}"),
+        ("forked from", _origin(view)),
+        ("forks", listing([words.short_id(each) for each in view.lineage.forks])),
         ("ended", f"{words.moment(summary.ended_at)} UTC" if summary.ended_at else ""),
         ("paused", _pause(view)),
         ("took", took + again),
@@ -109,6 +111,11 @@ def _pause(view: RunView) -> str:
     running = sum(step.state == "running" for step in view.steps.values())
     rest = f"{words.count(running, 'attempt')} still {'runs' if running == 1 else 'run'}" if running else "drained"
     return f"{words.moment(since)} UTC ({words.ago(since, view.summary.read_at)}), {rest}"
+
+
+def _origin(view: RunView) -> str:
+    lineage = view.lineage
+    return f"{words.short_id(lineage.forked_from)} at {lineage.forked_at_step}" if lineage.forked_from else ""
 
 
 def _files_table(files: list[ArtifactView]) -> Table:
@@ -141,6 +148,8 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         yield f"agentflow watch {short}", "follow it"
     if state.value not in {final.value for final in FINAL_RUN_STATES}:
         yield f"agentflow cancel {short}", "end it"
+    if view.lineage.forked_from is not None:
+        yield f"agentflow show --diff {words.short_id(view.lineage.forked_from)} {short}", "compare it with its origin"
     files = [file for step in view.steps.values() for file in step.artifacts if not file.is_stream]
     if files:
         owners = {file.step for file in files if file.name == files[-1].name}

@@ -109,6 +109,8 @@ def reason(stored: Mapping[str, Any] | None) -> str:
         return printable(_exhausted(stored.get("detail") or {}))
     if stored.get("code") == "paused":
         return printable(_paused(stored.get("detail") or {}))
+    if stored.get("code") == "reused":
+        return f"taken over from run {short_id(str((stored.get('detail') or {}).get('run', '?')))}"
     try:
         return printable(sentence_of(stored))
     except ValueError:

@@ -4,9 +4,11 @@ It is a producer: it needs Postgres, Redis and the content store, no worker, no 
 """
 
 from agentflow.client.flow import AgentFlow, CheckedPlan
+from agentflow.client.forks import ForkedRun
 from agentflow.client.page import RunPage
 from agentflow.client.plan import Budget, Plan, Retry, StepHandle
 from agentflow.client.run import Run
+from agentflow.client.run_diff import RunDiff, StepDiff
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.storage.view_shapes import ArtifactView, AttemptView, EventView, RunSummary, RunView, StepView, Usage
 
@@ -17,13 +19,16 @@ __all__ = [
     "Budget",
     "CheckedPlan",
     "EventView",
+    "ForkedRun",
     "LoadedPlan",
     "Plan",
     "Retry",
     "Run",
+    "RunDiff",
     "RunPage",
     "RunSummary",
     "RunView",
+    "StepDiff",
     "StepHandle",
     "StepView",
     "Usage",

@@ -17,11 +17,13 @@ from agentflow.client.budget_report import BudgetReport, checked_owner, read_rep
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state, checked_why
 from agentflow.client.dead_letters import DeadLetterBox
+from agentflow.client.forks import ForkedRun
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.pauses import Pauses
 from agentflow.client.plan import Budget, Plan, plain
 from agentflow.client.run import Run
+from agentflow.client.run_diff import RunDiff, read_diff
 from agentflow.client.schedules import ScheduleKeeping
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.domain.budget import Budget as Caps
@@ -32,6 +34,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.variable import resolve_vars
 from agentflow.engine.cancel import CancelAsked, cancel
+from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.pause import PauseAsked, pause
 from agentflow.engine.raise_budget import raise_budget
@@ -168,6 +171,43 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping):
         """End a run; the answer says how many running attempts were told to stop. Raises InvalidTransition."""
         actor = checked_actor(self.settings.actor)
         return cancel(self._checked_context(), self._id_of(run), actor)
+
+    def fork(
+        self,
+        run: Run | str | UUID,
+        from_step: str,
+        *,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        plan: Plan | LoadedPlan | str | Path | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        directive: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ForkedRun:
+        """Make a new run of what a run has done so far, and of ``from_step`` and what follows from it anew.
+
+        Steps that succeeded and do not follow from that step are taken over, with their files. ``vars`` and ``budget``
+        go over those of the run; ``plan`` is an edited plan, of which changed steps and what follows from them run
+        again. Raises what ``submit`` does, and NotFound.
+        """
+        caps, faults = (None, ()) if budget is None else read_given_budget(plain(budget))
+        if faults:
+            raise PlanRejected(faults)
+        asked = ForkRequest(
+            StepKey(str(from_step)),
+            checked_actor(self.settings.actor),
+            vars=dict(vars or {}),
+            edited=None if plan is None else loaded_of(plan),
+            budget=caps,
+            directive=None if directive is None else checked_name("directive", directive),
+            idempotency_key=None if idempotency_key is None else checked_key(idempotency_key),
+        )
+        return ForkedRun(self, fork(self._checked_context(), self._id_of(run), asked))
+
+    def diff(self, old: Run | str | UUID, new: Run | str | UUID) -> RunDiff:
+        """Compare two runs: plans, vars, and how each step ended, what it left and what it used. Raises NotFound."""
+        old_id, new_id = self._id_of(old), self._id_of(new)
+        with self._reading() as tx:
+            return read_diff(tx, old_id, new_id)
 
     def retry(self, run: Run | str | UUID, step: str | None = None) -> Retried:
         """Take up what failed of a run, or one step of it. Raises InvalidTransition and NotFound."""

@@ -30,7 +30,12 @@ from agentflow.engine.retry import Retried
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agentflow.client.flow import AgentFlow
+    from agentflow.client.forks import ForkedRun
+    from agentflow.client.plan import Plan
+    from agentflow.engine.load_plan import LoadedPlan
 
 
 class Run:
@@ -181,6 +186,16 @@ class Run:
         retried = self._flow.retry(self, step)
         self.refresh()
         return retried
+
+    def fork(
+        self,
+        from_step: str,
+        *,
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        plan: Plan | LoadedPlan | str | Path | None = None,
+    ) -> ForkedRun:
+        """Make a new run that takes over what this one did before ``from_step``; more can be given to the flow's."""
+        return self._flow.fork(self, from_step, vars=vars, plan=plan)
 
     def pause(self, *, now: bool = False, why: str | None = None) -> PauseAsked:
         """Let the run rest until it is resumed; with ``now`` what runs is given back. Raises InvalidTransition."""
