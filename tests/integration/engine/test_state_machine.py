@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, settings
+import pytest
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from sqlalchemy import text
@@ -25,6 +26,7 @@ from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.finalize import finalize
+from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.maintenance import pause_all, resume_all
 from agentflow.engine.pause import pause
 from agentflow.engine.raise_budget import raise_budget
@@ -183,6 +185,17 @@ class Verbs(RuleBasedStateMachine):
         with self._one_event(game, "resume"):
             resume(self.house.context, game.run_id, ACTOR)
 
+    @rule(run=NUMBERS, number=NUMBERS)
+    @precondition(lambda self: 0 < len(self.games) < 5)
+    def fork(self, run: int, number: int) -> None:
+        """Somebody makes a new run of what one has done so far; the old one does not notice."""
+        game = self._game(run)
+        before, last = self._digest(game), self._last_event()
+        forked = fork(self.house.context, game.run_id, ForkRequest(game.keys[number % len(game.keys)], ACTOR))
+        assert self._digest(game) == before, "a fork changed its origin"
+        assert self._events_after(last) in (["fork"], ["fork", "finalize"])
+        self.games.append(Game(forked.run_id, game.keys))
+
     @rule(run=NUMBERS, more=st.integers(1, 5))
     @precondition(lambda self: self.games)
     def raise_budget(self, run: int, more: int) -> None:
@@ -302,6 +315,7 @@ class Verbs(RuleBasedStateMachine):
         assert (run_state(self.house.context, game.run_id) in FINAL_RUN_STATES) == ("held" not in states), states
 
 
+@pytest.mark.timeout(600)
 def test_what_must_always_hold_holds_under_any_sequence_of_verbs(house: Runtime) -> None:
     with opened_arena(house) as arena:
 
@@ -311,7 +325,8 @@ def test_what_must_always_hold_holds_under_any_sequence_of_verbs(house: Runtime)
         run_state_machine_as_test(
             Machine,
             settings=settings(
-                max_examples=30,
+                max_examples=20,
+                phases=(Phase.explicit, Phase.reuse, Phase.generate),  # shrinking against real servers takes minutes
                 stateful_step_count=40,
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
