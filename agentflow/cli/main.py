@@ -27,6 +27,8 @@ VERBS = (
     "pause_commands",
     "budget_commands",
     "limit_commands",
+    "why_commands",
+    "worker_commands",
     "dead_letter_commands",
     "schedule_commands",
     "plan_commands",

@@ -25,6 +25,7 @@ from agentflow.client.plan import Budget, Plan, plain
 from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, read_diff
 from agentflow.client.schedules import ScheduleKeeping
+from agentflow.client.service import Service
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.domain.budget import Budget as Caps
 from agentflow.domain.budget_document import read_given_budget
@@ -41,6 +42,7 @@ from agentflow.engine.raise_budget import raise_budget
 from agentflow.engine.resume import Resumed, resume
 from agentflow.engine.retry import Retried, retry
 from agentflow.engine.submit import SubmitRequest, submit
+from agentflow.engine.why import Explanation, why
 from agentflow.executors.base import known_actions
 from agentflow.storage import balances, limits, views
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
@@ -66,7 +68,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping):
+class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Service):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
@@ -270,6 +272,10 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping):
         with self._reading() as tx:
             report = read_report(tx, configured, run_id=run_id, project=project, directive=directive, is_today=is_today)
         return with_ledger(report, self.context.ledger) if has_ledger else report
+
+    def why(self, run: Run | str | UUID, step: str | None = None) -> Explanation:
+        """Compute the one reason for which a run, or one step of it, is where it is. Raises NotFound."""
+        return why(self.context, self._id_of(run), None if step is None else StepKey(str(step)))
 
     def limits(self, key: str | None = None) -> LimitsReport:
         """Tell the limits in use: rates, concurrencies and circuit breakers, or those of one key or endpoint.

@@ -27,6 +27,7 @@ from agentflow.engine.gather import artifact_name
 from agentflow.engine.pause import PauseAsked
 from agentflow.engine.resume import Resumed
 from agentflow.engine.retry import Retried
+from agentflow.engine.why import Explanation
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
 
 if TYPE_CHECKING:
@@ -229,6 +230,10 @@ class Run:
     def budget(self) -> BudgetReport:
         """Read how every budget stands that the run counts in, its own first."""
         return self._flow.budget(self)
+
+    def why(self, step: str | None = None) -> Explanation:
+        """Compute the one reason for which the run, or one step of it, is where it is, by how things stand now."""
+        return self._flow.why(self, step)
 
     def step(self, key: str) -> StepView:
         """Return one step. NotFound names the steps that there are."""
