@@ -65,6 +65,8 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--runs-per-minute", type=float, default=70)
     parser.add_argument("--every", type=float, default=3.0, help="seconds between faults, on average")
     parser.add_argument("--lease-seconds", type=float, default=6.0, help="short, so that many are outlived; 20 else")
+    parser.add_argument("--workers", type=int, default=3, help="complete ones, of four slots each")
+    parser.add_argument("--models", action=argparse.BooleanOptionalAction, default=True, help="one for models beside")
     parser.add_argument("--faults", nargs="*", choices=[[], *FAULTS], default=list(FAULTS), help="only these kinds")
     parser.add_argument("--json", action="store_true", help="print JSON, each fault by itself")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when everything held")
@@ -74,20 +76,24 @@ def _read_arguments() -> argparse.Namespace:
 def _make_chaos(ground: Ground, report: Report, arguments: argparse.Namespace) -> None:
     crowd = Crowd(ground, arguments.seed, arguments.runs_per_minute)
     with Fleet(ground) as fleet:
-        for number in (1, 2, 3):
-            fleet.worker(f"w{number}", "-c", "3")
-        fleet.worker("models", "-c", "12", app="workers.models")
+        for number in range(1, arguments.workers + 1):
+            fleet.worker(f"w{number}", "-c", "4")
+        if arguments.models:
+            fleet.worker("models", "-c", "12", app="workers.models")
         fleet.beat("beat")
         fleet.wait_until_ready()
         arena = Arena(ground, fleet, crowd, random.Random(f"{arguments.seed}:victims"))
         rng = random.Random(f"{arguments.seed}:monkey")
         monkey = Monkey(arena, arguments.faults, arguments.every, rng)
+        crowd.keep_schedules()
         crowd.start()
+        crowd.wait_until_at_work(ground.journal_lines)
         try:
             monkey.run(arguments.minutes * 60)
         finally:
             monkey.mend_all()
             crowd.stop()
+            crowd.stop_schedules()
         calm_after = _wait_for_peace(crowd)
         proof = Proof(ground, crowd, PROJECT_TOKENS)
         proof.of_rows()
@@ -119,6 +125,7 @@ def _counts(proof: Proof, crowd: Crowd) -> dict[str, object]:
         "attempts": by_state("attempt"),
         "steps given up as poisoned that were not": proof.rows(f"SELECT count(*) FROM {innocent}")[0][0],
         "what callers did and were told": crowd.doings.counts,
+        "longest submit, s": round(crowd.doings.longest_submit, 1),
     }
 
 

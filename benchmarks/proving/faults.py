@@ -308,7 +308,7 @@ def _unmount(path: Path) -> None:
 
 
 def _poison(arena: Arena) -> Broken | None:
-    arena.crowd.submit_poison()
+    arena.crowd.ask_for_poison()
     return Broken(ALL_WORKERS)
 
 

@@ -22,6 +22,24 @@ THRIFTY_PROJECT = "thrift"
 RUN_TOKENS = 260
 SENTINEL = "UNSPOKEN-7f3a"
 """Stands in every prompt, and must be found nowhere but in the content store."""
+SCHEDULED_PLAN = "ticking"
+WEIGHTS = {
+    "chain": 5,
+    "fan": 5,
+    "diamonds": 4,
+    "retries": 5,
+    "conditions": 4,
+    "broken": 2,
+    "hold": 9,
+    "rates": 4,
+    "places": 4,
+    "calls": 4,
+    "capped": 4,
+    "thrifty": 2,
+    "long": 9,
+    "service": 2,
+}
+"""The kinds of plans and how often each is drawn."""
 _SOON = Retry(max_attempts=6, base="300ms", max_delay="2s", on_exit_codes=[75])
 
 
@@ -38,30 +56,15 @@ class Shape:
 class Shapes:
     """Draws plans for one ground; the same seed draws the same plans."""
 
-    def __init__(self, ground: Ground, rng: random.Random) -> None:
+    def __init__(self, ground: Ground, rng: random.Random, kinds: Sequence[str] = ()) -> None:
         self._ground = ground
         self._rng = rng
-        self._kinds: dict[Callable[[Plan], Shape], int] = {
-            self._chain: 5,
-            self._fan: 5,
-            self._diamonds: 4,
-            self._retries: 5,
-            self._conditions: 4,
-            self._broken: 2,
-            self._hold: 6,
-            self._rates: 4,
-            self._places: 4,
-            self._calls: 4,
-            self._capped: 4,
-            self._thrifty: 2,
-            self._long: 6,
-            self._service: 2,
-        }
+        self._kinds = {name: WEIGHTS[name] for name in kinds or WEIGHTS}
 
     def draw(self) -> Shape:
         """Return the next plan."""
-        [kind] = self._rng.choices(list(self._kinds), list(self._kinds.values()))
-        name = kind.__name__.strip("_")
+        [name] = self._rng.choices(list(self._kinds), list(self._kinds.values()))
+        kind: Callable[[Plan], Shape] = getattr(self, f"_{name}")
         return kind(Plan(name, files=["work.sh"], folder=self._ground.plans))
 
     def poison(self) -> Shape:
@@ -71,6 +74,13 @@ class Shapes:
         plan.subprocess("poison", ["/bin/sh", "-c", script], on_failure="continue", needs=[])
         plan.noop("neighbour", needs=[])
         return Shape("poison", plan)
+
+    def scheduled(self) -> Plan:
+        """Return the plan that schedules run."""
+        plan = Plan(SCHEDULED_PLAN, files=["work.sh"], folder=self._ground.plans)
+        self._work(plan, "tick", [], 2)
+        plan.noop("tock", needs=["tick"])
+        return plan
 
     def _work(self, plan: Plan, key: str, needs: Sequence[str], fifths: int = 0, **fields: Any) -> str:
         """Add a command that keeps a journal; ``fifths`` of a second is how long it takes."""
@@ -130,8 +140,8 @@ class Shapes:
     def _hold(self, plan: Plan) -> Shape:
         self._quick(plan, "before", [])
         for number in range(self._rng.randint(1, 3)):
-            self._work(plan, f"once{number}", ["before"], self._rng.randint(2, 15), tag=HOLD, on_lost="hold")
-        plan.noop("after", needs=[f"once{number}" for number in range(1)])
+            self._work(plan, f"once{number}", ["before"], self._rng.randint(2, 30), tag=HOLD, on_lost="hold")
+        plan.noop("after", needs=["once0"])
         return Shape("hold", plan)
 
     def _rates(self, plan: Plan) -> Shape:
@@ -170,8 +180,9 @@ class Shapes:
         return Shape("thrifty", plan, project=THRIFTY_PROJECT)
 
     def _long(self, plan: Plan) -> Shape:
-        self._work(plan, "long", [], self._rng.randint(10, 40))
-        self._quick(plan, "after", ["long"])
+        for number in range(3):
+            self._work(plan, f"long{number}", [], self._rng.randint(10, 40))
+        self._quick(plan, "after", ["long0", "long1"])
         return Shape("long", plan)
 
     def _service(self, plan: Plan) -> Shape:

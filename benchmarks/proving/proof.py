@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,18 +17,16 @@ from sqlalchemy import text
 from agentflow.broker.dispatch import queue_depths
 from agentflow.engine.reconcile import reconcile, verify_ledger
 from agentflow.engine.verify import verify_all
-from proving.crowd import Crowd
+from agentflow.executors.scratch import sweep_scratch
+from proving.crowd import SCHEDULE_SECONDS, Crowd
 from proving.ground import Ground
 from proving.journal import Journal
 from proving.plans import GREEDY, SENTINEL, THRIFTY_PROJECT
+from proving.redis_keys import find_unowned
 
 CALM_SECONDS = 30.0
 LOOK_SECONDS = 0.5
 SHOWN = 12
-_KEPT_KEYS = re.compile(r"_kombu\.binding|agentflow:(wakeup|budgets|marker)$|unacked(_index)?$")
-"""Keys without an expiry that have an owner: kombu's bindings and its messages that a dead worker had taken (an hour
-long), the dispatcher's wake-up of one element, the list of scopes in use and the marker of this server."""
-
 UNFINISHED = """SELECT run.id, run_state.state, run.project, run_state.exhausted, run_state.paused
     FROM run JOIN run_state ON run_state.run_id = run.id WHERE run_state.ended_at IS NULL"""
 STEPS_OF_ENDED = """SELECT step.run_id, step.key, step.state FROM step JOIN run_state ON run_state.run_id = step.run_id
@@ -69,6 +67,16 @@ OVERSPENT_RUNS = f"""
 PROJECT_TOKENS = "SELECT coalesce(sum(input_tokens + output_tokens), 0) FROM llm_call WHERE project = :project"
 RECORDED_TOKENS = "SELECT coalesce(sum(input_tokens + output_tokens), 0) FROM llm_call"
 KEYS = "SELECT idempotency_key, count(*) FROM run GROUP BY 1 HAVING count(*) > 1"
+GAPS = f"""SELECT * FROM (
+        SELECT schedule.name, due_at, due_at - lag(due_at) OVER (PARTITION BY schedule.id ORDER BY due_at) AS gap
+        FROM firing JOIN schedule ON schedule.id = firing.schedule_id
+    ) AS noted WHERE gap <> interval '{SCHEDULE_SECONDS} seconds'"""
+OPEN_FIRINGS = """SELECT schedule.name, due_at, firing.state, run_id
+    FROM firing JOIN schedule ON schedule.id = firing.schedule_id
+    WHERE firing.state IN ('due', 'queued', 'starting') OR (firing.state = 'started' AND run_id IS NULL)"""
+STRAY_RUNS = """SELECT run.id, run.idempotency_key, count(firing.run_id) AS firings
+    FROM run LEFT JOIN firing ON firing.run_id = run.id WHERE run.idempotency_key LIKE 'schedule:%'
+    GROUP BY run.id HAVING count(firing.run_id) <> 1"""
 TEXTS = ("plan", "run", "run_state", "step", "attempt", "llm_call", "artifact", "audit_event")
 
 
@@ -92,6 +100,7 @@ class Proof:
             ("every recorded success of a command was the whole command", self._successes),
             ("no step with on_lost hold started twice without a retry", self._holds),
             ("no step ran twice at once, no place was taken twice", self._overlaps),
+            ("every due time of a schedule was noted, and started one run at most", self._firings),
             ("audit verify --all", self._audit),
             ("the ledger equals the rows", self._ledger),
             ("no cap was passed but by what a provider over-reported", self._caps),
@@ -106,7 +115,7 @@ class Proof:
         self._check("every process ended with exit code 0", lambda: self._codes(exit_codes))
         self._check("no process left", self._processes)
         self._check("no Redis key without an expiry or an owner", self._keys)
-        self._check("no scratch directory left", self._scratch)
+        self._check("no scratch directory left that the next worker would not sweep", self._scratch)
 
     def _check(self, name: str, check: Callable[[], Iterator[str]]) -> None:
         found = list(check())
@@ -163,6 +172,14 @@ class Proof:
     def _overlaps(self) -> Iterator[str]:
         yield from self._journal.find_overlaps()
         yield from self._journal.find_crowded_places()
+
+    def _firings(self) -> Iterator[str]:
+        for row in self.rows(GAPS):
+            yield f"schedule {row.name}: {row.gap} between {row.due_at} and the due time before"
+        for row in self.rows(OPEN_FIRINGS):
+            yield f"schedule {row.name}: what was due at {row.due_at} is still {row.state}, its run {row.run_id}"
+        for row in self.rows(STRAY_RUNS):
+            yield f"run {row.id} ({row.idempotency_key}) stands with {row.firings} firings"
 
     def _audit(self) -> Iterator[str]:
         for report in verify_all(self._ground.runtime.context):
@@ -226,13 +243,11 @@ class Proof:
         yield from _until_none(lambda: [f"{pid}: {what}" for pid, what in _left(self._ground.home, runs)])
 
     def _keys(self) -> Iterator[str]:
-        with self._ground.redis.client() as client:
-            for key in client.scan_iter(count=500):
-                name = key.decode(errors="replace")
-                if client.ttl(key) == -1 and not _KEPT_KEYS.match(name):
-                    yield f"{name} ({client.type(key).decode()})"
+        yield from find_unowned(self._ground)
 
     def _scratch(self) -> Iterator[str]:
+        tempfile.tempdir = str(self._ground.home / "tmp")
+        sweep_scratch()
         yield from (path.name for path in (self._ground.home / "tmp").glob("agentflow-scratch-*"))
 
 
