@@ -87,4 +87,5 @@ def _transport_options(prefix: str) -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_keepalive": True,
         "global_keyprefix": prefix,
+        redis_guard.STRAIGHT: True,
     }

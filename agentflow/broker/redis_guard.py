@@ -1,9 +1,13 @@
-"""A guard against messages that cannot be read, which would end a worker of Celery 5.7.0.
+"""Guards against what would end a worker of Celery 5.7.0, or keep it from its messages.
 
 kombu 5.7.0 reads a message in the midst of the worker's event loop. What is no JSON there, or no message, raises what
 nobody catches: "Unrecoverable error", and the worker is gone. Whoever may write to this Redis may write anything, and
 another program may use the list by mistake. Such a message is dropped here, and logged by the kind of its fault alone.
-To be dropped when upstream is mended; a test holds the need for it.
+
+A worker that connects writes down where it listens, and a full Redis refuses that. It would connect again and again and
+take none of the messages that fill it. agentflow's messages go straight to their lists: nobody needs to look that up.
+
+To be dropped when upstream is mended; tests hold the need for both.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kombu.transport import redis as transport
+from redis.exceptions import OutOfMemoryError
 
 from agentflow.telemetry import get_logger
 
@@ -20,11 +25,15 @@ log = get_logger(__name__)
 #: What a message of another shape raises, in kombu or in Celery's look at its headers.
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
-Read = Callable[..., Any]
-_originals: dict[str, Read] = {name: getattr(transport.Channel, name) for name in ("_brpop_read", "_receive")}
+STRAIGHT = "agentflow_straight"
+"""Among the transport options it marks connections whose messages go straight to their lists; others bind or fail."""
+
+Method = Callable[..., Any]
+_NAMES = ("_brpop_read", "_receive", "_queue_bind")
+_originals: dict[str, Method] = {name: getattr(transport.Channel, name) for name in _NAMES}
 
 
-def _guarded(original: Read, client_name: str) -> Read:
+def _reading(original: Method, client_name: str) -> Method:
     def read(channel: Any, **options: Any) -> Any:
         if getattr(channel, client_name).connection is None:  # closed meanwhile: that is no message's fault
             return original(channel, **options)
@@ -41,13 +50,23 @@ def _guarded(original: Read, client_name: str) -> Read:
     return read
 
 
+def _bind(channel: Any, exchange: str, *binding: Any) -> None:
+    try:
+        _originals["_queue_bind"](channel, exchange, *binding)
+    except OutOfMemoryError:
+        if not channel.connection.client.transport_options.get(STRAIGHT):
+            raise
+        log.warning("binding_not_noted", exchange=exchange)
+
+
 def install() -> None:
-    """Put the guard in place, once per process."""
-    transport.Channel._brpop_read = _guarded(_originals["_brpop_read"], "client")  # noqa: SLF001 - what is guarded
-    transport.Channel._receive = _guarded(_originals["_receive"], "subclient")  # noqa: SLF001 - what is guarded
+    """Put the guards in place, once per process."""
+    transport.Channel._brpop_read = _reading(_originals["_brpop_read"], "client")  # noqa: SLF001 - what is guarded
+    transport.Channel._receive = _reading(_originals["_receive"], "subclient")  # noqa: SLF001 - what is guarded
+    transport.Channel._queue_bind = _bind  # noqa: SLF001 - what is guarded
 
 
 def remove() -> None:
-    """Take the guard away; for the test that shows what it is for."""
+    """Take the guards away; for the test that shows what they are for."""
     for name, original in _originals.items():
         setattr(transport.Channel, name, original)

@@ -25,7 +25,7 @@ OWN = ("own_redis", "own_postgres")
 @pytest.fixture
 def own_redis() -> Iterator[FaultyRedis]:
     """A Valkey of the test's own, with an append-only file."""
-    with _home() as home, EmbeddedValkey(Path(home), fsync=False) as server:
+    with own_home() as home, EmbeddedValkey(Path(home), fsync=False) as server:
         faulty = FaultyRedis(server)
         yield faulty
         faulty.thaw()
@@ -35,7 +35,7 @@ def own_redis() -> Iterator[FaultyRedis]:
 def _module_postgres(servers: ServerUrls) -> Iterator[FaultyServer[EmbeddedPostgres]]:
     binaries = os.environ.get("AGENTFLOW_TEST_POSTGRES_BIN")
     with (
-        _home() as home,
+        own_home() as home,
         EmbeddedPostgres(Path(home), fsync=False, binaries=Path(binaries) if binaries else None) as server,
     ):
         _make_template(server, servers, Path(home))
@@ -68,8 +68,8 @@ def settings(request: pytest.FixtureRequest, servers: ServerUrls, template: str,
     _administrate(urls.database_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def _home() -> tempfile.TemporaryDirectory[str]:
-    # Not under pytest's folder, which the account that the servers run as may not enter.
+def own_home() -> tempfile.TemporaryDirectory[str]:
+    """A home for a server: not under pytest's folder, which the account that the servers run as may not enter."""
     return tempfile.TemporaryDirectory(prefix="agentflow-test-", ignore_cleanup_errors=True)
 
 

@@ -7,6 +7,7 @@
 | killed, and started again empty | `test_a_redis_that_restarts_empty_...` |
 | stopped, and started again with the data of a moment ago | `test_old_messages_and_an_old_ledger_...` |
 | full | `test_a_full_redis_...` |
+| read-only, as after a failover | `test_a_redis_that_takes_nothing_...` |
 | frozen | `test_a_frozen_redis_...` |
 | every connection cut, again and again | `test_connections_that_are_cut_...` |
 | a worker frozen between the broker's pop and its own record, then killed | `test_a_message_that_was_popped_...` |
@@ -19,7 +20,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from agentflow.broker.dispatch import queue_depths
 from agentflow.broker.queues import COMMANDS, CONTROL
 from agentflow.domain.ids import StepKey, step_id
 from agentflow.domain.state import AttemptState, RunState
+from agentflow.embedded import EmbeddedValkey, ServerUrls
 from agentflow.engine.cancel import cancel
 from agentflow.engine.dispatcher import Dispatcher
 from agentflow.runtime import Runtime
@@ -45,6 +48,7 @@ from tests.factories import (
     wait_for,
     wait_for_end,
 )
+from tests.faults.conftest import own_home
 from tests.faults.servers import FaultyRedis
 from tests.faults.traffic import (
     ATTEMPTS,
@@ -54,6 +58,7 @@ from tests.faults.traffic import (
     keys_without_owner,
     mixed_steps,
 )
+from tests.integration.engine.conftest import _opened
 from tests.workers import WorkerProcess
 
 Start = Callable[..., WorkerProcess]
@@ -61,70 +66,81 @@ EXACTLY = {"steps": ATTEMPTS}
 """A cap that leaves nothing over: whoever counts an attempt twice ends the run as exhausted."""
 
 
-class _Served:
-    """A worker whose processes must stay: it goes on without a restart, its pool children and dispatcher too."""
+@dataclass(frozen=True)
+class Station:
+    """An installation on a Redis of the module's own, and the worker that lives through all that is done to it."""
 
-    def __init__(self, worker: WorkerProcess) -> None:
-        self.worker = worker
-        self._processes = set(worker.processes())
+    house: Runtime
+    redis: FaultyRedis
+    worker: WorkerProcess
+    processes: frozenset[int]
 
-    def assert_unchanged(self) -> None:
-        """The processes are those of the start, and what else came are commands' supervisors."""
+    def assert_not_restarted(self) -> None:
+        """The main process, its pool children and its dispatcher are those of the start."""
         assert self.worker.process.poll() is None, self.worker.output()[-3000:]
-        assert self._processes <= set(self.worker.processes())
+        assert self.processes <= set(self.worker.processes())
+
+
+@pytest.fixture(scope="module")
+def _station(servers: ServerUrls, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    with own_home() as home, EmbeddedValkey(Path(home), fsync=False) as server:
+        urls = ServerUrls(servers.database_url, server.url)
+        with _opened(urls, template, tmp_path_factory.mktemp("station"), "-c", "4") as opened:
+            processes = frozenset(opened.worker.processes())
+            faulty = FaultyRedis(server)
+            yield Station(opened.house, faulty, opened.worker, processes)
+            faulty.mend()
 
 
 @pytest.fixture
-def served(own_redis: FaultyRedis, start_worker: Start) -> _Served:
-    """A complete worker of four slots on a Redis of the test's own."""
-    return _Served(start_worker("-c", "4"))
+def station(_station: Station) -> Iterator[Station]:
+    """The module's station; at the end of each test its Redis is whole and its worker the one of the start."""
+    yield _station
+    _station.redis.mend()
+    _station.redis.empty()
+    _station.assert_not_restarted()
 
 
-def test_a_redis_that_forgets_again_and_again_costs_time_only(
-    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
-) -> None:
+def test_a_redis_that_forgets_again_and_again_costs_time_only(station: Station, tmp_path: Path) -> None:
+    house, redis = station.house, station.redis
     marker = tmp_path / "marker"
     run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
     for lines in range(1, 15, 2):
         wait_for(lambda lines=lines: len(lines_of(marker)) >= lines)
-        own_redis.flush()
+        redis.flush()
 
     assert_whole(house, run_id, marker)
-    served.assert_unchanged()
     assert keys_without_owner(house) == []
 
 
-def test_a_redis_that_restarts_empty_is_served_again_by_the_same_processes(
-    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
-) -> None:
+def test_a_redis_that_restarts_empty_is_served_again_by_the_same_processes(station: Station, tmp_path: Path) -> None:
+    house, redis = station.house, station.redis
     marker = tmp_path / "marker"
     run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
     wait_for(lambda: len(lines_of(marker)) >= 5)
 
-    own_redis.kill()
+    redis.kill()
     during = submitted(house.context, [noop_step("one")])  # is safe, and goes out later
-    own_redis.wipe()
-    own_redis.start()
+    redis.wipe()
+    redis.start()
 
     assert_whole(house, run_id, marker)
     assert wait_for_end(house.context, during, BACK_SECONDS) is RunState.COMPLETED
-    served.assert_unchanged()
 
 
-def test_old_messages_and_an_old_ledger_that_come_back_are_not_believed(
-    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
-) -> None:
+def test_old_messages_and_an_old_ledger_that_come_back_are_not_believed(station: Station, tmp_path: Path) -> None:
     """The ledger of a moment ago says that less was used; the messages are of steps that ended since."""
+    house, redis = station.house, station.redis
     marker, cap = tmp_path / "marker", 12
     steps = [shell_step(f"w{i}", f"echo w{i} >> {marker}; sleep 0.3", needs=[]) for i in range(20)]
     run_id = submitted(house.context, steps, budget={"steps": cap})
     wait_for(lambda: len(lines_of(marker)) >= 3)
-    own_redis.keep_data(tmp_path / "kept")
+    redis.keep_data(tmp_path / "kept")
     wait_for(lambda: len(lines_of(marker)) >= 9)
 
-    own_redis.kill()
-    own_redis.put_back(tmp_path / "kept")
-    own_redis.start()
+    redis.kill()
+    redis.put_back(tmp_path / "kept")
+    redis.start()
 
     wait_for(lambda: _exhausted(house, run_id), 2 * BACK_SECONDS)
     witness = submitted(house.context, [shell_step("witness", "true")])  # behind all the old messages
@@ -133,7 +149,6 @@ def test_old_messages_and_an_old_ledger_that_come_back_are_not_believed(
     assert sorted(set(lines_of(marker))) == sorted(lines_of(marker))
     assert len(lines_of(marker)) == cap
     assert_at_rest(house)
-    served.assert_unchanged()
 
 
 def _exhausted(house: Runtime, run_id: Any) -> Any:
@@ -145,38 +160,49 @@ def _spent(house: Runtime, run_id: Any) -> list[Any]:
     return [row for row in attempt_rows(house.context, run_id) if row.state == AttemptState.SUCCEEDED]
 
 
-def test_a_full_redis_refuses_senders_and_ends_no_worker(
-    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
-) -> None:
+def test_a_full_redis_refuses_senders_and_ends_no_worker(station: Station, tmp_path: Path) -> None:
+    house, redis = station.house, station.redis
     marker = tmp_path / "marker"
     stubborn = submitted(house.context, [shell_step("long", "sleep 60")])
     run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
     wait_for(lambda: len(lines_of(marker)) >= 5 and attempt_rows(house.context, stubborn))
 
-    own_redis.fill()
+    redis.fill()
     during = submitted(house.context, [noop_step("one")])
     cancel(house.context, stubborn, "tester@test")
     assert wait_for_end(house.context, stubborn) is RunState.CANCELLED  # needs no room in Redis
-    connections = own_redis.cut_all()  # who comes back to a full Redis may not even say where he listens
-    assert connections > 0
-    wait_for(lambda: "maxmemory" in served.worker.output())
+    redis.cut_all()
+    wait_for(lambda: _is_served(redis))
     assert run_state(house.context, during) is RunState.RUNNING
-    own_redis.empty()
+    redis.empty()
 
     assert_whole(house, run_id, marker)
     assert wait_for_end(house.context, during, BACK_SECONDS) is RunState.COMPLETED
-    served.assert_unchanged()
 
 
-def test_a_frozen_redis_holds_nobody_up_for_long(
-    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
-) -> None:
+def test_a_redis_that_takes_nothing_for_a_while_ends_no_worker(station: Station, tmp_path: Path) -> None:
+    """Read-only, as the old primary after a failover: it refuses even to hand messages out."""
+    house, redis, marker = station.house, station.redis, tmp_path / "marker"
+    run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
+    wait_for(lambda: len(lines_of(marker)) >= 5)
+    heard = len(station.worker.output())
+
+    with redis.client() as client:
+        client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        wait_for(lambda: station.worker.output()[heard:].count("ReadOnlyError") >= 3)
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+    assert_whole(house, run_id, marker)
+
+
+def test_a_frozen_redis_holds_nobody_up_for_long(station: Station, tmp_path: Path) -> None:
+    house, redis = station.house, station.redis
     marker = tmp_path / "marker"
     stubborn = submitted(house.context, [shell_step("long", "sleep 60")])
     run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
     wait_for(lambda: len(lines_of(marker)) >= 5 and attempt_rows(house.context, stubborn))
 
-    with own_redis.frozen():
+    with redis.frozen():
         began = time.monotonic()
         during = [submitted(house.context, [noop_step(f"s{i}", needs=[]) for i in range(20)]) for _ in range(3)]
         cancel(house.context, stubborn, "tester@test")
@@ -188,20 +214,17 @@ def test_a_frozen_redis_holds_nobody_up_for_long(
     assert_whole(house, run_id, marker)
     for each in during:
         assert wait_for_end(house.context, each, BACK_SECONDS) is RunState.COMPLETED
-    served.assert_unchanged()
 
 
-def test_connections_that_are_cut_again_and_again_cost_time_only(
-    house: Runtime, own_redis: FaultyRedis, served: _Served, tmp_path: Path
-) -> None:
+def test_connections_that_are_cut_again_and_again_cost_time_only(station: Station, tmp_path: Path) -> None:
+    house, redis = station.house, station.redis
     marker = tmp_path / "marker"
     run_id = submitted(house.context, mixed_steps(marker), budget=EXACTLY)
     for lines in range(1, 15, 2):
         wait_for(lambda lines=lines: len(lines_of(marker)) >= lines)
-        own_redis.cut_all()
+        redis.cut_all()
 
     assert_whole(house, run_id, marker)
-    served.assert_unchanged()
     assert list(house.celery.control.inspect(timeout=5, limit=1).ping()) != []  # it answers, and its answer is read
     assert keys_without_owner(house) == []
 
@@ -227,14 +250,15 @@ def test_a_message_that_was_popped_and_never_recorded_is_sent_again(
 
 def _freeze_as_it_waits_for_a_message(own_redis: FaultyRedis, worker: WorkerProcess) -> None:
     """Freeze the main process with a blocking pop in Redis that has just begun: it lasts a second."""
-    with own_redis.client() as client:
-
-        def has_just_begun() -> bool:
-            waiting = [each for each in client.client_list() if each["cmd"] == "brpop"]
-            return any(int(each["idle"]) == 0 and "b" in each["flags"] for each in waiting)
-
-        wait_for(has_just_begun)
+    wait_for(lambda: _is_served(own_redis))
     worker.send(signal.SIGSTOP)
+
+
+def _is_served(faulty: FaultyRedis) -> bool:
+    """Whether somebody waits for messages since less than a second."""
+    with faulty.client() as client:
+        waiting = [each for each in client.client_list() if each["cmd"] == "brpop"]
+    return any(int(each["idle"]) == 0 and "b" in each["flags"] for each in waiting)
 
 
 @pytest.mark.parametrize(("moment", "flushes"), [("before", 1), ("after", 2)])
