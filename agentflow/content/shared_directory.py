@@ -100,7 +100,7 @@ class SharedDirectory:
         with _named(address.name, "cannot be kept in"):
             if not stat.S_ISREG(source.lstat().st_mode):
                 raise ContentError(f"{address.name!r} is not a regular file and cannot be kept in the content store")
-            _make_parents(path)
+            self._make_parents(path)
             if not _moved(source, path):
                 self.put_file(address, source)
                 source.unlink()
@@ -113,7 +113,7 @@ class SharedDirectory:
         with _named(target.name, "cannot be kept in"):
             if not original.is_file():
                 return False
-            _make_parents(path)
+            self._make_parents(path)
             try:
                 is_linked = _linked(original, path)
             except FileNotFoundError:  # it was forgotten meanwhile
@@ -136,6 +136,7 @@ class SharedDirectory:
             except (FileNotFoundError, NotADirectoryError):
                 is_there = False
         if not is_there:
+            self._check_presence()
             raise ContentError(f"The content store holds no {address.name!r} of run {address.run_id}")
         return path
 
@@ -164,6 +165,16 @@ class SharedDirectory:
             if folder.exists():
                 shutil.rmtree(folder)
 
+    def _make_parents(self, path: Path) -> None:
+        """Make the folders above ``path``, but none in a directory that is no store, such as where one was mounted."""
+        if not path.parent.exists():
+            self._check_presence()
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _check_presence(self) -> None:
+        if not (self.root / _IDENTITY).exists():
+            raise ContentError("There is no content store where this process looks for it: is it mounted?")
+
     def _run_folder(self, run_id: str) -> Path:
         return self.root / "runs" / Address(run_id, "any").run_id
 
@@ -178,7 +189,7 @@ class SharedDirectory:
         """Write beside the address and move the result there, so that no reader sees half of it."""
         path = self._path(address)
         with _named(address.name, "cannot be kept in"):
-            _make_parents(path)
+            self._make_parents(path)
             handle, name = tempfile.mkstemp(_UNFINISHED, _prefix(path), path.parent)
             try:
                 with os.fdopen(handle, "wb") as file:
@@ -203,10 +214,6 @@ class _Reading(io.FileIO):
     def readall(self) -> bytes:
         with _named(self._content_name, "cannot be read from"):
             return super().readall()
-
-
-def _make_parents(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _prefix(path: Path) -> str:

@@ -17,12 +17,13 @@ SOURCE, TARGET = Address("origin", "artifacts/a", "step", 3), Address("fork", "a
 @pytest.fixture
 def store(tmp_path: Path) -> SharedDirectory:
     made = SharedDirectory(tmp_path / "store")
+    made.store_id()
     made.put(SOURCE, b"content")
     return made
 
 
 def _files(store: SharedDirectory) -> list[str]:
-    return sorted(path.name for path in store.root.rglob("*") if path.is_file())
+    return sorted(path.name for path in (store.root / "runs").rglob("*") if path.is_file())
 
 
 def test_a_copy_takes_no_room_and_outlives_what_it_was_made_of(store: SharedDirectory) -> None:

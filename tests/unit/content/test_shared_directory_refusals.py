@@ -21,7 +21,24 @@ NAMED = Address("run", "artifacts/report.md", "step", 1)
 
 @pytest.fixture
 def store(tmp_path: Path) -> SharedDirectory:
-    return SharedDirectory(tmp_path / "store")
+    made = SharedDirectory(tmp_path / "store")
+    made.store_id()
+    return made
+
+
+def test_a_directory_that_is_no_store_is_not_made_one(tmp_path: Path) -> None:
+    """Such as the empty one where a store was mounted."""
+    gone = SharedDirectory(tmp_path)
+    (tmp_path / "source").write_bytes(b"far")
+
+    for act in (
+        lambda: gone.put(NAMED, b"x"),
+        lambda: gone.adopt(NAMED, tmp_path / "source"),
+        lambda: gone.open(NAMED),
+    ):
+        with pytest.raises(ContentError, match="no content store where this process looks for it"):
+            act()
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
 def _refusal(act: Callable[[], object], tmp_path: Path) -> str:
@@ -139,10 +156,10 @@ def test_what_a_killed_process_had_written_goes_with_its_address(store: SharedDi
     command = [sys.executable, "-c", DIES, str(store.root)]
     for each in (name, "other"):
         assert subprocess.run([*command, each], check=False).returncode == -signal.SIGKILL
-    assert len([path for path in store.root.rglob("*") if path.is_file()]) == 2
+    assert len([path for path in (store.root / "runs").rglob("*") if path.is_file()]) == 2
 
     store.delete(Address("run", name, "step", 1))
-    [left] = [path for path in store.root.rglob("*") if path.is_file()]
+    [left] = [path for path in (store.root / "runs").rglob("*") if path.is_file()]
     assert left.read_bytes() == b"half"
     store.delete(Address("run", "other", "step", 1))
     assert not left.exists()
