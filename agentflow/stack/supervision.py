@@ -143,9 +143,9 @@ class Stack:
             self._tell("back", f"the {companion.name} is ready again")
         elif all(each.is_ready for each in self._companions):
             self._has_been_ready = True
-            self._keep_schedules()
             flower = ", and Flower starts at http://127.0.0.1:5555" if self._options.has_flower else ""
             self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{flower}")
+            self._keep_schedules()
 
     def _keep_schedules(self) -> None:
         """Start beat once the worker is ready: nobody waits for it, and its start would slow the worker's."""
