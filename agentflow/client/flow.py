@@ -22,6 +22,7 @@ from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.pauses import Pauses
 from agentflow.client.plan import Budget, Plan, plain
+from agentflow.client.retention import Retention
 from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, read_diff
 from agentflow.client.schedules import ScheduleKeeping
@@ -68,7 +69,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Service):
+class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, Service):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else

@@ -16,6 +16,9 @@ from agentflow.domain.ids import RunId
 from agentflow.domain.plan import Plan
 from agentflow.engine.context import EngineContext
 from agentflow.engine.registration import check_registration
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
 
 STDIN, SYSTEM, PROMPT, JSON = "stdin", "system", "prompt", "json"
 """What an action's content is called, here and in Assignment.texts."""
@@ -70,3 +73,11 @@ def _check_captured(context: EngineContext, address: Address, path: str, sha256:
     with context.store.local_path(address).open("rb") as stored:
         if hashlib.file_digest(stored, "sha256").hexdigest() != sha256:
             raise ContentError(f"The file {path} changed while it was captured; submit again")
+
+
+def forget_run(context: EngineContext, run_id: RunId) -> None:
+    """Remove what a run had been given that is not made after all; what resists is logged and left."""
+    try:
+        context.store.delete_run(str(run_id))
+    except ContentError as error:
+        log.warning("content_left_behind", run_id=str(run_id), error=str(error))

@@ -28,7 +28,7 @@ from agentflow.engine.check_costs import check_costs
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
-from agentflow.engine.inputs import keep_inputs
+from agentflow.engine.inputs import forget_run, keep_inputs
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.settings import Settings
 from agentflow.storage import installations, limits, runs, steps
@@ -162,7 +162,7 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
             context, lambda conditions: _in_transaction(context, run_id, view, request, opening, conditions)
         )
     except _KeyTaken:
-        context.store.delete_run(str(run_id))
+        forget_run(context, run_id)
         existing = _find_existing(context, request)
         if existing is None:
             raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found") from None
