@@ -1,0 +1,117 @@
+"""The verbs on schedules as people and programs use them: what they print and refuse, what the client returns."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+
+from agentflow import AgentFlow, errors
+from agentflow.engine.scheduler import Scheduler
+from agentflow.runtime import Runtime
+from agentflow.settings import Settings
+from tests.factories import noop_step
+from tests.schedules import move_anchor, pushed, states_of
+from tests.unit.cli.answers import ask, complain, say
+
+
+@pytest.fixture(autouse=True)
+def _stored_plan(house: Runtime) -> None:
+    pushed(house.context, vars={"kind": "full"})
+
+
+def test_a_schedule_is_kept_shown_stopped_and_deleted(
+    at_home: Settings, house: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create = ("schedule", "create", "nightly", "--plan", "tested", "--cron", "0 6 * * 1-5", "--tz", "Europe/Berlin")
+    more = ("--var", "kind=delta", "--budget", "usd=0.5", "--budget", "active_time=10m", "--directive", "ops")
+    dry = ask(capsys, *create, *more, "--dry-run", schema="schedule")
+    assert ask(capsys, "schedule", "list")["schedules"] == []
+    kept = ask(capsys, *create, *more)
+    assert [due["local"][10:] for due in kept["next"]] == ["T06:00:00+01:00"] * 5
+    assert kept["next"] == dry["next"]
+    assert kept["timing"] == {"kind": "cron", "cron": "0 6 * * 1-5"}
+    assert (kept["vars"], kept["budget"]) == ({"kind": "delta"}, {"usd": 0.5, "active_time": 600.0})
+    assert kept["keeper"] is None
+    assert ask(capsys, "schedule", "show", "nightly")["id"] == kept["id"]
+    page = say(capsys, "schedule", "show", "nightly")
+    assert "0 6 * * 1-5 (Europe/Berlin)" in page
+    assert page.count("06:00:00 +0100") == page.count(" 05:00:00\n") == 5
+    assert "No beat keeps the schedules now" in page
+    Scheduler(house.context, "beat@here:1").one_pass()
+    assert "No beat" not in say(capsys, "schedule", "list")
+    assert ask(capsys, "schedule", "pause", "nightly")["is_changed"] is True
+    assert ask(capsys, "schedule", "pause", "nightly")["is_changed"] is False
+    assert "stopped" in say(capsys, "schedule", "list")
+    assert say(capsys, "schedule", "resume", "nightly") == "Schedule nightly fires again.\n"
+    assert ask(capsys, "schedule", "delete", "nightly")["verb"] == "delete"
+    assert "no schedule nightly in project default" in complain(capsys, "schedule", "show", "nightly", code=2)
+
+
+def test_a_schedule_is_fired_by_hand_and_its_history_tells_of_it(
+    at_home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, "schedule", "create", "hourly", "--plan", "tested@1", "--every", "1h", "--jitter", "5m", "--disabled")
+    fired = ask(capsys, "schedule", "run-now", "hourly", schema="firing")
+    assert (fired["state"], fired["cause"], fired["run_state"]) == ("started", "run_now", "running")
+    assert "its overlap is skip" in complain(capsys, "schedule", "run-now", "hourly", code=2)
+    (firing,) = ask(capsys, "schedule", "history", "hourly")["firings"]
+    assert firing["run"] == fired["run"]
+    assert fired["run"][:8] in say(capsys, "schedule", "history", "hourly")
+    assert ask(capsys, "show", fired["run"])["actor"] == "schedule:hourly"
+    assert "fires (UTC)" in say(capsys, "schedule", "show", "hourly")
+
+
+def test_a_backfill_is_looked_at_first(
+    at_home: Settings, house: Runtime, flow: AgentFlow, capsys: pytest.CaptureFixture[str]
+) -> None:
+    schedule = flow.schedules.create("minutely", "tested", every="1m").schedule
+    first = move_anchor(house.context, schedule, timedelta(minutes=30, seconds=30))
+    Scheduler(house.context, "beat@here:1").one_pass()
+    page = flow.schedules.history("minutely", limit=3)
+    assert len(page.firings) == 3
+    rest = ask(capsys, "schedule", "history", "minutely", "--cursor", page.next_cursor, "-n", 1000)
+    assert len(rest["firings"]) + 3 == len(states_of(house.context, schedule)) == 31
+    span = ("--from", first.isoformat(), "--to", (first + timedelta(minutes=4)).isoformat())
+    dry = ask(capsys, "schedule", "backfill", "minutely", *span, "--dry-run")
+    assert (len(dry["queued"]), dry["is_dry"]) == (5, True)
+    assert "queued" not in states_of(house.context, schedule)
+    assert "5 due times would be queued" in say(capsys, "schedule", "backfill", "minutely", *span, "--dry-run")
+    assert ask(capsys, "schedule", "backfill", "minutely", *span)["queued"] == dry["queued"]
+    assert states_of(house.context, schedule)[:5] == ["queued"] * 5
+    words = complain(capsys, "schedule", "backfill", "minutely", "--from", "last week", code=2)
+    assert "'last week' is no time" in words
+
+
+def test_every_fault_is_told_with_its_option(at_home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("schedule", "create", "bad", "--plan", "testing", "--cron", "61 6 * * *", "--tz", "Europe/Berlim")
+    error = ask(capsys, *arguments, "--overlap", "skp", code=2)["error"]
+    assert [fault["field"] for fault in error["details"]["problems"]] == ["time_zone", "cron", "overlap", "plan"]
+    words = complain(capsys, *arguments, code=2)
+    assert "cron: '61' is no minute of a cron line: write 0-59" in words
+    assert "plan: No plan is stored as 'testing'" in words
+    assert "names no stored plan" in complain(
+        capsys, "schedule", "create", "x", "--plan", "a@b", "--every", "1m", code=2
+    )
+
+
+def test_the_client_takes_values_of_python(flow: AgentFlow, house: Runtime) -> None:
+    at = datetime.now(UTC) + timedelta(days=1)
+    once = flow.schedules.create("once", "tested", at=at, time_zone="Asia/Tokyo", vars={"kind": "delta"})
+    assert [due.at for due in once.next()] == [at]
+    often = flow.schedules.create("often", "tested", every=timedelta(minutes=5), jitter="10s", budget={"steps": 3})
+    dues = often.next(3)
+    assert {later.at - earlier.at for earlier, later in pairwise(dues)} == {timedelta(minutes=5)}
+    assert all(timedelta() <= due.fires_at - due.at < timedelta(seconds=10) for due in dues)
+    assert [report.name for report in flow.schedules.list()] == ["often", "once"]
+    assert flow.schedules.list(project="ops") == []
+    assert flow.schedules.pause("often") == 0
+    assert flow.schedules.resume("often") is True
+    with pytest.raises(errors.NotFound):
+        flow.schedules.history("never")
+    with pytest.raises(errors.UsageError, match="is no name of a project"):
+        flow.schedules.get("x", project="a b")
+    pushed(house.context, [noop_step("one")], vars={"day": {"required": True}})
+    with pytest.raises(errors.UsageError, match=r"vars\.day: the var day must be given"):
+        flow.schedules.create("daily", "tested", cron="@daily")
