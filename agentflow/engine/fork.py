@@ -2,7 +2,7 @@
 
 Steps that succeeded and do not follow from that step stand in the new run as they ended in its origin, with files of
 their own: the origin is not changed, and may be pruned. What they used counts in no budget again. See
-docs/decisions/0016-a-fork-takes-its-content-along.md.
+docs/decisions/0019-a-fork-takes-its-content-along.md.
 """
 
 from __future__ import annotations
