@@ -15,6 +15,7 @@ from typing import Any
 import typer
 
 import agentflow
+from agentflow.client.schedules import Schedules
 from agentflow.settings import Settings
 
 FOLDER = Path(__file__).parent / "reference"
@@ -29,6 +30,8 @@ def python_page() -> str:
         if inspect.isclass(value):
             parts += [f"## {name}\n", f"```python\n{name}{_signature(value)}\n```\n", f"{inspect.getdoc(value)}\n"]
             parts += [part for member in _members(value) for part in member]
+    parts += [f"## Schedules\n\n{inspect.getdoc(Schedules)}\n"]
+    parts += [part for member in _members(Schedules) for part in member]
     errors = agentflow.errors
     parts += ["## errors\n", "```text", (inspect.getdoc(errors) or "").strip(), "```\n"]
     return "\n".join(parts)
