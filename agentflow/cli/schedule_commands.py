@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,25 +80,12 @@ def create(
     """
     from agentflow.cli.schedule_page import schedule_page
 
+    when: dict[str, Any] = {"cron": cron, "every": every, "at": at, "start": start, "time_zone": tz, "jitter": jitter}
+    how: dict[str, Any] = {"overlap": overlap, "queue_depth": queue_depth, "catch_up": catch_up, "directive": directive}
+    given, caps = read_vars(variables), read_caps(budget)
     with opened() as flow:
         report = flow.schedules.create(
-            name,
-            plan,
-            cron=cron,
-            every=every,
-            at=at,
-            start=start,
-            time_zone=tz,
-            jitter=jitter,
-            overlap=overlap,
-            queue_depth=queue_depth,
-            catch_up=catch_up,
-            vars=read_vars(variables),
-            budget=read_caps(budget),
-            directive=directive,
-            project=project,
-            is_enabled=not disabled,
-            is_dry=dry_run,
+            name, plan, vars=given, budget=caps, project=project, is_enabled=not disabled, is_dry=dry_run, **when, **how
         )
     if as_json:
         printing.print_json(report.as_json())

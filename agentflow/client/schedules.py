@@ -72,36 +72,16 @@ class Schedules:
         cancel-previous or allow. What fell due while no beat ran fires if that is no longer ago than ``catch_up``.
         ``is_dry`` only examines. UsageError with every fault at once (``details["problems"]``).
         """
-        plan_name, version = read_stored_name(plan)
+        spread, window = str(_text(jitter)), str(_text(catch_up))
         written = WrittenSchedule(
-            name=str(name),
-            cron=cron,
-            every=_text(every),
-            at=_text(at),
-            start=_text(start),
-            time_zone=time_zone,
-            jitter=str(_text(jitter)),
-            overlap=overlap,
-            queue_depth=queue_depth,
-            catch_up=str(_text(catch_up)),
+            str(name), cron, _text(every), _text(at), _text(start), time_zone, spread, overlap, queue_depth, window
         )
-        actor = self._actor()
-        request = ScheduleRequest(
-            written,
-            project=self._project(project),
-            plan_name=plan_name,
-            plan_version=version,
-            vars={key: plain(value) for key, value in (vars or {}).items()},
-            actor=actor,
-            budget=None if budget is None else plain(budget),
-            directive=None if directive is None else checked_name("directive", directive),
-            is_enabled=is_enabled,
-        )
-        context = self._flow._checked_context()  # noqa: SLF001 - a part of the client
+        request = self._request(written, plan, project, vars, budget, directive, is_enabled=is_enabled)
+        context = self._context()
         schedule = examine_schedule(context, request)
         if is_dry:
             return ScheduleReport(ScheduleView(schedule), self._keeper())
-        create_schedule(context, schedule, actor)
+        create_schedule(context, schedule, request.actor)
         return self.get(schedule.name, project=schedule.project)
 
     def list(self, *, project: str | None = None) -> list[ScheduleReport]:
@@ -157,6 +137,30 @@ class Schedules:
         with self._flow._reading() as tx:  # noqa: SLF001 - a part of the client
             found = schedules.view_firings(tx, schedule.id, limit + 1, before)
         return FiringPage(schedule, tuple(found[:limit]), is_last=len(found) <= limit)
+
+    def _request(
+        self,
+        written: WrittenSchedule,
+        plan: str,
+        project: str | None,
+        given: Mapping[str, Any] | None,
+        budget: Budget | Mapping[str, Any] | None,
+        directive: str | None,
+        *,
+        is_enabled: bool,
+    ) -> ScheduleRequest:
+        plan_name, version = read_stored_name(plan)
+        return ScheduleRequest(
+            written,
+            project=self._project(project),
+            plan_name=plan_name,
+            plan_version=version,
+            vars={key: plain(value) for key, value in (given or {}).items()},
+            actor=self._actor(),
+            budget=None if budget is None else plain(budget),
+            directive=None if directive is None else checked_name("directive", directive),
+            is_enabled=is_enabled,
+        )
 
     def _view(self, name: str, project: str | None) -> ScheduleView:
         owner = self._project(project)
