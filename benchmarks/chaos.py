@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the stubs that the tests h
 
 from proving.arena import Arena
 from proving.crowd import Crowd
-from proving.faults import FAULTS
+from proving.faults import CUT_OFF, FAULTS
 from proving.fleet import Fleet
 from proving.ground import Ground
 from proving.losses import costs_of
@@ -76,7 +76,8 @@ def _read_arguments() -> argparse.Namespace:
 def _make_chaos(ground: Ground, report: Report, arguments: argparse.Namespace) -> None:
     crowd = Crowd(ground, arguments.seed, arguments.runs_per_minute)
     with Fleet(ground) as fleet:
-        for number in range(1, arguments.workers + 1):
+        fleet.worker(CUT_OFF, "-c", "4", AGENTFLOW_DATABASE_URL=ground.line.url)
+        for number in range(2, arguments.workers + 1):
             fleet.worker(f"w{number}", "-c", "4")
         if arguments.models:
             fleet.worker("models", "-c", "12", app="workers.models")

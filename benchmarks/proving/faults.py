@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from proving.arena import ALL_WORKERS, Arena, Undo
 from proving.fleet import kill
 
 WORKERS, BEAT, REDIS, POSTGRES, STORE, NOTHING = "workers", "beat", "redis", "postgres", "store", "nothing"
+LINE, CUT_OFF = "line", "w1"
+"""What leads to Postgres, and the worker that goes by it."""
 _LEAST_MEMORY = 1
 
 
@@ -142,6 +144,13 @@ def _worker_frozen_then_killed(arena: Arena) -> Broken | None:
             kill(pid, signal.SIGKILL)
 
     return Broken(f"{worker.name}@%", worker.name, finish, arena.rng.uniform(1, 2.5))
+
+
+def _worker_cut_off(arena: Arena) -> Broken | None:
+    """Let the one worker that reaches Postgres by a line of its own hear and say nothing there; its commands go on."""
+    cut = ExitStack()
+    cut.enter_context(arena.ground.line.cut())
+    return Broken(f"{CUT_OFF}@%", CUT_OFF, cut.close, arena.lease_seconds + arena.rng.uniform(1, 5))
 
 
 def _worker_deployed(arena: Arena) -> Broken | None:
@@ -322,6 +331,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault("worker_frozen", "a worker frozen past its lease, then thawed", WORKERS, _worker_frozen),
         Fault("host_frozen", "the same with its supervisors", WORKERS, _host_frozen),
         Fault("frozen_then_killed", "a worker frozen, then killed", WORKERS, _worker_frozen_then_killed),
+        Fault("worker_cut_off", "a worker cut off from Postgres past its lease", LINE, _worker_cut_off),
         Fault("worker_deployed", "SIGTERM to a worker", WORKERS, _worker_deployed),
         Fault("all_wiped", "SIGKILL of every process but the servers", WORKERS, _all_wiped),
         Fault("poison", "a step that kills its worker each time", NOTHING, _poison),

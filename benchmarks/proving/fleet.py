@@ -102,10 +102,10 @@ class Fleet:
         if self._watch is not None:
             self._watch.join()
 
-    def worker(self, name: str, *arguments: str, app: str = "workers") -> Member:
+    def worker(self, name: str, *arguments: str, app: str = "workers", **environment: str) -> Member:
         """Add a worker."""
         options = ["worker", "-n", f"{name}@%h", "--without-gossip", "--without-mingle", "-l", "info", *arguments]
-        return self._add(name, ["-A", app, *options], " ready.")
+        return self._add(name, ["-A", app, *options], " ready.", **environment)
 
     def beat(self, name: str) -> Member:
         """Add a beat."""
@@ -160,11 +160,11 @@ class Fleet:
                 codes[member.name] = process.wait(10)
         return codes
 
-    def _add(self, name: str, options: Sequence[str], ready: str) -> Member:
+    def _add(self, name: str, options: Sequence[str], ready: str, **environment: str) -> Member:
         log = self._ground.logs / f"{name}.log"
         log.touch()
         command = [sys.executable, "-m", "celery", *options]
-        member = Member(name, command, self._ground.environment(), log, ready)
+        member = Member(name, command, self._ground.environment(**environment), log, ready)
         with self._lock:
             self.members.append(member)
         return member

@@ -24,6 +24,7 @@ from agentflow.embedded import EmbeddedPostgres, EmbeddedValkey
 from agentflow.engine import installation
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
+from tests.faults.proxy import CuttableLine
 from tests.faults.servers import FaultyRedis, FaultyServer
 from tests.model_stub import ModelStub
 
@@ -66,6 +67,8 @@ class Ground:
         for server in (self.redis, self.postgres):
             self._open.callback(server.stop)
             server.start()
+        self.line = self._open.enter_context(CuttableLine(self.postgres.url))
+        """A way to Postgres that can be cut, for the workers that are to be cut off."""
         self.stub = self._open.enter_context(ModelStub())
         self.credentials = self.stub.credentials_file(self.home)
         self.settings = Settings(

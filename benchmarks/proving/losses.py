@@ -7,7 +7,8 @@ For each fault that was made, from its beginning:
 - *hit*: attempts that were running on what it broke, at any moment from its beginning to its end, and were lost or
   given back by a worker that stopped or could not reach Postgres; *went on*: until the step of the last of them was
   taken up again, or was decided otherwise (held for a person, failed as poisoned, cancelled). Faults overlap: an
-  attempt counts for each fault that may have ended it.
+  attempt counts for each fault that may have ended it. The time of a run that a person let rest is nobody's fault:
+  its attempts count as hit and for no time.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ HIT = """
            attempt.worker, extract(epoch FROM (
                SELECT min(later.started_at) FROM attempt AS later
                WHERE later.step_id = attempt.step_id AND later.number > attempt.number
-           )) AS again, step.state
-    FROM attempt JOIN step ON step.id = attempt.step_id
+           )) AS again, run_state.rested_seconds > 0 AS has_rested
+    FROM attempt JOIN step ON step.id = attempt.step_id JOIN run_state ON run_state.run_id = attempt.run_id
     WHERE attempt.state IN ('lost', 'released') AND attempt.ended_at IS NOT NULL
       AND (attempt.state = 'lost' OR attempt.reason ->> 'code' IN ('drained', 'servers_away'))"""
 MATCHES = "SELECT id FROM attempt WHERE worker LIKE :pattern AND state IN ('lost', 'released')"
@@ -65,7 +66,7 @@ def costs_of(runtime: Runtime, faults: Sequence[Made]) -> list[Cost]:
             if made.hits and row.id in matching[made.hits] and row.began <= made.until
             and made.at <= row.ended <= made.until + GRACE_SECONDS
         ]  # fmt: skip
-        went_on = [float(row.again if row.again is not None else row.ended) - made.at for row in hits]
+        went_on = [float(row.ended if row.again is None else row.again) - made.at for row in hits if not row.has_rested]
         costs.append(Cost(made, next_start, len(hits), max(went_on, default=None)))
     return costs
 
