@@ -59,18 +59,6 @@ def assert_at_rest(house: Runtime) -> None:
     wait_for(lambda: reconcile(house.context, 0) == 0 and not verify_ledger(house.context))
 
 
-def record_of(house: Runtime) -> list[Any]:
-    """Everything that a message could change: steps, attempts and events, to be compared."""
-    statements = (
-        "SELECT id, state, round, event_sequence, reason::text FROM step ORDER BY id",
-        "SELECT id, state, ended_at FROM attempt ORDER BY id",
-        "SELECT run_id, state, event_sequence FROM run_state ORDER BY run_id",
-        "SELECT count(*) FROM audit_event",
-    )
-    with house.context.database.transaction() as tx:
-        return [tx.execute(text(statement)).all() for statement in statements]
-
-
 def keys_without_owner(house: Runtime) -> list[str]:
     """The keys of a Redis at rest that nobody owns: neither kept by their meaning, nor gone by themselves in a day."""
     prefix, client = house.settings.redis_prefix, house.context.side_channel.client
