@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -20,8 +20,10 @@ from agentflow.engine.create_schedule import create_schedule, examine_schedule
 from agentflow.engine.delete_schedule import delete_schedule
 from agentflow.engine.enable_schedule import pause_schedule, resume_schedule
 from agentflow.engine.run_schedule import run_schedule
-from agentflow.engine.scheduler import TERM_SECONDS, Scheduler
+from agentflow.engine.scheduler import SERVICE, TERM_SECONDS, Scheduler
 from agentflow.runtime import Runtime
+from agentflow.storage import beat_entries, schedules
+from agentflow.storage.beat_entries import BeatEntry, Term
 from agentflow.storage.schedules import Schedule
 from tests.factories import noop_step, run_state, step_rows, work_off
 from tests.schedules import (
@@ -136,6 +138,47 @@ def test_what_one_beat_decided_another_does_not_decide_anew(context: EngineConte
     rows = firing_rows(context, schedule)
     assert [(row.due_at, row.state) for row in rows] == [(first, "started"), (second, "skipped")]
     assert _runs(context) == 1
+
+
+def test_nobody_decides_about_a_schedule_that_another_is_deciding_about(context: EngineContext) -> None:
+    schedule = scheduled(context)
+    set_due(context, schedule)
+    fire.note_due(context, schedule.id)
+    with context.database.transaction() as tx:
+        assert schedules.take(tx, schedule.id) is not None
+        assert fire.take_up(context, schedule.id, 20) == 0
+        assert fire.note_due(context, schedule.id) is False
+        assert states_of(context, schedule) == ["due"]
+    fire.take_up(context, schedule.id, 20)
+    assert states_of(context, schedule) == ["started"]
+
+
+def test_a_firing_that_is_being_submitted_is_not_taken_back(context: EngineContext) -> None:
+    schedule = scheduled(context)
+    set_due(context, schedule)
+    fire.note_due(context, schedule.id)
+    fire.take_up(context, schedule.id, 0)
+    assert pause_schedule(context, "default", "nightly", ACTOR) == 0
+    _pass(context)
+    assert states_of(context, schedule) == ["started"]
+
+
+def test_a_firing_of_a_users_entry_is_taken_once_and_only_by_who_leads(context: EngineContext) -> None:
+    term, stranger = Scheduler(context, "beat@a:1").elect(), Term(SERVICE, "beat@b:2", 1)
+    assert term is not None
+    first = datetime(2026, 11, 21, 12, tzinfo=UTC)
+    second, third = first + timedelta(minutes=1), first + timedelta(minutes=2)
+    with context.database.transaction() as tx:
+        beat_entries.register(tx, {"tick": first})
+        beat_entries.register(tx, {"tick": second})
+        assert not beat_entries.claim(tx, stranger, "tick", first, second)
+        assert beat_entries.claim(tx, term, "tick", first, second)
+        assert not beat_entries.claim(tx, term, "tick", first, third)
+        assert beat_entries.read(tx, ["tick", "tock"]) == {"tick": BeatEntry(second, 1)}
+        beat_entries.give_back(tx, "tick", first, third)
+        assert beat_entries.read(tx, ["tick"]) == {"tick": BeatEntry(second, 1)}
+        beat_entries.give_back(tx, "tick", first, second)
+        assert beat_entries.read(tx, ["tick"]) == {"tick": BeatEntry(first, 0)}
 
 
 def test_only_the_leader_fires_and_another_follows_when_its_term_is_over(context: EngineContext) -> None:
