@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentflow.domain.graph import Graph
@@ -71,14 +71,15 @@ def test_an_answer_that_is_needed_now_was_not_kept_and_one_that_is_not_does_no_h
     assert not is_same(None, needed.step(StepKey("ask")))
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_nothing_that_is_taken_over_follows_from_what_runs_again(data: st.DataObject) -> None:
     keys = [f"s{number}" for number in range(data.draw(st.integers(1, 9)))]
-    steps = [
-        _noop(key, *data.draw(st.lists(st.sampled_from(keys[:place]), unique=True)) if place else ())
-        for place, key in enumerate(keys)
+    needs = [
+        data.draw(st.lists(st.sampled_from(keys[:place]), unique=True)) if place else [] for place in range(len(keys))
     ]
-    plan = _plan(*steps)
+    steps = [{"id": key, "needs": wanted, "action": {"type": "noop"}} for key, wanted in zip(keys, needs, strict=True)]
+    plan = Plan.from_stored({"name": "tested", "steps": steps})
     graph, again = Graph(plan), [StepKey(key) for key in data.draw(st.lists(st.sampled_from(keys), min_size=1))]
     succeeded = {StepKey(key) for key in data.draw(st.sets(st.sampled_from(keys)))}
 
