@@ -136,9 +136,7 @@ class Crowd:
         What rests over its project's budget stays: no verb raises that.
         """
         with self._told():
-            if self._flow.maintenance():
-                self._flow.resume_all()
-                self.doings.count("maintenance ended")
+            self._flow.resume_all()  # also where it was broken off: it ends what is left of it
         waiting = 0
         for run, project in self._open_runs():
             state = run.refresh().state
@@ -163,10 +161,20 @@ class Crowd:
                 run.resume()
                 self.doings.count("raise and resume")
             case ShownRunState.PAUSED:
-                run.resume()
+                self._resume(run)
                 self.doings.count("resume")
             case _:
                 return
+
+    def _resume(self, run: Run) -> None:
+        """Let a paused run go on; one that is exhausted beside it needs more first."""
+        try:
+            run.resume()
+        except InvalidTransition as refused:
+            if "exhausted" not in refused.details:
+                raise
+            run.raise_budget(tokens=ENOUGH_TOKENS)
+            run.resume()
 
     def _open_runs(self) -> Iterator[tuple[Run, str]]:
         with self._ground.runtime.context.database.transaction() as tx:
