@@ -28,14 +28,16 @@ WRITERS = {
     "claim_step": "steps",
     "end_attempt": "attempts and steps",
     "end_waiting_steps": "steps",
+    "insert_reused_steps": "new steps of forks",
     "insert_run_state": "new runs",
     "insert_steps": "new steps",
     "move_steps": "steps",
+    "open_fork_steps": "steps of forks",
     "reopen_run": "runs",
     "reopen_steps": "steps",
     "set_run_state": "runs",
 }
-"""Every statement that writes a state, held by a test below."""
+"""Every statement that writes a state of a run, step or attempt; held by a test below, of forks by test_forking."""
 
 
 def _from(new: StepState, *verbs: str) -> set[StepState]:
@@ -89,7 +91,9 @@ def test_every_statement_that_writes_a_state_is_known_here() -> None:
     folder = resources.files("agentflow.storage").joinpath("sql")
     sources = {entry.name.removesuffix(".sql"): entry.read_text() for entry in folder.iterdir()}
     sets_state = re.compile(
-        r"\bSET\b[^;]*?\bstate\s*=|INSERT INTO (run_state|step|attempt) \([^)]*\bstate\b", re.DOTALL
+        r"\bUPDATE (run_state|step|attempt)\b[^;]*?\bSET\b[^;]*?\bstate\s*="
+        r"|INSERT INTO (run_state|step|attempt) \([^)]*\bstate\b",
+        re.DOTALL,
     )
     code = {name: re.sub(r"--.*", "", source) for name, source in sources.items()}
     assert {name for name, source in code.items() if sets_state.search(source)} == set(WRITERS)
@@ -216,7 +220,7 @@ def test_the_final_states_written_in_sql_are_those_of_the_domain() -> None:
     folder = resources.files("agentflow.storage").joinpath("sql")
     literal = re.compile(r"state NOT IN \(([^)]*)\)")
     for entry in folder.iterdir():
-        for listed in literal.findall(entry.read_text()):
+        for listed in [] if "firing" in entry.name else literal.findall(entry.read_text()):  # firings have their own
             states = set(re.findall(r"'(\w+)'", listed))
             assert states in ({s.value for s in FINAL_STEP_STATES}, {s.value for s in FINAL_RUN_STATES}), entry.name
 

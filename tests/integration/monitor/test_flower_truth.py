@@ -16,6 +16,8 @@ from agentflow.broker import dispatch
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
 from agentflow.engine.cancel import cancel
 from agentflow.engine.context import PlanView
+from agentflow.engine.pause import pause
+from agentflow.engine.resume import resume
 from agentflow.engine.retry import retry
 from agentflow.runtime import Runtime
 from agentflow.storage import runs
@@ -164,6 +166,19 @@ def test_a_failed_step_that_is_taken_up_again_is_shown_running_and_then_done(
     retry(house.context, run_id, "tester@test")
     flower.wait_for_state(_id(run_id, "work"), "STARTED")
     (tmp_path / "go").touch()
+    flower.wait_for_state(_id(run_id, "work"), "SUCCESS")
+    assert wait_for_end(house.context, run_id) == "completed"
+
+
+def test_a_step_that_a_hard_pause_gives_back_is_shown_waiting_and_then_done(
+    house: Runtime, flower: FlowerProcess, watched_worker: WorkerProcess
+) -> None:
+    run_id = submitted(house.context, [shell_step("work", "[ $AGENTFLOW_ATTEMPT -ge 2 ] || exec sleep 60")])
+    _wait_for_step(house, run_id, "work", "running")
+    pause(house.context, run_id, "tester@test", is_hard=True)
+    waiting = flower.wait_for_state(_id(run_id, "work"), "RETRY")
+    assert "paused by tester@test" in waiting["exception"]
+    resume(house.context, run_id, "tester@test")
     flower.wait_for_state(_id(run_id, "work"), "SUCCESS")
     assert wait_for_end(house.context, run_id) == "completed"
 
