@@ -78,7 +78,7 @@ class Carrying:
         if key not in self._references:
             step = self.view.plan.step(key)
             of_action = references_of(self.context, self.run_id, step.action)
-            self._references[key] = of_action | _references_of_condition(step)
+            self._references[key] = of_action | references_of_condition(step)
         return self._references[key]
 
     def _answers_read(self, reused: frozenset[StepKey]) -> Iterator[StepKey]:
@@ -111,7 +111,8 @@ class Carrying:
         return self.context.store.copy(source, Address(str(self.run_id), name, key, REUSED_ATTEMPT))
 
 
-def _references_of_condition(step: Step) -> frozenset[Reference]:
+def references_of_condition(step: Step) -> frozenset[Reference]:
+    """Return what a step's condition refers to; nothing for a word."""
     if step.when in WRITTEN_RULES:
         return frozenset()
     return expression.inspect_expression(expression.bare_expression(step.when)).references

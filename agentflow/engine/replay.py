@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from agentflow.domain.error import InvalidTransition
+from agentflow.domain.error import ContentError, InvalidTransition
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.engine.context import EngineContext
 from agentflow.engine.retry import retry
@@ -49,6 +49,6 @@ def _replay(context: EngineContext, run_id: RunId, letters: list[DeadLetter], ac
     if not is_dry:
         try:
             retry(context, run_id, actor, only=frozenset(keys), facts={"dead_letters": sorted(keys)})
-        except InvalidTransition as error:  # somebody took it up meanwhile
+        except (InvalidTransition, ContentError) as error:  # somebody took it up meanwhile, or its prompts are gone
             return Replayed(run_id, keys, str(error))
     return Replayed(run_id, keys)

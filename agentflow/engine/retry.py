@@ -1,8 +1,9 @@
 """Retry: take the failed, cancelled or held steps of a run up again, and with them what waited for them.
 
 A finished run gets a new round. What succeeded stays, but for model calls whose answers went with the end of the run
-and are needed again; what failed or was held starts over; what was skipped or
-cancelled on their account waits for its needs, or is decided by its condition, as it was the first time.
+and that a step which runs again refers to, with what follows from them (see reask.py); what failed or was held starts
+over; what was skipped or cancelled on their account waits for its needs, or is decided by its condition, as it was the
+first time.
 """
 
 from __future__ import annotations
@@ -22,15 +23,13 @@ from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, MOVING_S
 from agentflow.domain.wording import listing
 from agentflow.engine.advance import let_go, make_ready
 from agentflow.engine.announce import announce
-from agentflow.engine.answers import lost_answers
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
+from agentflow.engine.reask import STARTS_OVER, KnownReferences, also_again, with_references
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import installations, runs, steps
 
-STARTS_OVER = frozenset({StepState.FAILED, StepState.HELD, StepState.SUCCEEDED})
-"""A step in one of these had started: its needs and its condition are not asked again."""
 STOPPED = frozenset({ReasonCode.STEP_FAILED, ReasonCode.DRAINED, ReasonCode.SERVERS_AWAY, ReasonCode.WORKER_LOST})
 """Why a step is skipped that only the failing of its run kept from running."""
 
@@ -53,11 +52,16 @@ def retry(
 ) -> Retried:
     """Take up the failed steps of an ended run, or a held step of a running one; ``only`` names a single step or some.
 
-    InvalidTransition when the run is still ending, or when nothing of it can be taken up. Under maintenance the run
-    rests from then on. ``facts`` are recorded with the event.
+    InvalidTransition when the run is still ending, or when nothing of it can be taken up. ContentError when it matters
+    what its steps refer to, and that cannot be read here. Under maintenance the run rests from then on. ``facts`` are
+    recorded with the event.
     """
     asked = _Asked(run_id, actor, frozenset({only}) if isinstance(only, str) else only, facts or {})
-    done = with_conditions(context, lambda conditions: _in_transaction(context, asked, conditions))
+    done = with_references(
+        context,
+        run_id,
+        lambda known: with_conditions(context, lambda conditions: _in_transaction(context, asked, known, conditions)),
+    )
     announce(context, run_id, done.moves)
     context.side_channel.wake()
     finalize(context, run_id, actor)  # nothing may be left to do: every condition was false again
@@ -78,7 +82,7 @@ class _Done:
     moves: Moves
 
 
-def _in_transaction(context: EngineContext, asked: _Asked, conditions: Conditions) -> _Done:
+def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReferences, conditions: Conditions) -> _Done:
     run_id = asked.run_id
     with context.database.transaction() as tx:
         maintenance = installations.enter(tx)
@@ -89,7 +93,7 @@ def _in_transaction(context: EngineContext, asked: _Asked, conditions: Condition
         standing = steps.read_states(tx, run_id)
         reopened = _reopened(run, plan.graph, standing, asked.only)
         if run.state in FINAL_RUN_STATES:
-            reopened = _with_lost_answers(plan, standing, reopened)
+            reopened = _with_what_is_read(run, plan, standing, reopened, known)
         moves = Moves()
         _take_up(tx, plan, run_id, standing, reopened, conditions, moves)
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
@@ -167,15 +171,17 @@ def _with_skipped(
     return again
 
 
-def _with_lost_answers(
-    plan: PlanView, standing: Mapping[StepKey, steps.StandingStep], reopened: frozenset[StepKey]
+def _with_what_is_read(
+    run: runs.LockedRun,
+    plan: PlanView,
+    standing: Mapping[StepKey, steps.StandingStep],
+    reopened: frozenset[StepKey],
+    known: KnownReferences,
 ) -> frozenset[StepKey]:
-    """Add the model calls whose answers went with the end of the run and that a step which runs again may read."""
-    succeeded = frozenset(key for key, step in standing.items() if step.state is StepState.SUCCEEDED)
-    lost = lost_answers(plan.plan, succeeded)
-    again = set(reopened)
-    again |= {key for key in lost if any(plan.graph.is_ancestor(key, of=other) for other in reopened)}
-    return frozenset(again)
+    """Add what must run again because a step that runs again reads it, and what is skipped behind that."""
+    while more := also_again(plan, standing, reopened, known) - reopened:
+        reopened = frozenset(_with_skipped(run, plan.graph, standing, {*reopened, *more}))
+    return reopened
 
 
 def _take_up(
