@@ -13,7 +13,7 @@ from pathlib import Path
 from agentflow.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent
-START_SECONDS = 30
+START_SECONDS = 90
 
 
 class WorkerProcess:

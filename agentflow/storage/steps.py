@@ -20,6 +20,8 @@ ASKS = 32
 """How many steps of a rate key are sent at a time, in each queue, to ask for a ticket."""
 LINE_PATIENCE_SECONDS = 10.0
 """How long a doorbell that nobody answers keeps a place of its concurrency key from the next in line."""
+SUSPECT_PATIENCE_SECONDS = 60.0
+"""How long a suspect that nobody takes keeps those of other queues waiting: longer than a worker needs to come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,7 @@ def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Rea
 
 def find_suspect(tx: Connection) -> StepId | None:
     """Find the suspect whose turn it is, None while another one runs or is on its way (see domain/blame.py)."""
-    parameters = {"suspected_from": SUSPECTED_FROM, "patience_seconds": LINE_PATIENCE_SECONDS}
+    parameters = {"suspected_from": SUSPECTED_FROM, "patience_seconds": SUSPECT_PATIENCE_SECONDS}
     found = tx.execute(statement("find_suspect"), parameters).scalar_one_or_none()
     return None if found is None else StepId(found)
 

@@ -52,6 +52,7 @@ def _supervised(start: Callable[[], WorkerProcess]) -> Iterator[list[WorkerProce
         keeper.join()
 
 
+@pytest.mark.timeout(400)
 def test_a_step_that_kills_its_worker_and_all_on_it_is_found_out(
     quick_house: Runtime, start_worker: Start, tmp_path: Path
 ) -> None:
@@ -68,7 +69,7 @@ def test_a_step_that_kills_its_worker_and_all_on_it_is_found_out(
 
     with _supervised(start) as workers:
         run_id = submitted(house.context, [poison, *neighbours, noop_step("after", needs=["n0", "n1", "n2"])])
-        assert wait_for_end(house.context, run_id, 150) is RunState.PARTIAL
+        assert wait_for_end(house.context, run_id, 300) is RunState.PARTIAL
         deaths = len(workers) - 1
 
     rows = step_rows(house.context, run_id)

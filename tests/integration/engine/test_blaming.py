@@ -20,7 +20,7 @@ from agentflow.engine.settle import Settlement, settle
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
 from agentflow.storage.attempts import LapsedAttempt
-from tests.factories import attempt_rows, noop_step, run_state, step_rows, submitted
+from tests.factories import attempt_rows, noop_step, run_state, shell_step, step_rows, submitted
 
 LEASE = 20.0
 
@@ -176,9 +176,10 @@ def test_suspects_are_sent_one_at_a_time_and_the_others_freely(house: Runtime) -
     assert _sent(house) == {"free", "new"}
 
 
-def _suspect(house: Runtime, *keys: str) -> None:
+def _suspect(house: Runtime, *keys: str, are_forgotten: bool = True) -> None:
     with house.context.database.transaction() as tx:
-        tx.execute(text("UPDATE step SET sent_at = NULL"))
+        if are_forgotten:
+            tx.execute(text("UPDATE step SET sent_at = NULL"))
         tx.execute(
             text("UPDATE step SET joint_losses = :many WHERE key = ANY(:keys)"),
             {"many": SUSPECTED_FROM, "keys": list(keys)},
@@ -195,17 +196,24 @@ def _succeed(house: Runtime, taken: Claimed) -> None:
     settle(house.context, settlement, taken.claim_token)
 
 
-def test_a_suspect_that_nobody_answers_keeps_the_others_waiting_for_a_while_only(house: Runtime) -> None:
+def test_a_suspect_that_nobody_answers_keeps_those_of_its_queue_waiting_and_others_for_a_while_only(
+    house: Runtime,
+) -> None:
     _run(house, "a", "b")
+    submitted(house.context, [shell_step("elsewhere", "true")])
     _suspect(house, "a", "b")
     leading = Dispatcher(house.context, "one:1")
     leading.one_pass()
-    with house.context.database.transaction() as tx:
-        tx.execute(text("UPDATE step SET sent_at = sent_at - interval '11 s' WHERE sent_at IS NOT NULL"))
+    (first,) = _sent(house) - {"elsewhere"}
+    _suspect(house, "elsewhere", are_forgotten=False)
 
-    leading.one_pass()
-
-    assert _sent(house) == {"a", "b"}
+    for seconds, others in ((58, set()), (3, {"elsewhere"}), (600, {"elsewhere"})):
+        with house.context.database.transaction() as tx:
+            tx.execute(text("UPDATE step SET sent_at = sent_at - :earlier"), {"earlier": timedelta(seconds=seconds)})
+        with house.context.database.transaction() as tx:
+            tx.execute(text("UPDATE step SET sent_at = NULL WHERE key = 'elsewhere'"))
+        leading._send_due()
+        assert _sent(house) == {first} | others
 
 
 def test_an_attempt_that_ends_by_itself_clears_the_suspicion(house: Runtime) -> None:
