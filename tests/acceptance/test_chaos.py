@@ -10,8 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 SECONDS = 22
+LONGEST_SECONDS = 280
+"""For a machine that has much else to do; less than a minute is usual."""
 FAULTS = (
     "worker_killed",
     "worker_wiped",
@@ -32,11 +36,13 @@ FAULTS = (
 )
 
 
+@pytest.mark.timeout(LONGEST_SECONDS + 20)
 def test_nothing_is_lost_and_nothing_done_twice_while_everything_breaks() -> None:
-    size = ["--minutes", str(SECONDS / 60), "--every", "1.5", "--workers", "2", "--no-models", "--lease-seconds", "4"]
-    command = [sys.executable, str(PROGRAM), "--seed", "11", *size, "--json", "--faults", *FAULTS]
+    size = ["--workers", "2", "--no-models", "--runs-per-minute", "50", "--lease-seconds", "4"]
+    pace = ["--seed", "11", "--minutes", str(SECONDS / 60), "--every", "1.5"]
+    command = [sys.executable, str(PROGRAM), *size, *pace, "--json", "--faults", *FAULTS]
 
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=170)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LONGEST_SECONDS)
 
     assert done.returncode == 0, done.stdout + done.stderr
     report = json.loads(done.stdout)
