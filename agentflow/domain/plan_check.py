@@ -15,6 +15,9 @@ from agentflow.domain.plan import Plan
 from agentflow.domain.step_document import StepDraft
 from agentflow.domain.wording import did_you_mean, listing, shorten
 
+STARTS_AT_ONCE = (None, "succeeded", "always")
+"""Conditions that hold where nothing came before."""
+
 
 def check_available(plan: Plan, available_actions: Collection[str]) -> tuple[Fault, ...]:
     """Return a fault for each step of ``plan`` whose action is not among ``available_actions``."""
@@ -55,6 +58,24 @@ def check_order(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...
             above = draft.key
     _check_cycles(drafts, resolved)
     return resolved
+
+
+def check_roots(drafts: Sequence[StepDraft]) -> None:
+    """Record a fault for each condition of a step that waits for none: it starts with the run, and nobody asks.
+
+    A condition that has another fault is left at that.
+    """
+    for position, draft in enumerate(drafts):
+        is_root = draft.needs == [] or (draft.needs is None and not position)
+        if not is_root or draft.read.get("when") in STARTS_AT_ONCE:
+            continue
+        value = draft.value.child("when")
+        if not any(fault.path == value.path for fault in value.faults):
+            value.fault(
+                "when_without_needs",
+                "the step waits for none and starts with the run: its condition would not be asked; "
+                "remove it, or write needs (a noop step before it will do)",
+            )
 
 
 def _check_ids(drafts: Sequence[StepDraft]) -> dict[StepKey, int]:

@@ -20,7 +20,7 @@ from agentflow.domain.fault import Fault
 from agentflow.domain.ids import StepKey
 from agentflow.domain.limit_document import read_concurrency, read_rate_limit
 from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, Plan, PlanFile, VarSpec
-from agentflow.domain.plan_check import check_order
+from agentflow.domain.plan_check import check_order, check_roots
 from agentflow.domain.reference_check import Declared, Producer, check_references
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.step_document import Defaults, StepDraft, read_step
@@ -86,6 +86,7 @@ def read_plan(
     drafts = _read_steps(fields["steps"], defaults, available_actions) if "steps" in fields else []
     needs = check_order(drafts)
     needed = check_references(drafts, _declared(variables, secrets, needs, drafts))
+    check_roots(drafts)
     content = {digest: data for draft in drafts for digest, data in draft.content.items()}
     schemas = tuple(
         WrittenSchema(schema, value.path, value.step) for draft in drafts for schema, value in draft.schemas

@@ -185,6 +185,8 @@ STEP_FAULTS = [
     ({"when": True}, "wrong_type", ("when",), "text"),
     ({"when": "secrets.TOKEN == 'x'"}, "secret_in_when", ("when",), "only while a step runs"),
     ({"when": "vars.absent"}, "unknown_var", ("when",), "vars.absent is not declared"),
+    ({"when": "run.id != ''"}, "when_without_needs", ("when",), "would not be asked"),
+    ({"when": "failed", "needs": []}, "when_without_needs", ("when",), "write needs"),
     ({"needs": "a"}, "wrong_type", ("needs",), "write [a]"),
     ({"needs": None}, "wrong_type", ("needs",), "no value"),
     ({"needs": ["zz"]}, "unknown_need", ("needs", 0), "unknown step 'zz'"),
