@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from agentflow.domain.blame import SUSPECTED_FROM
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.limit import LATENESS_SECONDS
@@ -79,6 +80,7 @@ def claim(
         "worker": worker,
         "lease_seconds": lease_seconds,
         "lateness_seconds": LATENESS_SECONDS,
+        "suspected_from": SUSPECTED_FROM,
     }
     row = tx.execute(statement("claim_step"), parameters).mappings().one_or_none()
     if row is None:

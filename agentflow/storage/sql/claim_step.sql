@@ -1,9 +1,10 @@
 -- Take a step for one attempt, with a place of its concurrency key and a ticket of its rate key where it names them.
--- Parameters: run_id, step_id, attempt_id, claim_token, worker, lease_seconds, lateness_seconds
+-- Parameters: run_id, step_id, attempt_id, claim_token, worker, lease_seconds, lateness_seconds, suspected_from
 -- Lock order: run (shared), step, then at most one slot, then the rate. A slot is never waited for (SKIP LOCKED). A rate
 -- is, but whoever holds it waits for nothing more: no circle can close. A settle takes run, step, attempt, its own slot.
 -- Keeps true: the run is running, does not rest, and cannot begin to fail, rest or cancel before this commits (its row is shared);
--- the step is due; no other claim gets the same step (the row is updated, and attempt_one_running stands behind it).
+-- the step is due, and, where it is a suspect, has its turn: a doorbell is noted as sent (find_suspect.sql), so that an
+-- old copy of one starts none; no other claim gets the same step (the row is updated, and attempt_one_running stands behind it).
 -- Whoever waits for the run alone is not passed (see the gate in lock_run.sql).
 -- A place is one attempt's: a row of the slot table, numbered from 1 to the step's own limit.
 -- Tickets of a rate are spaced by the generic cell rate algorithm (ITU-T I.371, its virtual scheduling form): with the
@@ -29,6 +30,7 @@ WITH gate AS MATERIALIZED (
                now() - make_interval(secs => greatest(:lateness_seconds, step.rate_interval_seconds)) AND now(), false) AS lacks_ticket
     FROM step JOIN shared ON shared.run_id = step.run_id
     WHERE step.id = :step_id AND step.state IN ('ready', 'retrying') AND step.not_before <= now()
+      AND (step.joint_losses < :suspected_from OR step.sent_at IS NOT NULL)
     FOR NO KEY UPDATE OF step
 ), place AS MATERIALIZED (
     SELECT slot.key, slot.number FROM slot JOIN due ON slot.key = due.slot_key AND slot.number <= due.slot_limit

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from agentflow.domain.blame import SUSPECTED_FROM
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.outcome import Succeeded
+from agentflow.domain.outcome import ClaimRefusal, Succeeded
 from agentflow.domain.state import RunState
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.dispatcher import Dispatcher
@@ -32,6 +32,7 @@ def _run(house: Runtime, *keys: str, **fields: object) -> RunId:
 def _claimed(house: Runtime, run_id: RunId, key: str, worker: str) -> Claimed:
     with house.context.database.transaction() as tx:
         tx.execute(text("UPDATE step SET not_before = now() WHERE state = 'ready'"))
+        tx.execute(text("UPDATE step SET sent_at = now() WHERE key = :key AND state = 'ready'"), {"key": key})
     taken = claim(house.context, run_id, StepKey(key), worker)
     assert isinstance(taken, Claimed), taken
     return taken
@@ -174,6 +175,15 @@ def test_suspects_are_sent_one_at_a_time_and_the_others_freely(house: Runtime) -
 
     assert sorted(turns) == ["a", "b", "c"]
     assert _sent(house) == {"free", "new"}
+
+
+def test_an_old_copy_of_a_doorbell_starts_no_suspect_whose_turn_it_is_not(house: Runtime) -> None:
+    run_id = _run(house, "a")
+    _suspect(house, "a")
+
+    assert claim(house.context, run_id, StepKey("a"), "w@h:1") is ClaimRefusal.STEP_NOT_READY
+    Dispatcher(house.context, "one:1").one_pass()
+    assert isinstance(claim(house.context, run_id, StepKey("a"), "w@h:1"), Claimed)
 
 
 def _suspect(house: Runtime, *keys: str, are_forgotten: bool = True) -> None:
