@@ -28,6 +28,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
 from agentflow.engine.finalize import finalize
 from agentflow.engine.housekeeper import Housekeeper
+from agentflow.engine.maintenance import finish as finish_maintenance
 from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume_renewed
@@ -243,6 +244,8 @@ class Dispatcher:
         self._clock.reconciled_at = now
         with self._surviving("ledger_not_reconciled"):
             reconcile(self._context)
+        with self._surviving("maintenance_not_finished"):
+            finish_maintenance(self._context, self._actor)
 
     def _send_due(self) -> float:
         """Send what is due; returns the seconds until more falls due, at most the poll interval."""

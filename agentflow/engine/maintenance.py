@@ -2,7 +2,8 @@
 
 The flag on the installation comes first, alone with everybody who lets a run start; from its commit on no run starts.
 Then the runs, one transaction each, through the same verb as any pause. Whoever is killed on the way is continued by
-calling again; two that work against each other are told apart by the flag, which each run's transaction looks at.
+the dispatcher, or by calling again; two that work against each other are told apart by the flag, which each run's
+transaction looks at.
 """
 
 from __future__ import annotations
@@ -84,6 +85,20 @@ def resume_all(context: EngineContext, actor: str) -> MaintenanceEnded:
             context.side_channel.wake()
     context.side_channel.wake()
     return MaintenanceEnded(house.maintenance is not None, resumed)
+
+
+def finish(context: EngineContext, actor: str) -> int:
+    """Finish what a broken-off ``pause_all`` or ``resume_all`` left, a batch of it; returns how many runs changed."""
+    with context.database.transaction() as tx:
+        maintenance = installations.read_maintenance(tx)
+        if maintenance is None:
+            left, verb = runs.find_maintained(tx, None, BATCH), _resume_run
+        else:
+            left, verb = runs.find_unpaused(tx, None, BATCH, is_hard=maintenance.is_hard), _pause_run
+    changed = sum(verb(context, run_id, actor) for run_id in left)
+    if changed:
+        context.side_channel.wake()
+    return changed
 
 
 def _record(

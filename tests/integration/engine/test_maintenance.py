@@ -257,6 +257,22 @@ def test_what_was_broken_off_on_the_way_is_continued_by_calling_again(
     assert {tuple(_events(house, run_id)) for run_id in run_ids} == {("submit", "pause", "resume")}
 
 
+def test_the_dispatcher_finishes_what_nobody_calls_again(house: Runtime) -> None:
+    run_ids = sorted(submitted(house.context, [noop_step("one")]) for _ in range(4))
+
+    with _broken_off_at(house, run_ids[2]):
+        pause_all(house.context, ACTOR, is_hard=True)
+    Dispatcher(house.context, "one:1").one_pass()
+    assert [_scope(house, run_id) for run_id in run_ids] == ["maintenance"] * 4
+    assert _row(house, run_ids[3]).paused["actor"] == ACTOR
+
+    with _broken_off_at(house, run_ids[2]):
+        resume_all(house.context, ACTOR)
+    Dispatcher(house.context, "one:1").one_pass()
+    assert [_scope(house, run_id) for run_id in run_ids] == [None] * 4
+    assert {tuple(_events(house, run_id)) for run_id in run_ids} == {("submit", "pause", "resume")}
+
+
 def test_a_sweep_stops_where_somebody_turned_it_round_meanwhile(house: Runtime) -> None:
     run_id = submitted(house.context, [noop_step("one")])
 
