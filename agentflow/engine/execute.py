@@ -150,6 +150,7 @@ def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Work
     """Do everything between claim and settle; whatever goes wrong in it is an outcome, so that it is settled."""
     step = claimed.plan.plan.step(claimed.key)
     call: CallRecord | None = NOT_SENT
+    was_started = False
     try:
         with _scratch(claimed) as scratch:
             assignment = prepare(context, claimed, scratch)
@@ -157,7 +158,7 @@ def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Work
             admission = admit(context, claimed, assignment, executor)
             if not isinstance(admission, Admission):
                 return _Worked(admission, call=call)
-            call = None  # from here on it may have been sent
+            call, was_started = None, True  # from here on it may have been sent
             with reporting(context, admission.trial) as report:
                 performance = executor.perform(admission.assignment, lifeline)
                 call = performance.call
@@ -167,8 +168,9 @@ def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Work
             return _Worked(outcome, kept, performance.signal, call)
     except Unprepared as problem:
         return _Worked(Failed(problem.reason, is_permanent=True))
-    except ServersUnreachable:
-        return _Worked(Released(Reason(ReasonCode.SERVERS_AWAY)), call=call)
+    except (ServersUnreachable, ConflictingWrite) as error:
+        log.warning("attempt_given_back", error=type(error).__name__, was_started=was_started)
+        return _Worked(Released(Reason(ReasonCode.SERVERS_AWAY), was_started=was_started), call=call)
     except ContentError as error:
         return _Worked(Failed(Reason(ReasonCode.CONTENT, {"problem": str(error)})), call=call)
     except Exception as error:  # noqa: BLE001 - an executor may be a third party's: its bug fails the step, no more
