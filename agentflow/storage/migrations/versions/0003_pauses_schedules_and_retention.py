@@ -260,41 +260,47 @@ def _create_retention() -> None:
 
 
 # What the triggers of 0001 call: events of one run go, and only for the owner of the table, as whom prune_run acts.
+# Every name is one of pg_catalog: whoever makes a temporary table could put it in the place of any other.
 _REFUSE_CHANGE = """
-    CREATE OR REPLACE FUNCTION audit_event_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    CREATE OR REPLACE FUNCTION audit_event_refuse_change() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
     BEGIN{exception}
         RAISE EXCEPTION 'audit events are immutable: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
     END $$
 """
 _BUT_PRUNING = """
-        IF TG_OP = 'DELETE' AND current_setting('agentflow.pruning', true) = OLD.run_id::text
-           AND current_user = (SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = TG_RELID) THEN
+        IF TG_OP = 'DELETE' AND pg_catalog.current_setting('agentflow.pruning', true) = OLD.run_id::text
+           AND current_user = (SELECT pg_catalog.pg_get_userbyid(relowner) FROM pg_catalog.pg_class
+                               WHERE oid = TG_RELID) THEN
             RETURN OLD;
         END IF;"""
 # Takes an ended run out, whole, and leaves its tombstone and its usage: the only way in which audit events are deleted.
-# Whoever calls it holds the run. Sums stop at what the ledger counts exactly (2^53 - 1).
+# Whoever calls it holds the run. Sums stop at what the ledger counts exactly (2^53 - 1). As above, nothing is looked up
+# in a schema where others may make things: it acts as the owner.
 _PRUNE_RUN = """
-    CREATE FUNCTION prune_run(pruned uuid, pruner text) RETURNS tombstone
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = {schema}, pg_temp AS $$
+    CREATE FUNCTION {schema}.prune_run(pruned uuid, pruner text) RETURNS {schema}.tombstone
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     DECLARE
         most CONSTANT numeric := 9007199254740991;
         standing record;
-        buried tombstone;
+        buried {schema}.tombstone;
     BEGIN
         SELECT run.project, run.plan_fingerprint, plan.name AS plan_name, run.created_at, run_state.state,
                run_state.ended_at, run_state.round, run_state.event_head
         INTO standing
-        FROM run JOIN run_state ON run_state.run_id = run.id JOIN plan ON plan.fingerprint = run.plan_fingerprint
+        FROM {schema}.run
+        JOIN {schema}.run_state ON run_state.run_id = run.id
+        JOIN {schema}.plan ON plan.fingerprint = run.plan_fingerprint
         WHERE run.id = pruned FOR UPDATE OF run, run_state;
         IF standing.ended_at IS NULL THEN
             RAISE EXCEPTION 'run % is not there or has not ended', pruned
             USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
-        INSERT INTO folded_usage AS folded
+        INSERT INTO {schema}.folded_usage AS folded
         SELECT project, coalesce(directive, ''), CAST(started_at AT TIME ZONE 'UTC' AS date), count(*),
                least(sum(input_tokens), most), least(sum(output_tokens), most), least(sum(cached_tokens), most),
                least(sum(reasoning_tokens), most), least(coalesce(sum(usd_nano), 0), most)
-        FROM llm_call WHERE run_id = pruned
+        FROM {schema}.llm_call WHERE run_id = pruned
         GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
         ON CONFLICT (project, directive, day) DO UPDATE SET
             calls = folded.calls + excluded.calls,
@@ -303,22 +309,23 @@ _PRUNE_RUN = """
             cached_tokens = least(CAST(folded.cached_tokens AS numeric) + excluded.cached_tokens, most),
             reasoning_tokens = least(CAST(folded.reasoning_tokens AS numeric) + excluded.reasoning_tokens, most),
             usd_nano = least(CAST(folded.usd_nano AS numeric) + excluded.usd_nano, most);
-        INSERT INTO tombstone (run_id, project, plan_name, plan_fingerprint, state, created_at, ended_at, round, seal,
-                               event_count, event_head, input_tokens, output_tokens, usd_nano, pruned_by)
+        INSERT INTO {schema}.tombstone
+            (run_id, project, plan_name, plan_fingerprint, state, created_at, ended_at, round, seal, event_count,
+             event_head, input_tokens, output_tokens, usd_nano, pruned_by)
         SELECT pruned, standing.project, standing.plan_name, standing.plan_fingerprint, standing.state,
                standing.created_at, standing.ended_at, standing.round,
-               coalesce((SELECT facts ->> 'seal' FROM audit_event
+               coalesce((SELECT facts ->> 'seal' FROM {schema}.audit_event
                          WHERE run_id = pruned AND step_id IS NULL AND action = 'finalize'
                          ORDER BY sequence DESC LIMIT 1), ''),
-               (SELECT count(*) FROM audit_event WHERE run_id = pruned), coalesce(standing.event_head, ''),
+               (SELECT count(*) FROM {schema}.audit_event WHERE run_id = pruned), coalesce(standing.event_head, ''),
                least(coalesce(sum(input_tokens), 0), most), least(coalesce(sum(output_tokens), 0), most),
                least(coalesce(sum(usd_nano), 0), most), pruner
-        FROM llm_call WHERE run_id = pruned
+        FROM {schema}.llm_call WHERE run_id = pruned
         RETURNING * INTO buried;
         PERFORM set_config('agentflow.pruning', CAST(pruned AS text), true);
-        DELETE FROM audit_event WHERE run_id = pruned;
+        DELETE FROM {schema}.audit_event WHERE run_id = pruned;
         PERFORM set_config('agentflow.pruning', '', true);
-        DELETE FROM run WHERE id = pruned;
+        DELETE FROM {schema}.run WHERE id = pruned;
         RETURN buried;
     END $$
 """
