@@ -161,7 +161,7 @@ class Settings(BaseSettings):
     )
     starvation_seconds: float = Field(
         default=30,
-        ge=1,
+        ge=2,
         description="When a worker that takes nothing although messages wait connects anew; after as long again it "
         "ends, for its supervisor to start it.",
     )

@@ -1,7 +1,8 @@
 """When a worker starves: messages wait in queues that it serves, it has free slots, and it takes nothing.
 
 Owns the judgement, from looks that are some seconds apart. A worker that listens takes a waiting message within
-milliseconds, so that a queue which is never found empty is enough: whether others take from it does not matter.
+milliseconds, so that a queue which is never found empty is enough: whether others take from it does not matter. One
+that has no connection, or has had it for a short time only, does not listen yet: there is no verdict about it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What was seen at ``at``, on a monotonic clock. ``lengths`` of the queues that it serves; None: Redis was away."""
+    """What was seen at ``at``, on a monotonic clock. ``lengths`` of the queues that it serves; None: Redis was away.
+
+    ``connected_at`` is since when its consumer has had the connection that it has; None: it has none.
+    """
 
     at: float
     lengths: Mapping[str, int] | None
     consumed: int
     has_free_slot: bool
+    connected_at: float | None
     is_draining: bool = False
 
 
@@ -57,7 +62,8 @@ class StarvationClock:
             self._begin(look)
             return Verdict.LEAVE
         self._waiting = still
-        if look.at - self._since < self._patience:
+        # Celery waits ever longer between its tries to connect, so that Redis may be back for long, or full for others.
+        if look.connected_at is None or look.at - max(self._since, look.connected_at) < self._patience:
             return Verdict.LEAVE
         if self._has_reconnected:
             return Verdict.EXIT

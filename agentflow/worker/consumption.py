@@ -26,6 +26,8 @@ class Consumption:
     consumed: int = 0
     consumed_at: float | None = None
     is_draining: bool = False
+    _connection: Any = None
+    _connected_at: float | None = None
 
     @classmethod
     def of(cls, worker: Any) -> Consumption:
@@ -61,6 +63,13 @@ class Consumption:
         autoscaled = getattr(self.worker, "max_concurrency", None)
         return int(autoscaled or self.worker.pool.num_processes)
 
+    def since_when_connected(self) -> float | None:
+        """When the connection that the consumer has was first seen here; None while it has none. For one asker."""
+        connection = self.worker.consumer.connection  # set when it stands, and taken away when it is lost
+        if connection is not self._connection:
+            self._connection, self._connected_at = connection, None if connection is None else time.monotonic()
+        return self._connected_at
+
     def told(self, *, has_ended: bool = False) -> Mapping[str, Any]:
         """What the dispatcher beside it is told, to be written into the worker's row."""
         now, at = time.monotonic(), self.consumed_at
@@ -80,4 +89,5 @@ class Consumption:
 def pool_name(pool: Any) -> str:
     """Return what the class of a pool is called on the command line; where it stands for one that has no such name."""
     module = str(getattr(pool, "__module__", pool))
-    return next((name for name, place in ALIASES.items() if place.partition(":")[0] == module), module)
+    places = ((name, place or "") for name, place in ALIASES.items())  # Celery keeps None for a pool of the user's
+    return next((name for name, place in places if place.partition(":")[0] == module), module)

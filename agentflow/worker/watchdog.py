@@ -83,24 +83,30 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._worker.dispatcher_beside.tell(self._consumption.told())
-            match self._clock.judge(self._look()):
-                case Verdict.RECONNECT:
-                    self._reconnect()
-                case Verdict.EXIT:
-                    self._exit()
-                    return
-                case Verdict.LEAVE:
-                    pass
+            try:
+                self._attend()
+            except Exception:  # without this thread the worker's row goes stale, and nobody notices that it is deaf
+                log.exception("watchdog_stumbled")
             self._news.wait(self._look_seconds)
             self._news.clear()
         self._lengths.close()
 
+    def _attend(self) -> None:
+        self._worker.dispatcher_beside.tell(self._consumption.told())
+        match self._clock.judge(self._look()):
+            case Verdict.RECONNECT:
+                self._reconnect()
+            case Verdict.EXIT:
+                self._exit()
+            case Verdict.LEAVE:
+                pass
+
     def _look(self) -> Look:
         seen = self._consumption
+        connected_at = seen.since_when_connected()
         consumed = seen.consumed  # before the lengths: what is taken meanwhile shows at the next look
         lengths = self._lengths.read(seen.queues)
-        return Look(time.monotonic(), lengths, consumed, seen.busy < seen.slots, seen.is_draining)
+        return Look(time.monotonic(), lengths, consumed, seen.busy < seen.slots, connected_at, seen.is_draining)
 
     def _reconnect(self) -> None:
         """Have the event loop lose the connection, so that the consumer makes a new one; a loop that hangs does not."""

@@ -54,7 +54,7 @@ def test_a_worker_that_stays_deaf_ends_for_its_supervisor_and_leaves_no_process(
 def test_a_worker_that_idles_or_is_busy_before_a_long_queue_is_left_alone(
     house: Runtime, start_worker: Callable[..., WorkerProcess]
 ) -> None:
-    worker = start_worker("-c", "1", AGENTFLOW_STARVATION_SECONDS="1")
+    worker = start_worker("-c", "1", **STARVING)
     steps = [shell_step("long", "sleep 4", needs=[]), *(noop_step(f"s{number}", needs=[]) for number in range(20))]
     run_id = submitted(house.context, steps)
 
@@ -72,7 +72,7 @@ def test_a_frozen_redis_is_not_the_workers_fault(
         EmbeddedValkey(Path(home), fsync=False) as valkey,
     ):
         own = Runtime(house.settings.model_copy(update={"redis_url": SecretStr(valkey.url)}))
-        worker = start_worker("-c", "1", AGENTFLOW_REDIS_URL=valkey.url, AGENTFLOW_STARVATION_SECONDS="1")
+        worker = start_worker("-c", "1", AGENTFLOW_REDIS_URL=valkey.url, **STARVING)
         marker = tmp_path / "marker"
         steps = [shell_step(key, f"echo {key} >> {marker}; sleep 1", needs=[]) for key in ("a", "b")]
         run_id = submitted(own.context, steps)

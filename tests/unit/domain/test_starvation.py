@@ -10,7 +10,7 @@ import pytest
 
 from agentflow.domain.starvation import Look, StarvationClock, Verdict
 
-HUNGRY = Look(at=0, lengths={"commands": 3, "models": 0}, consumed=7, has_free_slot=True)
+HUNGRY = Look(at=0, lengths={"commands": 3, "models": 0}, consumed=7, has_free_slot=True, connected_at=-60)
 
 
 def _judged(looks: Iterable[Look]) -> list[str]:
@@ -59,6 +59,40 @@ def test_a_worker_that_recovered_is_asked_to_connect_before_it_ends_another_time
     verdicts = _judged(_every_two_seconds(*[HUNGRY] * 6, *[taken] * 6))
 
     assert [verdict for verdict in verdicts if verdict != "leave"] == ["reconnect", "reconnect"]
+
+
+def test_a_worker_that_has_no_connection_is_not_deaf_however_long_it_tries() -> None:
+    cannot_connect = replace(HUNGRY, connected_at=None)
+
+    assert set(_judged(_every_two_seconds(*[cannot_connect] * 40))) == {"leave"}
+
+
+def test_a_worker_that_is_connected_for_less_than_the_patience_is_not_deaf() -> None:
+    cannot_connect = replace(HUNGRY, connected_at=None)
+    looks = [*[cannot_connect] * 15, *[replace(HUNGRY, connected_at=30)] * 11]
+
+    verdicts = _judged(_every_two_seconds(*looks))
+
+    assert set(verdicts[:20]) == {"leave"}
+    assert verdicts[20:] == ["reconnect", *["leave"] * 4, "exit"]
+
+
+def test_a_worker_whose_every_connection_breaks_again_is_not_deaf() -> None:
+    looks = [replace(look, connected_at=look.at - look.at % 8) for look in _every_two_seconds(*[HUNGRY] * 40)]
+
+    assert set(_judged(looks)) == {"leave"}
+
+
+def test_a_worker_that_takes_nothing_from_its_new_connection_either_ends() -> None:
+    before = [HUNGRY] * 6
+    after = [replace(HUNGRY, connected_at=None), *[replace(HUNGRY, connected_at=14)] * 6]
+
+    verdicts = _judged(_every_two_seconds(*before, *after))
+
+    assert [(at * 2, verdict) for at, verdict in enumerate(verdicts) if verdict != "leave"] == [
+        (10, "reconnect"),
+        (24, "exit"),
+    ]
 
 
 def test_a_process_that_was_frozen_is_not_deaf() -> None:
