@@ -78,12 +78,15 @@ def decide_overlap(
 
 
 def _skip(decision: Decision, own: Sequence[OpenFiring], active: Sequence[ActiveRun]) -> None:
-    """Of several that are due together the latest starts: what it would find is what the others would have found."""
-    if active:
-        decision.moves = [Move(each.due_at, FiringState.SKIPPED, _overlaps(active[0])) for each in own]
-    elif own:
-        *older, latest = own
-        decision.moves = [*(_make_way(each, latest) for each in older), _start(latest)]
+    """Of several that are due together the latest starts: what it would find is what the others would have found.
+
+    It waits for a backfill's run instead of being skipped, and goes before the next: a backfill takes nothing away.
+    """
+    own_run = next((run for run in active if run.cause is not FiringCause.BACKFILL), None)
+    if own_run is not None:
+        decision.moves = [Move(each.due_at, FiringState.SKIPPED, _overlaps(own_run)) for each in own]
+        return
+    decision.moves = _latest(own, must_wait=bool(active))
 
 
 def _queue(decision: Decision, own: Sequence[OpenFiring], active: Sequence[ActiveRun], max_queued: int) -> None:
@@ -101,20 +104,26 @@ def _queue(decision: Decision, own: Sequence[OpenFiring], active: Sequence[Activ
 
 def _cancel_previous(decision: Decision, own: Sequence[OpenFiring], active: Sequence[ActiveRun]) -> None:
     """The latest starts, once all runs before it have really ended. A backfill's run is waited for."""
+    decision.moves = _latest(own, must_wait=bool(active))
     if not own:
-        return
-    *older, latest = own
-    decision.moves = [_make_way(each, latest) for each in older]
-    if not active:
-        decision.moves.append(_start(latest))
         return
     decision.cancels = [
         run.run_id
         for run in active
         if run.run_id is not None and run.cause is not FiringCause.BACKFILL and run.state != RunState.CANCELLING
     ]
-    if latest.state is not FiringState.QUEUED:
-        decision.moves.append(Move(latest.due_at, FiringState.QUEUED))
+
+
+def _latest(own: Sequence[OpenFiring], *, must_wait: bool) -> list[Move]:
+    """The latest starts, or waits until it may; what is due before it makes way."""
+    if not own:
+        return []
+    *older, latest = own
+    moves = [_make_way(each, latest) for each in older]
+    if not must_wait:
+        return [*moves, _start(latest)]
+    is_waiting = latest.state is FiringState.QUEUED
+    return moves if is_waiting else [*moves, Move(latest.due_at, FiringState.QUEUED)]
 
 
 def _start(firing: OpenFiring) -> Move:

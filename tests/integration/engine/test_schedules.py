@@ -332,6 +332,30 @@ def test_a_backfill_tells_what_it_would_do_and_then_does_it_one_by_one(house: Ru
     assert house_events(context, schedule.subject) == ["create_schedule", "backfill"]
 
 
+def test_a_backfill_takes_no_due_time_away_from_a_schedule_that_skips(house: Runtime, context: EngineContext) -> None:
+    schedule = scheduled(context, every="1m", catch_up="1m", overlap="skip")
+    move_anchor(context, schedule, timedelta(minutes=4, seconds=30))
+    _pass(context)
+    regular = [row for row in firing_rows(context, schedule) if row.state == "started"]
+    missed = [row.due_at for row in firing_rows(context, schedule) if row.state == "missed"]
+    backfill(context, "default", "nightly", missed[0], missed[-1], ACTOR, is_dry=False)
+    work_off(house, RunId(regular[0].run_id))
+    _pass(context)
+    (filling,) = [row for row in firing_rows(context, schedule) if row.state == "started" and row.cause == "backfill"]
+
+    due = set_due(context, schedule)
+    _pass(context)
+    (waiting,) = [row for row in firing_rows(context, schedule) if row.due_at == due]
+    work_off(house, RunId(filling.run_id))
+    _pass(context)
+
+    (started,) = [row for row in firing_rows(context, schedule) if row.due_at == due]
+    assert (waiting.state, started.state) == ("queued", "started")
+    backfilled = [row.state for row in firing_rows(context, schedule) if row.cause == "backfill"]
+    assert backfilled.count("started") == 1
+    assert "queued" in backfilled
+
+
 def test_a_backfill_of_the_future_or_of_too_much_is_refused(context: EngineContext) -> None:
     schedule = scheduled(context, cron="* * * * *")
     now = schedule.at

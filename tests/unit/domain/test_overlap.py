@@ -40,6 +40,11 @@ def _moves(decision: Decision) -> dict[int, str]:
         (Overlap.SKIP, "d", [RUNNING], {0: "skipped overlaps"}),
         (Overlap.SKIP, "ddd", [], {0: "skipped superseded", 1: "skipped superseded", 2: "starting"}),
         (Overlap.SKIP, "dd", [RUNNING], {0: "skipped overlaps", 1: "skipped overlaps"}),
+        (Overlap.SKIP, "d", [FILLING], {0: "queued"}),
+        (Overlap.SKIP, "qd", [FILLING], {0: "skipped superseded", 1: "queued"}),
+        (Overlap.SKIP, "q", [FILLING], {}),
+        (Overlap.SKIP, "q", [], {0: "starting"}),
+        (Overlap.SKIP, "qd", [FILLING, RUNNING], {0: "skipped overlaps", 1: "skipped overlaps"}),
         (Overlap.QUEUE, "d", [], {0: "starting"}),
         (Overlap.QUEUE, "d", [RUNNING], {0: "queued"}),
         (Overlap.QUEUE, "qqd", [RUNNING], {2: "skipped overlaps"}),
@@ -92,8 +97,9 @@ def test_a_backfill_starts_one_after_the_other_and_behind_what_is_due(overlap: O
     fills = _firings("qqq", FiringCause.BACKFILL)
     assert _moves(decide_overlap(overlap, 1, fills, [])) == {0: "starting"}
     assert _moves(decide_overlap(overlap, 1, fills, [RUNNING])) == {}
-    due = [OpenFiring(NOON + timedelta(minutes=9), FiringCause.SCHEDULED, FiringState.DUE)]
-    assert _moves(decide_overlap(overlap, 1, fills + due, [])) == {9: "starting"}
+    for state in (FiringState.DUE, FiringState.QUEUED):
+        due = [OpenFiring(NOON + timedelta(minutes=9), FiringCause.SCHEDULED, state)]
+        assert _moves(decide_overlap(overlap, 1, fills + due, [])) == {9: "starting"}
 
 
 def test_a_backfill_counts_for_no_queue_and_its_run_is_not_cancelled() -> None:
