@@ -76,7 +76,8 @@ class RunStateRow(SQLModel, table=True):
     """How a run stands: narrow and hot. Claims share its lock; cancel, failing and sinks take it for themselves.
 
     ``exhausted`` holds the budgets for which the run rests, ``paused`` who paused it and why. It rests since
-    ``rests_since`` while either stands; ``rested_seconds`` is how long it rested or had ended in all, without that.
+    ``rests_since`` while either stands; ``rested_seconds`` is how long it rested or had ended in all, without that,
+    and ``rested_until`` the last moment that is counted in it.
     ``checkpoint`` numbers the signed checkpoint that holds its end.
     """
 
@@ -105,6 +106,7 @@ class RunStateRow(SQLModel, table=True):
     exhausted: list[dict[str, Any]] | None = Field(default=None, sa_column=json(nullable=True))
     rests_since: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     rested_seconds: float = Field(default=0.0, sa_column_kwargs={"server_default": text("0")})
+    rested_until: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     paused: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     checkpoint: int | None = None
 

@@ -1,6 +1,7 @@
 -- Set an ended run going again in a new round; a running one only gets its sinks counted anew. The caller holds the run.
 -- Parameters: run_id, old_state, open_sinks, has_waited
--- Keeps true: the time since it ended, or in which all of it waited for a person (has_waited), is no active time.
+-- Keeps true: the time since it ended, or in which all of it waited for a person (has_waited), is no active time. What was
+-- counted as rest before (up to rested_until) is not counted again; what it rests now, resume_run.sql counts.
 UPDATE run_state
 SET state = 'running', reason = NULL, ended_at = NULL, checkpoint = NULL, open_sinks = :open_sinks,
     round = round + CASE WHEN :old_state = 'running' THEN 0 ELSE 1 END,
@@ -9,6 +10,10 @@ SET state = 'running', reason = NULL, ended_at = NULL, checkpoint = NULL, open_s
     rested_seconds = rested_seconds + CASE
         WHEN :old_state <> 'running' THEN extract(epoch FROM now() - least(ended_at, coalesce(rests_since, ended_at)))
         WHEN CAST(:has_waited AS boolean) AND rests_since IS NULL THEN coalesce((
-            SELECT extract(epoch FROM now() - max(attempt.ended_at)) FROM attempt WHERE attempt.run_id = :run_id), 0)
-        ELSE 0 END
+            SELECT extract(epoch FROM now() - greatest(max(attempt.ended_at), rested_until))
+            FROM attempt WHERE attempt.run_id = :run_id), 0)
+        ELSE 0 END,
+    rested_until = CASE
+        WHEN :old_state <> 'running' OR (CAST(:has_waited AS boolean) AND rests_since IS NULL) THEN now()
+        ELSE rested_until END
 WHERE run_id = :run_id AND state = :old_state AND :old_state IN ('running', 'partial', 'failed', 'cancelled')

@@ -13,6 +13,8 @@ SET exhausted = left_over.exhausted, paused = left_over.paused,
     rests_since = CASE WHEN left_over.exhausted IS NOT NULL OR left_over.paused IS NOT NULL THEN rests_since END,
     rested_seconds = rested_seconds + CASE
         WHEN left_over.exhausted IS NOT NULL OR left_over.paused IS NOT NULL THEN 0
-        ELSE extract(epoch FROM now() - rests_since) END
+        ELSE extract(epoch FROM now() - rests_since) END,
+    rested_until = CASE
+        WHEN left_over.exhausted IS NOT NULL OR left_over.paused IS NOT NULL THEN rested_until ELSE now() END
 FROM left_over WHERE run_state.run_id = left_over.run_id
 RETURNING run_state.rests_since

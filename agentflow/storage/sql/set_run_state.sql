@@ -6,6 +6,7 @@ UPDATE run_state
 SET state = :new_state, reason = CAST(:reason AS jsonb), open_sinks = open_sinks - :closed_sinks,
     ended_at = CASE WHEN :is_final THEN now() END,
     exhausted = NULL, paused = NULL, rests_since = NULL,
-    rested_seconds = rested_seconds + coalesce(extract(epoch FROM now() - rests_since), 0)
+    rested_seconds = rested_seconds + coalesce(extract(epoch FROM now() - rests_since), 0),
+    rested_until = CASE WHEN rests_since IS NOT NULL THEN now() ELSE rested_until END
 WHERE run_id = :run_id AND state = :old_state
 RETURNING open_sinks

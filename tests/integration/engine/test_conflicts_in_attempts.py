@@ -1,4 +1,4 @@
-"""What Postgres refuses while an attempt is under way gives the attempt back; a started step with on_lost hold waits."""
+"""What Postgres refuses in mid-attempt gives the attempt back; a started step with on_lost hold waits."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def downgrade() -> None:
         ("installation", ("event_head", "event_sequence", "maintenance")),
         ("attempt", ("is_yield_requested",)),
         ("step", ("joint_losses",)),
-        ("run_state", ("checkpoint", "paused")),
+        ("run_state", ("checkpoint", "paused", "rested_until")),
         ("run", ("forked_at_step", "forked_from")),
     ):
         for column in columns:
@@ -62,6 +62,7 @@ def downgrade() -> None:
 def _widen_rows() -> None:
     op.add_column("run", sa.Column("forked_from", sa.Uuid(), nullable=True))
     op.add_column("run", sa.Column("forked_at_step", sa.Text(), nullable=True))
+    op.add_column("run_state", sa.Column("rested_until", sa.DateTime(timezone=True), nullable=True))
     op.add_column("run_state", sa.Column("paused", JSONB(none_as_null=True), nullable=True))
     op.add_column("run_state", sa.Column("checkpoint", sa.Integer(), nullable=True))
     op.create_check_constraint(
@@ -231,9 +232,15 @@ def _create_retention() -> None:
         sa.Column("pruned_at", sa.DateTime(timezone=True), server_default=_NOW, nullable=False),
         sa.Column("checkpoint", sa.Integer(), nullable=True),
         sa.Column("has_content", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("content_tried_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("run_id", name=op.f("tombstone_pkey")),
     )
-    op.create_index("tombstone_content", "tombstone", ["pruned_at"], postgresql_where=sa.text("has_content"))
+    op.create_index(
+        "tombstone_content",
+        "tombstone",
+        [sa.text("content_tried_at NULLS FIRST"), "pruned_at"],
+        postgresql_where=sa.text("has_content"),
+    )
     op.create_index("tombstone_pruned_at", "tombstone", ["pruned_at", "run_id"])
     op.create_index("tombstone_unsigned", "tombstone", ["pruned_at"], postgresql_where=sa.text("checkpoint IS NULL"))
     op.create_table(
