@@ -28,6 +28,7 @@ FREE_SECONDS = 5.0
 REST_SECONDS = 10.0
 """How long a schedule is left alone that met an error which is not its firings' fault."""
 BATCH = 100
+"""How many schedules of a kind a pass attends to: those that are due, with what may start, and with what waits."""
 STARTS = 20
 """How many runs of one schedule are submitted before the term is looked after again."""
 
@@ -42,6 +43,7 @@ class Scheduler:
         self._elected_at = 0.0
         self._freed_at = 0.0
         self._resting: dict[UUID, float] = {}
+        self._after_open = self._after_waiting = schedules.NIL
 
     @property
     def term(self) -> Term | None:
@@ -77,14 +79,21 @@ class Scheduler:
         if self.elect() is None:
             return POLL_SECONDS
         self._free()
-        with self._context.database.transaction() as tx:
-            work = schedules.find_work(tx, BATCH)
+        work = self._find_work()
         is_more = len(work.due) == BATCH > len(self._resting)
-        for schedule_id in dict.fromkeys([*work.due, *work.open]):
+        for schedule_id in dict.fromkeys([*work.due, *work.open, *work.waiting]):  # what is new first
             if self.elect() is None:
                 return POLL_SECONDS
             is_more |= self._attend(schedule_id, is_due=schedule_id in work.due)
         return 0.0 if is_more else min(POLL_SECONDS, work.seconds if work.seconds is not None else POLL_SECONDS)
+
+    def _find_work(self) -> schedules.Work:
+        """Find a bounded part of the work, the next part at the next pass: thousands may wait for runs that go on."""
+        after_open, after_waiting = self._after_open, self._after_waiting
+        with self._context.database.transaction() as tx:
+            work = schedules.find_work(tx, BATCH, after_open=after_open, after_waiting=after_waiting)
+        self._after_open, self._after_waiting = _go_on_after(work.open), _go_on_after(work.waiting)
+        return work
 
     def _attend(self, schedule_id: UUID, *, is_due: bool) -> bool:
         """Note and start what there is of one schedule; True when there is more to start."""
@@ -123,3 +132,8 @@ class Scheduler:
             freed = schedules.free(tx)
         for name in freed:
             log.info("schedule_goes_on", schedule=f"schedule:{name}")
+
+
+def _go_on_after(found: tuple[UUID, ...]) -> UUID:
+    """Behind what was found, or from the beginning when that was the end."""
+    return found[-1] if len(found) == BATCH else schedules.NIL

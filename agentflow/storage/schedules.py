@@ -22,6 +22,9 @@ from agentflow.domain.state import RESTING_RUN_STATES, RunFacts, RunState, shown
 from agentflow.storage.database import statement, to_json
 from agentflow.storage.view_shapes import moment
 
+NIL = UUID(int=0)
+"""Before every id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
@@ -59,10 +62,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Which schedules are due, which have open firings, and in how many seconds the next is due."""
+    """Which schedules are due, have firings that may start, or some that wait; in how many seconds the next is due."""
 
     due: tuple[UUID, ...]
     open: tuple[UUID, ...]
+    waiting: tuple[UUID, ...]
     seconds: float | None
 
 
@@ -132,10 +136,12 @@ def take(tx: Connection, schedule_id: UUID) -> Schedule | None:
     return None if row is None else _schedule(row)
 
 
-def find_work(tx: Connection, limit: int) -> Work:
-    """Find what there is to do."""
-    row = tx.execute(statement("find_schedule_work"), {"limit": limit}).one()
-    return Work(tuple(row.due), tuple(row.open), None if row.seconds is None else float(row.seconds))
+def find_work(tx: Connection, limit: int, *, after_open: UUID = NIL, after_waiting: UUID = NIL) -> Work:
+    """Find what there is to do, at most ``limit`` schedules of a kind; the open and the waiting behind those named."""
+    parameters = {"limit": limit, "after_open": after_open, "after_waiting": after_waiting}
+    row = tx.execute(statement("find_schedule_work"), parameters).one()
+    seconds = None if row.seconds is None else float(row.seconds)
+    return Work(tuple(row.due), tuple(row.open), tuple(row.waiting), seconds)
 
 
 def note_firings(tx: Connection, schedule: Schedule, caught: Caught, late: Reason) -> bool:

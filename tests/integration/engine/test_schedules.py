@@ -519,3 +519,28 @@ def test_jitter_delays_the_firing_not_the_due_time(context: EngineContext) -> No
     row = schedule_row(context, schedule)
     assert row.fire_at == schedule.pace.fire_at(row.next_at)
     assert timedelta() <= row.fire_at - row.next_at < timedelta(minutes=30)
+
+
+def test_of_many_schedules_that_wait_a_pass_attends_to_some_and_the_next_to_others(
+    house: Runtime, context: EngineContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentflow.engine.scheduler.BATCH", 2)
+    waiting = [scheduled(context, f"waiting{number}", overlap="queue") for number in range(5)]
+    for _ in range(2):
+        for schedule in waiting:
+            set_due(context, schedule)
+        for _ in range(4):
+            _pass(context)
+    assert [states_of(context, schedule) for schedule in waiting] == [["started", "queued"]] * 5
+    for schedule in waiting:
+        work_off(house, RunId(firing_rows(context, schedule)[0].run_id))
+    new = scheduled(context, "new")
+    set_due(context, new)
+
+    keeper, starts = Scheduler(context, "beat@a:1"), []
+    for _ in range(3):
+        keeper.one_pass()
+        starts.append(sum(states_of(context, schedule)[1] == "started" for schedule in waiting))
+
+    assert starts == [2, 4, 5]
+    assert states_of(context, new) == ["started"]
