@@ -29,6 +29,7 @@ from agentflow.storage.view_shapes import RunSummary, RunView
 
 ROOM = 200
 """How many steps and files a page lists; ``--json`` has all of them."""
+_CAN_BE_RETRIED = (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED)
 
 
 def run_page(view: RunView) -> Group:
@@ -136,9 +137,12 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
             yield f"agentflow logs {short} {step.id}", f"what {step.id} wrote"
             break
     held = [step.id for step in view.steps.values() if step.state == "held"]
+    dead = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.POISONED]
+    if dead and state in _CAN_BE_RETRIED:
+        yield f"agentflow dead-letters replay {short} {dead[0]}", "it is poisoned: mend what ended its workers first"
     if held:
         yield f"agentflow retry {short} --step {held[0]}", "run it again: your word that this is safe"
-    elif state in (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED):
+    elif state in _CAN_BE_RETRIED and not dead:
         yield f"agentflow retry {short}", "take up what did not succeed"
     if state is ShownRunState.EXHAUSTED:
         yield from _ways_on(view)

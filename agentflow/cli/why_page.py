@@ -61,6 +61,7 @@ def _named(group: Group) -> str:
 
 
 def _told(group: Group, short: str) -> Text:
-    text = Text(words.printable(sentence(group.why)))
+    each = "each " if group.count > 1 else ""
+    text = Text(words.printable(each + sentence(group.why)))
     told = advice(group.why)
     return text.append(f"\n{words.printable(told.replace('{run}', short))}", "dim") if told else text

@@ -166,7 +166,10 @@ class Explainer:
             return Why(WhyCode.RUN_FAILING, {"reason": run.reason, "running": running})
         if run.state is RunState.PENDING:
             return Why(WhyCode.RUN_PENDING)
-        pause = run.maintenance if run.paused is None else run.paused
+        is_maintained = run.paused is None or run.paused.get("scope") == "maintenance"
+        pause = (
+            run.maintenance or run.paused if is_maintained else run.paused
+        )  # the run's own is of when it began to rest
         if pause is not None:
             named = {name: pause.get(name) for name in ("actor", "why", "at", "is_hard", "scope")}
             return Why(WhyCode.PAUSED, named | {"running": running})

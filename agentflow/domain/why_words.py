@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow.domain.duration import format_duration
-from agentflow.domain.reason import sentence_of
+from agentflow.domain.reason import ReasonCode, sentence_of
 from agentflow.domain.why import Why, WhyCode
 from agentflow.domain.wording import listing
 
@@ -27,6 +27,10 @@ def advice(why: Why) -> str | None:
         return _raise_budgets(why.detail["budgets"])
     if why.code is WhyCode.PAUSED:
         return f"`agentflow resume {'--all' if why.detail.get('scope') == 'maintenance' else '{run}'}`"
+    if why.code is WhyCode.RUN_ENDED and why.detail["state"] == "completed":
+        return "`agentflow show {run}` tells what it did"
+    if why.code is WhyCode.STEP_FINAL and (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED:
+        return f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {why.step}`"
     if why.cause is not None:
         return advice(why.cause)
     text = _ADVICE.get(why.code)
@@ -69,7 +73,7 @@ def _under_way(why: Why) -> str:
 
 
 def _paused(why: Why) -> str:
-    by = "all is under maintenance, by" if why.detail.get("scope") == "maintenance" else "is paused by"
+    by = "rests: everything is under maintenance by" if why.detail.get("scope") == "maintenance" else "is paused by"
     reason = f" ({why.detail['why']})" if why.detail.get("why") else ""
     return f"{by} {why.detail.get('actor') or '?'} since {why.detail.get('at') or '?'}{reason}{_under_way(why)}"
 
@@ -96,7 +100,14 @@ def _raise_budgets(budgets: list[Mapping[str, Any]]) -> str:
 def _final(why: Why) -> str:
     attempts = why.detail["attempts"]
     tries = f" in {_count(attempts, 'attempt')}" if attempts else ""
-    return f"{_IS[why.detail['state']]}{tries}{_because(why.detail['reason'])}"
+    is_dead = (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED
+    dead = " (poisoned: a dead letter)" if is_dead else ""
+    return f"{_IS[why.detail['state']]}{tries}{_because(why.detail['reason'])}{dead}"
+
+
+def _ended(why: Why) -> str:
+    whose = "does not start any more: its run has" if why.step else "has"
+    return f"{whose} ended as {why.detail['state']}{_because(why.detail['reason'])}"
 
 
 _IS = {"succeeded": "has succeeded", "failed": "has failed", "skipped": "was skipped", "cancelled": "was cancelled"}
@@ -179,7 +190,7 @@ def _plain(words: str) -> Callable[[Why], str]:
 
 
 _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
-    WhyCode.RUN_ENDED: lambda why: f"its run has ended as {why.detail['state']}{_because(why.detail['reason'])}",
+    WhyCode.RUN_ENDED: _ended,
     WhyCode.RUN_CANCELLING: lambda why: f"is being cancelled{_because(why.detail['reason'])}{_under_way(why)}",
     WhyCode.RUN_FAILING: lambda why: f"is failing{_because(why.detail['reason'])}{_under_way(why)}",
     WhyCode.RUN_PENDING: _plain("has not been admitted yet"),

@@ -65,6 +65,16 @@ def test_a_failed_run_points_at_the_output_of_its_failed_step_and_at_retry() -> 
     ]
 
 
+def test_a_run_with_a_poisoned_step_points_at_its_replay_in_place_of_a_retry() -> None:
+    dead = step("a", "failed", reason={"code": "poisoned", "detail": {"lost": 3}})
+
+    found = commands("failed", dead, ended=9)
+
+    assert any(command.startswith("agentflow dead-letters replay ") and command.endswith(" a") for command in found)
+    assert not any(command.startswith("agentflow retry") for command in found)
+    assert not any("replay" in command for command in commands("running", dead))
+
+
 def test_a_run_on_its_way_points_at_watch_and_cancel() -> None:
     assert commands("running", step("a", "ready")) == ["agentflow watch 1b9d6bcd", "agentflow cancel 1b9d6bcd"]
 

@@ -100,12 +100,44 @@ def test_a_pause_says_who_why_and_since_when_and_stands_before_a_budget() -> Non
 MAINTAINED = PAUSED | {"scope": "maintenance"}
 
 
-@pytest.mark.parametrize("run", [replace(RUNNING, paused=MAINTAINED), replace(RUNNING, maintenance=MAINTAINED)])
-def test_a_maintenance_is_told_as_one_also_before_it_reached_the_run(run: StandingFacts) -> None:
+SUBMITTED_LATER = MAINTAINED | {"at": "2026-11-21T11:30:00Z"}
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        replace(RUNNING, paused=MAINTAINED),
+        replace(RUNNING, maintenance=MAINTAINED),
+        replace(RUNNING, paused=SUBMITTED_LATER, maintenance=MAINTAINED),
+    ],
+    ids=["one that is ending", "before it reached the run", "since before the run"],
+)
+def test_a_maintenance_is_told_as_one_since_it_began_also_before_it_reached_the_run(run: StandingFacts) -> None:
     why = _why(run=run)
 
-    assert sentence(why).startswith("all is under maintenance, by ann@host")
+    assert sentence(why).startswith("rests: everything is under maintenance by ann@host since 2026-11-21T11:00:00Z")
     assert advice(why) == "`agentflow resume --all`"
+
+
+def test_a_pause_of_the_runs_own_is_told_also_under_maintenance() -> None:
+    assert sentence(_why(run=replace(RUNNING, paused=PAUSED, maintenance=MAINTAINED))).startswith("is paused by")
+
+
+def test_a_run_that_has_ended_says_how_and_proposes_a_retry_only_where_something_is_left() -> None:
+    completed = replace(RUNNING, state=RunState.COMPLETED)
+    ended = Explainer(_facts(run=completed)).run()
+
+    assert sentence(ended) == "has ended as completed"
+    assert advice(ended) == "`agentflow show {run}` tells what it did"
+    assert "its run has ended as completed" in sentence(_why(run=completed))
+    assert "agentflow retry {run}" in str(advice(_why(run=replace(completed, state=RunState.FAILED))))
+
+
+def test_a_poisoned_step_is_a_dead_letter_and_says_how_it_is_replayed() -> None:
+    why = _why(replace(DUE, state=StepState.FAILED, attempts=3, reason={"code": "poisoned", "detail": {"lost": 3}}))
+
+    assert sentence(why).endswith("(poisoned: a dead letter)")
+    assert advice(why) == "mend what ended its workers, then `agentflow dead-letters replay {run} a`"
 
 
 def test_a_pause_of_another_version_is_told_with_what_it_has() -> None:
