@@ -164,6 +164,7 @@ class SharedDirectory:
         with _named(run_id, "cannot be removed from"):
             if folder.exists():
                 shutil.rmtree(folder)
+            self._check_presence()  # where a store is not mounted, every folder seems to be gone
 
     def _make_parents(self, path: Path) -> None:
         """Make the folders above ``path``, but none in a directory that is no store, such as where one was mounted."""

@@ -72,4 +72,4 @@ class ContentStore(Protocol):
         """
 
     def delete_run(self, run_id: str) -> None:
-        """Forget everything of a run; ContentError when something of it cannot be removed."""
+        """Forget everything of a run; ContentError when something of it cannot be removed, or the store is away."""

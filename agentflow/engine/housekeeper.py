@@ -13,7 +13,7 @@ from collections.abc import Callable
 from agentflow.domain.error import AgentflowError
 from agentflow.engine.checkpoint import write_checkpoint
 from agentflow.engine.context import EngineContext
-from agentflow.engine.prune import CONTENT_BATCH, prune_batch, remove_content
+from agentflow.engine.prune import prune_batch, remove_content
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
@@ -99,4 +99,4 @@ class Housekeeper:
         return prune_batch(self._context, days * DAY_SECONDS, self._actor).has_more
 
     def _remove_content(self) -> bool:
-        return remove_content(self._context, CONTENT_BATCH) == CONTENT_BATCH
+        return remove_content(self._context).has_more

@@ -53,6 +53,14 @@ class Pruned:
         return usd_of(sum(each.usd_nano for each in self.tombstones))
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Of how many runs the content was removed; ``has_more`` says that more could be removed now."""
+
+    runs: int = 0
+    has_more: bool = False
+
+
 def prune(context: EngineContext, older_than_seconds: float, actor: str, limit: int | None = None) -> Pruned:
     """Take out up to ``limit`` runs (all, if None) that ended longer ago than that, batch by batch, with their content.
 
@@ -149,30 +157,38 @@ def _forget_ledgers(context: EngineContext, tombstones: Sequence[Tombstone]) -> 
         log.info("ledgers_left_to_lapse", error=type(error).__name__)
 
 
-def remove_content(context: EngineContext, limit: int = CONTENT_BATCH) -> int:
-    """Remove the content of pruned runs, also what a crash left; returns of how many runs.
+def remove_content(context: EngineContext, limit: int = CONTENT_BATCH) -> Removed:
+    """Remove the content of up to ``limit`` pruned runs, also what a crash left.
 
-    A process that does not see the installation's store removes nothing: another store would say that all is gone.
+    A process that does not see the installation's store notes nothing: another store would say that all is gone.
     """
     with context.database.transaction() as tx:
         left = retention.find_left_content(tx, limit)
-    if not left:
-        return 0
-    try:
-        check_registration(context.database, context.store, context.audit_key)
-    except (StoreMismatch, ConfigurationError) as error:
-        log.warning("content_left_to_others", error=str(error))
-        return 0
+    if not left or not _sees_store(context):
+        return Removed()
     gone, resisting = [], []
     for run_id in left:
         try:
             context.store.delete_run(str(run_id))
         except ContentError as error:
-            resisting.append(error)
+            resisting.append(run_id)
+            trouble = str(error)
         else:
             gone.append(run_id)
+    if not _sees_store(context):  # it may have gone away in the midst of it
+        return Removed()
     if resisting:
-        log.warning("content_not_removed", runs=len(resisting), error=str(resisting[0]))
+        log.warning("content_not_removed", runs=len(resisting), error=trouble)
     with context.database.transaction() as tx:
         retention.note_content_gone(tx, gone)
-    return len(gone)
+        retention.note_content_resists(tx, resisting)
+    return Removed(len(gone), has_more=bool(gone) and len(left) == limit)
+
+
+def _sees_store(context: EngineContext) -> bool:
+    try:
+        check_registration(context.database, context.store, context.audit_key)
+    except (StoreMismatch, ConfigurationError) as error:
+        log.warning("content_left_to_others", error=str(error))
+        return False
+    return True

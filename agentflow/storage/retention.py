@@ -72,13 +72,18 @@ def forget_plans(tx: Connection, fingerprints: Iterable[str]) -> int:
 
 
 def find_left_content(tx: Connection, limit: int) -> list[RunId]:
-    """Find pruned runs whose content may still lie in the store."""
+    """Find pruned runs whose content may still lie in the store, those that nobody tried yet first."""
     return [RunId(row) for row in tx.execute(statement("find_left_content"), {"limit": limit}).scalars()]
 
 
 def note_content_gone(tx: Connection, run_ids: Sequence[RunId]) -> None:
     """Note that nothing of these pruned runs lies in the store any more."""
     tx.execute(statement("note_content_gone"), {"run_ids": list(run_ids)})
+
+
+def note_content_resists(tx: Connection, run_ids: Sequence[RunId]) -> None:
+    """Note that the content of these pruned runs could not be removed now; others are tried before them."""
+    tx.execute(statement("note_content_resists"), {"run_ids": list(run_ids)})
 
 
 def missing_run(tx: Connection, run_id: RunId) -> NotFound:

@@ -21,13 +21,16 @@ from agentflow.storage.columns import count, moment
 class TombstoneRow(SQLModel, table=True):
     """What stays of a run that was pruned: who it was, how it ended, its seal and what it used.
 
-    ``has_content`` stands until the run's content is known to be gone from the store.
+    ``has_content`` stands until the run's content is known to be gone from the store; ``content_tried_at`` is when it
+    last resisted.
     """
 
     __tablename__ = "tombstone"
     __table_args__ = (
         Index("tombstone_unsigned", "pruned_at", postgresql_where=text("checkpoint IS NULL")),
-        Index("tombstone_content", "pruned_at", postgresql_where=text("has_content")),
+        Index(
+            "tombstone_content", text("content_tried_at NULLS FIRST"), "pruned_at", postgresql_where=text("has_content")
+        ),
         Index("tombstone_pruned_at", "pruned_at", "run_id"),
     )
     run_id: UUID = Field(primary_key=True)
@@ -48,6 +51,7 @@ class TombstoneRow(SQLModel, table=True):
     pruned_at: datetime = Field(sa_column=moment(now=True))
     checkpoint: int | None = None
     has_content: bool = Field(default=True, sa_column_kwargs={"server_default": text("true")})
+    content_tried_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
 class FoldedUsageRow(SQLModel, table=True):

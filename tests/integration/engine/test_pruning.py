@@ -16,10 +16,11 @@ from sqlalchemy.exc import DBAPIError
 
 from agentflow.content.shared_directory import SharedDirectory
 from agentflow.domain.budget import Amounts, ConfiguredBudgets, ScopeBudget
-from agentflow.domain.error import NotFound, UsageError
+from agentflow.domain.error import ContentError, NotFound, UsageError
 from agentflow.domain.event import GENESIS
 from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepKey
 from agentflow.domain.state import RunState
+from agentflow.engine import prune as prune_module
 from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.prune import STATEMENT_RUNS, prune, prune_batch, remove_content, survey
 from agentflow.engine.reconcile import verify_ledger
@@ -340,9 +341,9 @@ def test_content_that_a_crash_left_after_the_commit_is_removed_later(house: Runt
     prune_batch(house.context, WEEK, "tester@test")
     assert _folder(house, run_id).exists()
 
-    assert remove_content(house.context) == 1
+    assert remove_content(house.context).runs == 1
     assert not _folder(house, run_id).exists()
-    assert remove_content(house.context) == 0
+    assert remove_content(house.context).runs == 0
 
 
 def test_content_that_cannot_be_removed_is_tried_again(house: Runtime, tmp_path: Path) -> None:
@@ -352,10 +353,53 @@ def test_content_that_cannot_be_removed_is_tried_again(house: Runtime, tmp_path:
     whole.rename(elsewhere)
     whole.write_text("no folder")  # what no removal of a folder can remove, also for root
 
-    assert remove_content(house.context) == 0
+    assert remove_content(house.context).runs == 0
     whole.unlink()
     elsewhere.rename(whole)
-    assert remove_content(house.context) == 1
+    assert remove_content(house.context).runs == 1
+
+
+def test_what_resists_keeps_no_other_content_from_going(house: Runtime) -> None:
+    """Batches of two, and the two that were pruned first cannot be removed."""
+    ids = [ended_run(house, days_ago=days) for days in (40, 35, 30, 25, 20)]
+    for _ in ids:
+        prune_batch(house.context, WEEK, "tester@test", 1)
+    for run_id in ids[:2]:
+        _folder(house, run_id).rename(house.settings.content_root() / f"{run_id}")
+        _folder(house, run_id).write_text("no folder")
+
+    removed = [remove_content(house.context, 2) for _ in range(4)]
+
+    assert [each.runs for each in removed] == [0, 2, 1, 0]
+    assert [each.has_more for each in removed] == [False, True, True, False]
+    assert [_folder(house, run_id).exists() for run_id in ids] == [True, True, False, False, False]
+
+
+def test_a_store_that_goes_away_in_the_midst_of_it_is_not_taken_for_an_empty_one(
+    house: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = ended_run(house)
+    prune_batch(house.context, WEEK, "tester@test")
+    root, elsewhere = house.settings.content_root(), house.settings.content_root().parent / "elsewhere"
+    check = prune_module.check_registration
+
+    def check_and_unmount(*given: Any) -> None:
+        check(*given)
+        root.rename(elsewhere)
+
+    monkeypatch.setattr(prune_module, "check_registration", check_and_unmount)
+    assert remove_content(house.context).runs == 0
+    monkeypatch.undo()
+    elsewhere.rename(root)
+
+    assert _folder(house, run_id).exists()
+    assert remove_content(house.context).runs == 1
+    assert not _folder(house, run_id).exists()
+
+
+def test_a_folder_of_a_store_that_is_away_is_not_told_to_be_gone(house: Runtime, tmp_path: Path) -> None:
+    with pytest.raises(ContentError, match="mounted"):
+        SharedDirectory(tmp_path / "nowhere").delete_run(str(uuid4()))
 
 
 def test_another_store_is_not_taken_for_an_empty_one(house: Runtime, tmp_path: Path) -> None:
@@ -364,8 +408,8 @@ def test_another_store_is_not_taken_for_an_empty_one(house: Runtime, tmp_path: P
     stranger = SharedDirectory(tmp_path / "another")
     stranger.store_id()
 
-    assert remove_content(replace(house.context, store=stranger)) == 0
-    assert remove_content(house.context) == 1
+    assert remove_content(replace(house.context, store=stranger)).runs == 0
+    assert remove_content(house.context).runs == 1
     assert not _folder(house, run_id).exists()
 
 
