@@ -83,6 +83,12 @@ POSTPONED_MESSAGE = "rate limit"
 """What retry policies know of a call that was postponed too often."""
 MAX_POSTPONED = 100
 """How often the other side may postpone a step; from then on each time counts as a failure."""
+FREE_RETURNS = 3
+"""So often in a row a step comes back at once from workers that stop or cannot reach Postgres; then it is put off."""
+MAX_RETURN_SECONDS = 60.0
+"""How long at most."""
+RETURNS = frozenset({ReasonCode.DRAINED, ReasonCode.SERVERS_AWAY, ReasonCode.WORKER_LOST})
+"""What an attempt ends for that its worker gave back or left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +103,8 @@ class StepTerms:
     postponed: int = 0
     joint_losses: int = 0
     max_lost: int = MAX_LOST
+    returns: int = 0
+    """How many attempts in a row before this one ended for one of RETURNS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +187,24 @@ def _after_release(released: Released, terms: StepTerms, run_state: RunState) ->
         return NextStep(S.SKIPPED, released.reason)
     if terms.holds_when_lost and released.was_started:
         return NextStep(S.HELD, _awaits_person(released.reason))
-    return NextStep(S.READY, released.reason, released.delay_seconds)
+    delay_seconds = released.delay_seconds
+    if released.reason.code in RETURNS:
+        delay_seconds = max(delay_seconds, _return_seconds(terms.returns))
+    return NextStep(S.READY, released.reason, delay_seconds)
+
+
+def _return_seconds(returns: int) -> float:
+    """How long a step is put off that came back so often before: what counts against nothing must not spin."""
+    if returns < FREE_RETURNS:
+        return 0.0
+    return min(MAX_RETURN_SECONDS, 2.0 ** min(returns - FREE_RETURNS, 10))
 
 
 def _after_loss(lost: Lost, terms: StepTerms, run_state: RunState) -> NextStep:
     blamed = blame(lost.company, terms.joint_losses)
     then = _without_worker(lost, terms, run_state, terms.losses + (blamed is Blame.STEP))
+    if blamed is Blame.NOBODY and then.state is S.READY:
+        then = replace(then, delay_seconds=max(then.delay_seconds, _return_seconds(terms.returns)))
     return replace(then, counts_as_loss=blamed is Blame.STEP, counts_as_joint_loss=blamed is Blame.COMPANY)
 
 

@@ -14,10 +14,10 @@ from sqlalchemy import Connection
 
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import ClaimToken, RunId, StepId, StepKey
-from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Cancelled, Released
+from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Cancelled, Lost, Released
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
-from agentflow.domain.transition import NextStep, StepTerms, after_attempt
+from agentflow.domain.transition import RETURNS, NextStep, StepTerms, after_attempt
 from agentflow.engine.advance import Advance, RunNeeded, advance
 from agentflow.engine.announce import announce
 from agentflow.engine.charge import Debit, charge
@@ -124,11 +124,18 @@ def _in_transaction(
             held.postponed,
             held.joint_losses,
             context.settings.max_lost,
+            _returns(tx, held, settlement.outcome),
         )
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
         if not holds_run and _must_hold_run(held, then, settlement.outcome, stops=step.on_failure == "stop"):
             raise RunNeeded
         return _write(context, tx, settlement, run, held, then, conditions, holds_run=holds_run)
+
+
+def _returns(tx: Connection, held: attempts.HeldAttempt, outcome: AttemptOutcome) -> int:
+    if isinstance(outcome, (Released, Lost)) and outcome.reason.code in RETURNS:
+        return attempts.count_returns(tx, held, RETURNS)
+    return 0
 
 
 def _by_whom(outcome: AttemptOutcome, run: runs.LockedRun) -> AttemptOutcome:

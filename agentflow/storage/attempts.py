@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from agentflow.domain.blame import SUSPECTED_FROM, Company, is_suspect
 from agentflow.domain.budget import Amounts
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Released, Succeeded
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState
 from agentflow.domain.transition import NextStep
 from agentflow.storage.database import statement, to_json
@@ -99,6 +100,12 @@ def _held(row: RowMapping | None) -> HeldAttempt | None:
     fields["reserved"] = Amounts.from_json(reserved) if reserved else None
     fields["grant"] = str(reserved[GRANTED]) if reserved and GRANTED in reserved else None
     return HeldAttempt(**fields)
+
+
+def count_returns(tx: Connection, held: HeldAttempt, codes: Iterable[ReasonCode]) -> int:
+    """Count the attempts of a held step, in a row before the held one, that ended for one of these reasons."""
+    parameters = {"step_id": held.step_id, "number": held.number, "codes": sorted(codes)}
+    return int(tx.execute(statement("count_returns"), parameters).scalar_one())
 
 
 def _bytes(value: Any) -> bytes | None:

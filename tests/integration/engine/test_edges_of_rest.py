@@ -102,6 +102,18 @@ def test_being_told_to_wait_is_counted_apart_from_being_given_back(house: Runtim
     assert step_rows(house.context, run_id)["one"].postponed == 2
 
 
+def test_only_returns_in_a_row_put_a_step_off(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("one")])
+    paused, drained = Released(Reason(ReasonCode.PAUSED)), Released(Reason(ReasonCode.DRAINED))
+    delays = []
+    for outcome in (drained, drained, paused, drained, drained, drained, drained, paused, drained):
+        delays.append(_settled(house, _claimed(house, run_id, "one"), outcome).then.delay_seconds)
+        with house.context.database.transaction() as tx:
+            tx.execute(text("UPDATE step SET not_before = now() WHERE run_id = :id"), {"id": run_id})
+
+    assert [bool(delay) for delay in delays] == [False] * 6 + [True, False, False]
+
+
 class _Answering:
     """An executor that answers every call with a file, as that of models does."""
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentflow.domain.blame import Company
 from agentflow.domain.outcome import (
     ATTEMPT_STATES,
     AttemptOutcome,
@@ -28,8 +29,10 @@ from agentflow.domain.state import (
 )
 from agentflow.domain.transition import (
     ATTEMPT_TRANSITIONS,
+    FREE_RETURNS,
     MAX_LOST,
     MAX_POSTPONED,
+    MAX_RETURN_SECONDS,
     RUN_TRANSITIONS,
     STEP_TRANSITIONS,
     NeedsMet,
@@ -159,6 +162,35 @@ def test_what_is_given_back_counts_against_nothing(outcome: Released, terms: Ste
     assert not then.counts_as_failure
     assert not then.counts_as_loss
     assert then.state is not StepState.FAILED
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        Released(DRAINED),
+        Released(Reason(ReasonCode.SERVERS_AWAY), was_started=True),
+        Lost(LOST, company=Company(is_stopping=True)),
+    ],
+    ids=["drained", "servers away", "lost while its worker stopped"],
+)
+def test_what_comes_back_again_and_again_waits_longer_up_to_a_minute(outcome: AttemptOutcome) -> None:
+    thens = [
+        after_attempt(outcome, StepTerms(DEFAULT_RETRY, returns=returns), RunState.RUNNING, 0.5)
+        for returns in (*range(FREE_RETURNS + 10), 10_000)
+    ]
+    delays = [then.delay_seconds for then in thens]
+    assert {then.state for then in thens} == {StepState.READY}
+    assert delays[:FREE_RETURNS] == [0.0] * FREE_RETURNS
+    assert delays == sorted(delays)
+    assert 0 < delays[FREE_RETURNS] < 5
+    assert delays[-1] == MAX_RETURN_SECONDS
+
+
+@pytest.mark.parametrize("code", [ReasonCode.PAUSED, ReasonCode.BUDGET_EXHAUSTED, ReasonCode.RATE_LIMITED])
+def test_what_rests_or_waits_for_a_limit_comes_back_without_more_delay(code: ReasonCode) -> None:
+    released = Released(Reason(code), delay_seconds=3)
+    then = after_attempt(released, StepTerms(DEFAULT_RETRY, returns=50), RunState.RUNNING, 0.5)
+    assert (then.state, then.delay_seconds) == (StepState.READY, 3)
 
 
 def test_the_first_delays_are_seven_and_fourteen_tenths_of_a_second() -> None:
