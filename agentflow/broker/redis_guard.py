@@ -2,7 +2,8 @@
 
 kombu 5.7.0 reads a message in the midst of the worker's event loop. What is no JSON there, or no message, raises what
 nobody catches: "Unrecoverable error", and the worker is gone. Whoever may write to this Redis may write anything, and
-another program may use the list by mistake. Such a message is dropped here, and logged by the kind of its fault alone.
+another program may use the list by mistake. Such a message is dropped here, and logged by the kind and the place of
+its fault alone.
 
 A worker that connects writes down where it listens, and a full Redis refuses that. It would connect again and again and
 take none of the messages that fill it. agentflow's messages go straight to their lists: nobody needs to look that up.
@@ -13,6 +14,7 @@ To be dropped when upstream is mended; tests hold the need for both.
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import walk_tb
 from typing import Any
 
 from kombu.transport import redis as transport
@@ -41,13 +43,20 @@ def _reading(original: Method, client_name: str) -> Method:
         try:
             return original(channel, **options)
         except UNREADABLE as error:
-            log.error("message_not_readable", error=type(error).__name__)  # noqa: TRY400 - its frames may quote it
+            # Its frames may quote it. The place tells a message that is none from one over which Celery failed.
+            log.error("message_not_readable", error=type(error).__name__, at=_place_of(error))  # noqa: TRY400
             for tag, message in list(channel.qos._delivered.items()):  # noqa: SLF001 - as above
                 if before.get(tag) is not message:  # unless it is let go, a slot waits for its end for ever
                     channel.qos.ack(tag)
             return True
 
     return read
+
+
+def _place_of(error: BaseException) -> str:
+    """The function that raised it, by module and name."""
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    return f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
 
 
 def _bind(channel: Any, exchange: str, *binding: Any) -> None:

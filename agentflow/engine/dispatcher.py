@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 from uuid import UUID
 
 from redis.exceptions import RedisError
@@ -45,6 +46,7 @@ RECONCILE_SECONDS = 5.0
 STILL_SECONDS = 3.0
 """A transaction that takes longer breaks the contact; a quarter of a lease, where that is longer."""
 BATCH = 200
+REPORT_KINDS = ("revoked", "child_lost")
 
 
 @dataclass(slots=True)
@@ -160,7 +162,7 @@ class Dispatcher:
 
     def _act_on(self, report: Report) -> None:
         fields = report.fields
-        with self._surviving("report_not_acted_on", report=dict(fields)):
+        with self._surviving("report_not_acted_on", **_named(fields)):
             try:
                 step_id = StepId(UUID(fields["task_id"]))
                 if fields["kind"] == "revoked":
@@ -280,3 +282,13 @@ class Dispatcher:
                 plan = self._context.plans.get(tx, of_one_run[0].plan_fingerprint)
             return send_steps(self._context, run_id, plan, list(retries), retries)
         return False
+
+
+def _named(fields: Mapping[str, Any]) -> dict[str, str]:
+    """What may be logged of a report: anybody may write anything into Redis."""
+    kind = fields.get("kind")
+    try:
+        task_id = str(UUID(fields["task_id"]))
+    except (KeyError, ValueError, TypeError, AttributeError):
+        task_id = "none"
+    return {"kind": kind if kind in REPORT_KINDS else "unknown", "task_id": task_id}

@@ -196,6 +196,7 @@ def test_what_is_no_message_is_dropped_and_the_worker_goes_on(house: Runtime, st
     assert worker.process.poll() is None
     assert set(processes) <= set(worker.processes())
     assert "message_not_readable" in worker.output()
+    assert "at=json.decoder.raw_decode" in worker.output()
 
 
 @pytest.mark.parametrize("name", ["no JSON", "no object"])

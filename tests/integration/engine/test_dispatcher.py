@@ -162,12 +162,13 @@ def test_one_bad_row_does_not_keep_the_others_from_being_rescued(quick_house: Ru
     assert dispatcher.is_leading
 
 
-def test_a_report_that_makes_no_sense_is_passed_over(house: Runtime) -> None:
+def test_a_report_that_makes_no_sense_is_passed_over(house: Runtime, caplog: pytest.LogCaptureFixture) -> None:
     run_id = submitted(house.context, [noop_step("one")])
     for report in (
         {},
         {"kind": "revoked"},
-        {"kind": "revoked", "task_id": "not a uuid", "actor": "a"},
+        {"kind": ["what a model said"], "task_id": {"what a model said": 1}, "actor": "what a model said"},
+        {"kind": "revoked", "task_id": "what a model said", "actor": "a"},
         {"kind": "unheard of", "task_id": str(step_id(run_id, StepKey("one")))},
         {"kind": "revoked", "task_id": str(step_id(run_id, StepKey("one"))), "actor": "celery-control"},
     ):
@@ -177,6 +178,8 @@ def test_a_report_that_makes_no_sense_is_passed_over(house: Runtime) -> None:
 
     assert step_rows(house.context, run_id)["one"].state == "cancelled"
     assert house.context.side_channel.take_reports() == []
+    assert caplog.text.count("report_not_acted_on") == 4
+    assert "what a model said" not in caplog.text
 
 
 def test_a_run_that_nobody_ended_is_ended_by_the_dispatcher(house: Runtime) -> None:
