@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from agentflow.domain.error import AgentflowError
+from agentflow.domain.ids import RunId
 from agentflow.engine.checkpoint import write_checkpoint
 from agentflow.engine.context import EngineContext
 from agentflow.engine.prune import prune_batch, remove_content
@@ -40,6 +41,7 @@ class Housekeeper:
         self._looked_at = time.monotonic()
         self._has_more = False
         self._is_behind = False
+        self._passed_over: set[RunId] = set()
         self._troubles: dict[str, str] = {}
 
     def tend(self) -> None:
@@ -96,7 +98,8 @@ class Housekeeper:
         days = self._context.settings.retention_days
         if days is None:
             return False
-        return prune_batch(self._context, days * DAY_SECONDS, self._actor).has_more
+        age = days * DAY_SECONDS
+        return prune_batch(self._context, age, self._actor, passed_over=self._passed_over).has_more
 
     def _remove_content(self) -> bool:
         return remove_content(self._context).has_more

@@ -23,6 +23,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.record import record_outside
 from agentflow.engine.registration import check_registration
 from agentflow.storage import installations, retention
+from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -68,10 +69,11 @@ def prune(context: EngineContext, older_than_seconds: float, actor: str, limit: 
     """
     check_age(older_than_seconds)
     tombstones: list[Tombstone] = []
+    passed_over: set[RunId] = set()
     has_more = True
     while has_more and (limit is None or len(tombstones) < limit):
         room = BATCH_RUNS if limit is None else min(BATCH_RUNS, limit - len(tombstones))
-        batch = prune_batch(context, older_than_seconds, actor, room)
+        batch = prune_batch(context, older_than_seconds, actor, room, passed_over=passed_over)
         tombstones += batch.tombstones
         has_more = batch.has_more
         remove_content(context)
@@ -101,33 +103,65 @@ def prune_batch(
     limit: int = BATCH_RUNS,
     *,
     seconds: float = BATCH_SECONDS,
+    passed_over: set[RunId] | None = None,
 ) -> Pruned:
-    """Take out up to ``limit`` runs in one transaction, and begin with no more once it has taken ``seconds``."""
+    """Take out up to ``limit`` runs in one transaction, and begin with no more once it has taken ``seconds``.
+
+    Where a statement takes too long, each of its runs is tried alone, in a transaction of its own; which still does is
+    too big: it is added to ``passed_over``, whose runs are not tried.
+    """
+    passed_over = set() if passed_over is None else passed_over
     with context.database.transaction() as tx:
-        candidates = retention.find_prunable(tx, older_than_seconds, limit)
+        candidates = retention.find_prunable(tx, older_than_seconds, limit, passed_over)
     if not candidates:
         return Pruned()
+    batch = _take_out(context, candidates, older_than_seconds, actor, seconds)
+    tombstones = list(batch.tombstones)
+    for run_id in batch.too_much:
+        alone = _take_out(context, [run_id], older_than_seconds, actor, seconds)
+        tombstones += alone.tombstones
+        if alone.too_much:
+            passed_over.add(run_id)
+            log.warning("run_too_big_to_prune", run_id=str(run_id))
+    return Pruned(tuple(tombstones), batch.is_cut_short or (bool(tombstones) and len(candidates) == limit))
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What one transaction took out, and which runs were too much for one statement."""
+
+    tombstones: Sequence[Tombstone]
+    too_much: Sequence[RunId]
+    is_cut_short: bool
+
+
+def _take_out(
+    context: EngineContext, candidates: Sequence[RunId], older_than_seconds: float, actor: str, seconds: float
+) -> _Batch:
     with context.database.transaction() as tx:
         house = installations.lock(tx)
         locked = retention.lock(tx, candidates, older_than_seconds)
-        tombstones = _bury(tx, locked, actor, seconds)
-        if tombstones:
-            retention.forget_plans(tx, (each.plan_fingerprint for each in tombstones))
-            _record(context, tx, house, actor, tombstones, older_than_seconds)
-    _forget_ledgers(context, tombstones)
-    is_cut_short = len(tombstones) < len(locked)
-    return Pruned(tuple(tombstones), is_cut_short or (bool(tombstones) and len(candidates) == limit))
+        batch = _bury(tx, locked, actor, seconds)
+        if batch.tombstones:
+            retention.forget_plans(tx, (each.plan_fingerprint for each in batch.tombstones))
+            _record(context, tx, house, actor, batch.tombstones, older_than_seconds)
+    _forget_ledgers(context, batch.tombstones)
+    return batch
 
 
-def _bury(tx: Connection, locked: Sequence[RunId], actor: str, seconds: float) -> list[Tombstone]:
-    """Take out runs, a few a statement, until the time is over."""
+def _bury(tx: Connection, locked: Sequence[RunId], actor: str, seconds: float) -> _Batch:
+    """Take out runs, a few a statement, until the time is over or a statement takes too long."""
     tombstones: list[Tombstone] = []
     began = time.monotonic()
     for begin in range(0, len(locked), STATEMENT_RUNS):
         if begin and time.monotonic() - began > seconds:
-            break
-        tombstones += retention.prune(tx, locked[begin : begin + STATEMENT_RUNS], actor)
-    return tombstones
+            return _Batch(tombstones, (), is_cut_short=True)
+        some = locked[begin : begin + STATEMENT_RUNS]
+        try:
+            tombstones += retention.prune(tx, some, actor)
+        except ConflictingWrite:
+            return _Batch(tombstones, some, is_cut_short=True)
+    return _Batch(tombstones, (), is_cut_short=False)
 
 
 def _record(

@@ -79,6 +79,13 @@ class Database:
         with self._timing(), _naming_outages(), self._engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
 
+    @staticmethod
+    @contextmanager
+    def savepoint(tx: Connection) -> Iterator[None]:
+        """Open a part of a transaction that may fail without the rest. Raises as transaction does."""
+        with _naming_outages(), tx.begin_nested():
+            yield
+
     def take_longest_seconds(self) -> float:
         """Return how long the longest transaction of this thread took since it asked last."""
         longest: float = getattr(self._longest, "seconds", 0.0)

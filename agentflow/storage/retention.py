@@ -6,7 +6,7 @@ database (migration 0003); when, and what is recorded of it, is engine/prune.py'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from agentflow.domain.error import NotFound, RunPruned
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import RunState
 from agentflow.domain.tombstone import Tombstone
-from agentflow.storage.database import statement
+from agentflow.storage.database import Database, statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,11 @@ class FoldedSums:
     told: tuple[int, int, int]
 
 
-def find_prunable(tx: Connection, older_than_seconds: float, limit: int) -> list[RunId]:
-    """Find runs that ended long enough ago, the oldest first."""
-    parameters = {"older_than_seconds": older_than_seconds, "limit": limit}
+def find_prunable(
+    tx: Connection, older_than_seconds: float, limit: int, except_ids: Collection[RunId] = ()
+) -> list[RunId]:
+    """Find runs that ended long enough ago, the oldest first, but for some."""
+    parameters = {"older_than_seconds": older_than_seconds, "limit": limit, "except_ids": list(except_ids)}
     return [RunId(row) for row in tx.execute(statement("find_prunable_runs"), parameters).scalars()]
 
 
@@ -60,9 +62,13 @@ def lock(tx: Connection, run_ids: Sequence[RunId], older_than_seconds: float) ->
 
 
 def prune(tx: Connection, run_ids: Sequence[RunId], actor: str) -> list[Tombstone]:
-    """Take out runs that are locked, with all their rows and events; returns what stays."""
-    rows = tx.execute(statement("prune_runs"), {"run_ids": list(run_ids), "actor": actor})
-    return [_tombstone(row) for row in rows]
+    """Take out runs that are locked, with all their rows and events; returns what stays.
+
+    ConflictingWrite when it takes longer than a statement may: none of them went then, and the transaction goes on.
+    """
+    with Database.savepoint(tx):
+        rows = tx.execute(statement("prune_runs"), {"run_ids": list(run_ids), "actor": actor})
+        return [_tombstone(row) for row in rows]
 
 
 def forget_plans(tx: Connection, fingerprints: Iterable[str]) -> int:

@@ -1,5 +1,5 @@
 -- Runs that ended long enough ago, the oldest first; a plain read, whoever prunes looks again under the lock.
--- Parameters: older_than_seconds, limit
+-- Parameters: older_than_seconds, except_ids, limit
 -- Not those of a firing of a schedule that is still open: what comes next may be decided by how its run stands. Nor one that
 -- was restored after it was pruned: it has a tombstone.
 SELECT run_id FROM run_state
@@ -7,5 +7,6 @@ WHERE ended_at < now() - make_interval(secs => :older_than_seconds)
   AND NOT EXISTS (
       SELECT FROM firing WHERE firing.run_id = run_state.run_id AND firing.state IN ('due', 'queued', 'starting'))
   AND NOT EXISTS (SELECT FROM tombstone WHERE tombstone.run_id = run_state.run_id)
+  AND run_id <> ALL(CAST(:except_ids AS uuid[]))
 ORDER BY ended_at
 LIMIT :limit

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import event, text
@@ -26,7 +26,7 @@ from agentflow.engine.prune import STATEMENT_RUNS, prune, prune_batch, remove_co
 from agentflow.engine.reconcile import verify_ledger
 from agentflow.engine.reserve import load_scope
 from agentflow.engine.retry import retry
-from agentflow.engine.verify import verify_all
+from agentflow.engine.verify import verify_all, verify_installation
 from agentflow.runtime import Runtime
 from agentflow.storage import balances, events, retention, runs, spending
 from tests.factories import command_step, run_state, submitted, work_off
@@ -195,30 +195,86 @@ def test_the_function_takes_no_run_that_has_not_ended(house: Runtime) -> None:
         tx.execute(text("SELECT prune_run(:run, 'me')"), {"run": run_id})
 
 
-def test_a_run_of_an_open_firing_stays(house: Runtime) -> None:
-    run_id = ended_run(house)
+def _note_schedule(house: Runtime) -> UUID:
     schedule = uuid4()
     with house.context.database.transaction() as tx:
         tx.execute(
             text(
                 "INSERT INTO schedule (id, project, name, kind, spec, time_zone, jitter_seconds, overlap, max_queued, "
                 "catch_up_seconds, plan_name, vars, is_enabled, created_by, version) VALUES "
-                "(:id, 'default', 's', 'once', '{}', 'UTC', 0, 'skip', 0, 0, 'p', '{}', true, 'me', 1)"
+                "(:id, 'default', :name, 'once', '{}', 'UTC', 0, 'skip', 0, 0, 'p', '{}', true, 'me', 1)"
             ),
-            {"id": schedule},
+            {"id": schedule, "name": f"s-{schedule}"},
         )
+    return schedule
+
+
+def _note_firing(
+    house: Runtime, state: str, run_id: RunId | None, *, days_ago: float = 0, schedule: UUID | None = None
+) -> None:
+    schedule = schedule or _note_schedule(house)
+    with house.context.database.transaction() as tx:
         tx.execute(
             text(
-                "INSERT INTO firing (schedule_id, due_at, cause, state, run_id) "
-                "VALUES (:id, now(), 'scheduled', 'queued', :run)"
+                "INSERT INTO firing (schedule_id, due_at, cause, state, run_id, noted_at) "
+                "SELECT :id, at, 'scheduled', :state, :run, at "
+                "FROM (SELECT now() - make_interval(secs => 86400 * CAST(:days AS float8)) AS at) AS due"
             ),
-            {"id": schedule, "run": run_id},
+            {"id": schedule, "state": state, "run": run_id, "days": days_ago},
         )
+
+
+def test_a_run_of_an_open_firing_stays(house: Runtime) -> None:
+    run_id = ended_run(house)
+    _note_firing(house, "queued", run_id)
 
     assert prune(house.context, WEEK, "tester@test").tombstones == ()
     with house.context.database.transaction() as tx:
         tx.execute(text("UPDATE firing SET state = 'started'"))
     assert len(prune(house.context, WEEK, "tester@test").tombstones) == 1
+
+
+def test_a_run_that_a_firing_waits_for_since_it_was_found_stays(
+    house: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = ended_run(house)
+    lock = retention.lock
+
+    def fire_first(*given: Any) -> list[RunId]:
+        _note_firing(house, "queued", run_id)
+        return lock(*given)
+
+    monkeypatch.setattr(retention, "lock", fire_first)
+    assert prune_batch(house.context, WEEK, "tester@test").tombstones == ()
+
+
+def _slow_to_go(house: Runtime, run_id: RunId) -> None:
+    """Let Postgres end the statement that takes this run out, as it does with one that takes too long."""
+    with house.context.database.transaction() as tx:
+        tx.execute(
+            text(
+                "CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF OLD.id = '{run_id}' THEN RAISE EXCEPTION 'too long' USING ERRCODE = 'query_canceled'; END IF; "
+                "RETURN OLD; END $$"
+            )
+        )
+        tx.execute(text("CREATE TRIGGER take_long BEFORE DELETE ON run FOR EACH ROW EXECUTE FUNCTION take_long()"))
+
+
+def test_a_run_too_big_for_a_statement_is_passed_over_and_keeps_no_other(house: Runtime) -> None:
+    big, *others = [ended_run(house, days_ago=40 - number) for number in range(STATEMENT_RUNS + 2)]
+    _slow_to_go(house, big)
+
+    passed_over: set[RunId] = set()
+    batches = [prune_batch(house.context, WEEK, "tester@test", passed_over=passed_over) for _ in range(3)]
+
+    assert [len(each.tombstones) for each in batches] == [STATEMENT_RUNS - 1, 2, 0]
+    assert [each.has_more for each in batches] == [True, False, False]
+    assert passed_over == {big}
+    assert run_state(house.context, big) == "completed"
+    assert {each.run_id for batch in batches for each in batch.tombstones} == set(others)
+    assert verify_installation(house.context).is_intact
+    assert [each.is_intact for each in verify_all(house.context)] == [True]
 
 
 def _failed_run(house: Runtime) -> RunId:
