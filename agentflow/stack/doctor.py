@@ -18,14 +18,16 @@ from agentflow import __version__, runtime
 from agentflow.broker.health import live_queues, read_redis
 from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.error import ServersUnreachable
+from agentflow.domain.schedule import due_times
 from agentflow.embedded import read_state
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.registration import check_registration
+from agentflow.engine.scheduler import SERVICE as SCHEDULES
 from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load_credentials
 from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
 from agentflow.stack.findings import Check, Problem, Skipped, find
 from agentflow.stack.last_end import last_end_of
-from agentflow.storage import checkpoints, health, installations, migrations, runs
+from agentflow.storage import checkpoints, health, installations, migrations, runs, schedules
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_POSTGRES = 15  # the first with UNIQUE NULLS NOT DISTINCT, which a table has
@@ -63,6 +65,7 @@ class Doctor:
             "content": self._content,
             "workers": self._workers,
             "dispatcher": self._dispatcher,
+            "schedules": self._schedules,
             "checkpoints": self._checkpoints,
             "maintenance": self._maintenance,
         }
@@ -192,6 +195,23 @@ class Doctor:
         if leadership is None or not leadership.is_live:
             raise Problem("nobody leads", "start a worker or `agentflow beat`: each brings a dispatcher")
         return f"{leadership.holder} leads, term {leadership.term}"
+
+    def _schedules(self) -> str:
+        """Whether a beat keeps the schedules, where there are any that are not stopped."""
+        if self._known_facts().revision != migrations.head_revision():
+            raise Skipped("the tables are not those of this version")
+        with self._known_house().context.database.transaction() as tx:
+            kept = [each.schedule for each in schedules.view(tx) if each.schedule.is_enabled]
+            keeper = schedules.read_keeper(tx, SCHEDULES)
+        enabled = sum(next(due_times(each.timing, each.at), None) is not None for each in kept)
+        if keeper is not None:
+            return f"{enabled} in force, kept by {keeper}"
+        if enabled:
+            raise Problem(
+                f"{enabled} in force, and no beat keeps them: nothing fires",
+                "start `celery -A beat beat`, or `agentflow beat`",
+            )
+        return "none in force, and no beat"
 
     def _maintenance(self) -> str:
         """Whether one stands, and whether the verb that began or ended it reached all runs."""

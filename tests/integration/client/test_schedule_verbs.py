@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from agentflow import AgentFlow, errors
+from agentflow.cli.main import main
 from agentflow.engine.scheduler import Scheduler
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
@@ -39,7 +41,9 @@ def test_a_schedule_is_kept_shown_stopped_and_deleted(
     assert "0 6 * * 1-5 (Europe/Berlin)" in page
     assert page.count("06:00:00 +0100") == page.count(" 05:00:00\n") == 5
     assert "No beat keeps the schedules now" in page
+    assert _doctor_on_schedules(capsys)[:2] == ("problem", "1 in force, and no beat keeps them: nothing fires")
     Scheduler(house.context, "beat@here:1").one_pass()
+    assert _doctor_on_schedules(capsys) == ("ok", "1 in force, kept by beat@here:1", None)
     assert "No beat" not in say(capsys, "schedule", "list")
     assert ask(capsys, "schedule", "pause", "nightly")["is_changed"] is True
     assert ask(capsys, "schedule", "pause", "nightly")["is_changed"] is False
@@ -47,6 +51,20 @@ def test_a_schedule_is_kept_shown_stopped_and_deleted(
     assert say(capsys, "schedule", "resume", "nightly") == "Schedule nightly fires again.\n"
     assert ask(capsys, "schedule", "delete", "nightly")["verb"] == "delete"
     assert "no schedule nightly in project default" in complain(capsys, "schedule", "show", "nightly", code=2)
+
+
+def _doctor_on_schedules(capsys: pytest.CaptureFixture[str]) -> tuple[str, str, str | None]:
+    main(["doctor", "--json"])
+    (found,) = [each for each in json.loads(capsys.readouterr().out)["checks"] if each["name"] == "schedules"]
+    return found["status"], found["detail"], found["advice"]
+
+
+def test_a_doctor_asks_for_no_beat_where_no_schedule_is_in_force(
+    at_home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say(capsys, "schedule", "create", "later", "--plan", "tested@1", "--every", "1h", "--disabled")
+
+    assert _doctor_on_schedules(capsys) == ("ok", "none in force, and no beat", None)
 
 
 def test_a_schedule_is_fired_by_hand_and_its_history_tells_of_it(
