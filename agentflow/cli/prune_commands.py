@@ -51,8 +51,10 @@ def _tell_prunable(found: Prunable) -> None:
 def _tell_pruned(pruned: Pruned) -> None:
     from agentflow.cli.words import count, moment
 
+    if pruned.firings:
+        print(f"Forgot {count(pruned.firings, 'firing')} of schedules.")
     if not pruned.tombstones:
-        print("Nothing ended so long ago.")
+        print("No run ended so long ago." if pruned.firings else "Nothing ended so long ago.")
         return
     ended = [each.ended_at for each in pruned.tombstones]
     print(f"Took out {count(len(ended), 'run')}, which had used {count(pruned.tokens, 'token')} and ${pruned.usd:.6f}.")

@@ -23,7 +23,8 @@ class Retention(Connected):
     def prune(self, older_than: str | timedelta, *, limit: int | None = None) -> Pruned:
         """Take out runs that ended longer ago than ``older_than`` (``"30d"``), the oldest first, at most ``limit``.
 
-        They go with their artifacts; tombstones and what they used stay. Raises UsageError for less than two days.
+        They go with their artifacts; tombstones and what they used stay. Of schedules, the firings go that were
+        decided so long ago and whose run is gone, but for the newest of each. Raises UsageError for less than two days.
         """
         actor = checked_actor(self.settings.actor)
         return prune(self._checked_context(), checked_age(older_than), actor, _checked_limit(limit))
@@ -65,6 +66,7 @@ def pruned_json(pruned: Pruned) -> Mapping[str, Any]:
         "tokens": pruned.tokens,
         "usd": pruned.usd,
         "artifact_bytes": None,
+        "firings": pruned.firings,
     }
 
 
@@ -79,6 +81,7 @@ def prunable_json(found: Prunable) -> Mapping[str, Any]:
         "tokens": None,
         "usd": None,
         "artifact_bytes": found.artifact_bytes,
+        "firings": None,
     }
 
 

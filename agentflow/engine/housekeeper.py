@@ -15,6 +15,7 @@ from agentflow.domain.ids import RunId
 from agentflow.engine.checkpoint import write_checkpoint
 from agentflow.engine.context import EngineContext
 from agentflow.engine.prune import prune_batch, remove_content
+from agentflow.engine.prune_firings import BATCH_FIRINGS, prune_firings
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
@@ -25,6 +26,8 @@ SHIFT_SECONDS = 3.0
 PAUSE_SECONDS = 0.1
 STOP_SECONDS = 3.0
 DAY_SECONDS = 86_400
+FIRINGS_SECONDS = 3600.0
+"""How often firings are pruned: each time that some go is an event of the installation's chain."""
 
 Job = Callable[[], bool]
 """Does a piece of the work; True if there is more of it."""
@@ -42,6 +45,7 @@ class Housekeeper:
         self._has_more = False
         self._is_behind = False
         self._passed_over: set[RunId] = set()
+        self._firings_at: float | None = None
         self._troubles: dict[str, str] = {}
 
     def tend(self) -> None:
@@ -63,7 +67,12 @@ class Housekeeper:
     def work(self) -> None:
         """One shift: sign what is to be signed, prune what is too old, remove the content of what was pruned."""
         until = time.monotonic() + SHIFT_SECONDS
-        jobs: dict[str, Job] = {"sign": self._sign, "prune": self._prune, "remove_content": self._remove_content}
+        jobs: dict[str, Job] = {
+            "sign": self._sign,
+            "prune": self._prune,
+            "prune_firings": self._prune_firings,
+            "remove_content": self._remove_content,
+        }
         left = [self._do(name, job, until) for name, job in jobs.items()]  # each has its turn in every shift
         self._has_more = any(left)
         self._looked_at = time.monotonic()
@@ -100,6 +109,15 @@ class Housekeeper:
             return False
         age = days * DAY_SECONDS
         return prune_batch(self._context, age, self._actor, passed_over=self._passed_over).has_more
+
+    def _prune_firings(self) -> bool:
+        days, now = self._context.settings.retention_days, time.monotonic()
+        if days is None or (self._firings_at is not None and now - self._firings_at < FIRINGS_SECONDS):
+            return False
+        if prune_firings(self._context, days * DAY_SECONDS, self._actor) == BATCH_FIRINGS:
+            return True
+        self._firings_at = now
+        return False
 
     def _remove_content(self) -> bool:
         return remove_content(self._context).has_more

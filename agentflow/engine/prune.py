@@ -20,6 +20,7 @@ from agentflow.domain.error import ConfigurationError, ContentError, StoreMismat
 from agentflow.domain.ids import RunId
 from agentflow.domain.tombstone import Tombstone, batch_root
 from agentflow.engine.context import EngineContext
+from agentflow.engine.prune_firings import BATCH_FIRINGS, prune_firings
 from agentflow.engine.record import record_outside
 from agentflow.engine.registration import check_registration
 from agentflow.storage import installations, retention
@@ -38,10 +39,11 @@ CONTENT_BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What a pruning took; ``has_more`` says that more could be taken now."""
+    """What a pruning took: runs, and firings of schedules; ``has_more`` says that more runs could be taken now."""
 
     tombstones: tuple[Tombstone, ...] = ()
     has_more: bool = False
+    firings: int = 0
 
     @property
     def tokens(self) -> int:
@@ -65,7 +67,8 @@ class Removed:
 def prune(context: EngineContext, older_than_seconds: float, actor: str, limit: int | None = None) -> Pruned:
     """Take out up to ``limit`` runs (all, if None) that ended longer ago than that, batch by batch, with their content.
 
-    UsageError for less than two days. A run that somebody works on right now is left for the next time.
+    Then all firings of schedules go that were decided longer ago. UsageError for less than two days. A run that
+    somebody works on right now is left for the next time.
     """
     check_age(older_than_seconds)
     tombstones: list[Tombstone] = []
@@ -77,7 +80,15 @@ def prune(context: EngineContext, older_than_seconds: float, actor: str, limit: 
         tombstones += batch.tombstones
         has_more = batch.has_more
         remove_content(context)
-    return Pruned(tuple(tombstones), has_more)
+    return Pruned(tuple(tombstones), has_more, _prune_all_firings(context, older_than_seconds, actor))
+
+
+def _prune_all_firings(context: EngineContext, older_than_seconds: float, actor: str) -> int:
+    firings = batch = prune_firings(context, older_than_seconds, actor)
+    while batch == BATCH_FIRINGS:
+        batch = prune_firings(context, older_than_seconds, actor)
+        firings += batch
+    return firings
 
 
 def survey(context: EngineContext, older_than_seconds: float, limit: int | None = None) -> retention.Prunable:

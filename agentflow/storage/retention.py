@@ -1,4 +1,4 @@
-"""Retention: finding ended runs that may go, taking them out, and what stays of them.
+"""Retention: finding ended runs that may go, taking them and old firings out, and what stays of them.
 
 Owns the tombstones and the plans that nobody uses any more. The rows and events of a run leave by one function of the
 database (migration 0003); when, and what is recorded of it, is engine/prune.py's.
@@ -75,6 +75,12 @@ def forget_plans(tx: Connection, fingerprints: Iterable[str]) -> int:
     """Delete those plans that nobody uses any more; returns how many."""
     held = list(tx.execute(statement("lock_plans"), {"fingerprints": sorted(set(fingerprints))}).scalars())
     return len(tx.execute(statement("delete_plans"), {"fingerprints": held}).all()) if held else 0
+
+
+def delete_old_firings(tx: Connection, older_than_seconds: float, limit: int) -> int:
+    """Delete firings that were decided long enough ago, those noted first; returns how many."""
+    parameters = {"older_than_seconds": older_than_seconds, "limit": limit}
+    return len(tx.execute(statement("delete_old_firings"), parameters).all())
 
 
 def find_left_content(tx: Connection, limit: int) -> list[RunId]:

@@ -98,6 +98,7 @@ class FiringRow(SQLModel, table=True):
         one_of("cause", FiringCause),
         Index("firing_open", "schedule_id", "due_at", postgresql_where=text("state IN ('due', 'queued', 'starting')")),
         Index("firing_run_id", "run_id"),
+        Index("firing_noted_at", "noted_at"),
     )
     schedule_id: UUID = Field(
         sa_column=Column(Uuid, ForeignKey("schedule.id", ondelete="CASCADE"), primary_key=True, nullable=False)

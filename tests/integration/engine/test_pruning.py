@@ -22,7 +22,9 @@ from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepKey
 from agentflow.domain.state import RunState
 from agentflow.engine import prune as prune_module
 from agentflow.engine.execute import Doorbell, execute
+from agentflow.engine.housekeeper import Housekeeper
 from agentflow.engine.prune import STATEMENT_RUNS, prune, prune_batch, remove_content, survey
+from agentflow.engine.prune_firings import prune_firings
 from agentflow.engine.reconcile import verify_ledger
 from agentflow.engine.reserve import load_scope
 from agentflow.engine.retry import retry
@@ -246,6 +248,58 @@ def test_a_run_that_a_firing_waits_for_since_it_was_found_stays(
 
     monkeypatch.setattr(retention, "lock", fire_first)
     assert prune_batch(house.context, WEEK, "tester@test").tombstones == ()
+
+
+def _firings(house: Runtime) -> list[tuple[str, float]]:
+    asked = "SELECT state, round(extract(epoch FROM now() - due_at) / 86400) FROM firing ORDER BY due_at"
+    with house.context.database.transaction() as tx:
+        return [(row[0], float(row[1])) for row in tx.execute(text(asked))]
+
+
+def test_decided_firings_of_long_ago_go_but_the_newest_of_a_schedule_and_those_with_a_run(house: Runtime) -> None:
+    schedule, other = _note_schedule(house), _note_schedule(house)
+    open_run = submitted(house.context, [{"id": "a", "noop": {}}])
+    for state, run_id, days in (
+        ("started", uuid4(), 50),
+        ("queued", None, 45),
+        ("started", open_run, 40),
+        ("skipped", None, 35),
+        ("missed", None, 3),
+    ):
+        _note_firing(house, state, RunId(run_id) if run_id else None, days_ago=days, schedule=schedule)
+    _note_firing(house, "refused", None, days_ago=60, schedule=other)
+
+    assert prune(house.context, WEEK, "tester@test").firings == 2
+    assert _firings(house) == [("refused", 60), ("queued", 45), ("started", 40), ("missed", 3)]
+    [recorded] = _recorded(house)
+    assert (recorded.action, recorded.facts["firings"]) == ("prune_firings", 2)
+    assert prune(house.context, WEEK, "tester@test").firings == 0
+    assert len(_recorded(house)) == 1
+    assert verify_installation(house.context).is_intact
+
+
+def test_firings_go_in_batches_and_with_their_runs(house: Runtime) -> None:
+    schedule = _note_schedule(house)
+    for days in (50, 40, 30, 1):
+        _note_firing(house, "started", ended_run(house, days_ago=days), days_ago=days, schedule=schedule)
+
+    assert prune_firings(house.context, WEEK, "tester@test") == 0
+    assert len(prune_batch(house.context, WEEK, "tester@test").tombstones) == 3
+    assert [prune_firings(house.context, WEEK, "tester@test", 2) for _ in range(3)] == [2, 1, 0]
+    assert _firings(house) == [("started", 1)]
+
+
+def test_the_housekeeper_prunes_firings(house: Runtime) -> None:
+    schedule = _note_schedule(house)
+    for days in (30, 20):
+        _note_firing(house, "skipped", None, days_ago=days, schedule=schedule)
+    Housekeeper(house.context, "dispatcher:test").work()
+    assert len(_firings(house)) == 2  # without a retention everything stays
+
+    settings = house.settings.model_copy(update={"retention_days": 7.0})
+    Housekeeper(replace(house.context, settings=settings), "dispatcher:test").work()
+
+    assert _firings(house) == [("skipped", 20)]
 
 
 def _slow_to_go(house: Runtime, run_id: RunId) -> None:

@@ -202,6 +202,7 @@ def _create_schedule() -> None:
         postgresql_where=sa.text("state IN ('due', 'queued', 'starting')"),
     )
     op.create_index("firing_run_id", "firing", ["run_id"])
+    op.create_index("firing_noted_at", "firing", ["noted_at"])
     op.create_table(
         "beat_entry",
         sa.Column("name", sa.Text(), nullable=False),
