@@ -92,10 +92,12 @@ def speaks_json(arguments: Sequence[str]) -> bool:
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
+    from agentflow.client.conflicts import told
     from agentflow.domain.error import AgentflowError, ServersUnreachable
 
     if isinstance(error, ServersUnreachable):
         error = _with_last_end(error)
+    error = told(error)
     if isinstance(error, AgentflowError):
         return printing.report(error, as_json=as_json)
     if isinstance(error, typer.TyperException):

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from agentflow.client.checks import checked_state
+from agentflow.client.conflicts import telling_conflicts
 from agentflow.client.page import MAX_PAGE
 from agentflow.domain.error import AgentflowError, ServersUnreachable
 from agentflow.domain.state import ShownRunState
@@ -88,11 +89,14 @@ def act_on_each(runs: Iterable[Run], act: Callable[[Run], Mapping[str, Any]]) ->
     for run in runs:
         before = run.state
         try:
-            yield Acted(run, Outcome.DONE, answer=act(run))
+            with telling_conflicts():
+                answer = act(run)
         except ServersUnreachable:
             raise
         except AgentflowError as error:
             yield _not_done(run, before, error)
+        else:
+            yield Acted(run, Outcome.DONE, answer=answer)
 
 
 def _not_done(run: Run, before: ShownRunState, error: AgentflowError) -> Acted:

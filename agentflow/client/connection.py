@@ -14,6 +14,7 @@ from typing import Any, Self
 from sqlalchemy import Connection
 from sqlalchemy.exc import ProgrammingError
 
+from agentflow.client.conflicts import telling_conflicts
 from agentflow.domain.error import ConfigurationError, UsageError
 from agentflow.engine.context import EngineContext
 from agentflow.runtime import Runtime
@@ -66,7 +67,7 @@ class Connected:
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         try:
-            with self.context.database.transaction() as tx:
+            with telling_conflicts(), self.context.database.transaction() as tx:
                 yield tx
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from agentflow.client.checks import checked_actor
+from agentflow.client.conflicts import trying_again
 from agentflow.client.connection import Connected
 from agentflow.client.page import MAX_PAGE
 from agentflow.client.run import Run
@@ -39,6 +40,7 @@ class DeadLetterBox(Connected):
             run_id = None if run is None else _id_of(tx, run, project)
             return dead_letters.read(tx, LetterFilter(run_id, project, name), limit)
 
+    @trying_again
     def replay(self, run: Run | str | UUID, step: str, *, project: str | None = None, is_dry: bool = False) -> Replayed:
         """Take a poisoned step up again, in a new round of its run; ``is_dry`` only looks whether that can be.
 

@@ -16,6 +16,7 @@ from uuid import UUID
 from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
 from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state, checked_why
+from agentflow.client.conflicts import trying_again
 from agentflow.client.dead_letters import DeadLetterBox
 from agentflow.client.forks import ForkedRun
 from agentflow.client.limit_report import LimitsReport, read_breakers
@@ -94,6 +95,7 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, 
             raise PlanRejected(faults)
         return CheckedPlan(loaded, request.vars, request.project, request.caps, request.run_directive)
 
+    @trying_again
     def submit(
         self,
         plan: Plan | LoadedPlan | str | Path,
@@ -170,11 +172,13 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, 
         page = [Run(self, summary.id, summary=summary) for summary in found[:limit]]
         return RunPage(tuple(page), cursor_after(found[limit - 1]) if len(found) > limit else None)
 
+    @trying_again
     def cancel(self, run: Run | str | UUID) -> CancelAsked:
         """End a run; the answer says how many running attempts were told to stop. Raises InvalidTransition."""
         actor = checked_actor(self.settings.actor)
         return cancel(self._checked_context(), self._id_of(run), actor)
 
+    @trying_again
     def fork(
         self,
         run: Run | str | UUID,
@@ -212,12 +216,14 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, 
         with self._reading() as tx:
             return read_diff(tx, old_id, new_id)
 
+    @trying_again
     def retry(self, run: Run | str | UUID, step: str | None = None) -> Retried:
         """Take up what failed of a run, or one step of it. Raises InvalidTransition and NotFound."""
         actor = checked_actor(self.settings.actor)
         only = None if step is None else StepKey(str(step))
         return retry(self._checked_context(), self._id_of(run), actor, only=only)
 
+    @trying_again
     def pause(self, run: Run | str | UUID, *, now: bool = False, why: str | None = None) -> PauseAsked:
         """Let a run rest until it is resumed; the answer says how many attempts of it still run.
 
@@ -226,6 +232,7 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, 
         actor, given = checked_actor(self.settings.actor), checked_why(why)
         return pause(self._checked_context(), self._id_of(run), actor, why=given, is_hard=now)
 
+    @trying_again
     def resume(self, run: Run | str | UUID) -> Resumed:
         """Let a run go on that is paused or rests over a budget; the answer names the steps that are due again.
 
@@ -235,6 +242,7 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, 
         actor = checked_actor(self.settings.actor)
         return resume(self._checked_context(), self._id_of(run), actor)
 
+    @trying_again
     def raise_budget(
         self,
         run: Run | str | UUID,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agentflow.client.checks import checked_actor, checked_name, read_stored_name
+from agentflow.client.conflicts import trying_again
 from agentflow.client.connection import Connected
 from agentflow.client.plan import Plan
 from agentflow.domain.error import PlanRejected
@@ -23,6 +24,7 @@ from agentflow.storage.plans import PlanVersion
 class StoredPlans(Connected):
     """What knows the stored plans of an installation."""
 
+    @trying_again
     def push(self, plan: Plan | LoadedPlan | str | Path, *, project: str | None = None) -> Pushed:
         """Store a plan, with all that it brings along, as the next version of its name.
 

@@ -8,6 +8,7 @@
     ├── AmbiguousId              a prefix that fits several runs
     ├── IdempotencyConflict      the key was used for another submission
     ├── InvalidTransition        a verb that the state does not allow
+    ├── Conflict                 others, or a value that cannot be stored, kept Postgres from doing it
     ├── TemplateError            a template that cannot be rendered
     ├── ContentError             the content store refuses or lacks something
     │   └── StoreMismatch        this process sees another content store than the runs use
@@ -93,6 +94,12 @@ class InvalidTransition(AgentflowError):
     """The verb is not allowed in this state; nothing was written."""
 
     code = "invalid_transition"
+
+
+class Conflict(AgentflowError):
+    """Postgres did not do the call: for the sake of others, again and again, or because of a value."""
+
+    code = "conflict"
 
 
 class TemplateError(AgentflowError):

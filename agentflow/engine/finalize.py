@@ -17,6 +17,10 @@ from agentflow.engine.answers import find_passing, forget_answers
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
+from agentflow.storage.database import ConflictingWrite
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
 
 
 def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
@@ -25,8 +29,17 @@ def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | No
     A cancelled run ends only when no process of it is left: the command of an attempt that was just lost with its
     worker may take its kill grace. Answers that go with the run go first, between two transactions, for a store may be
     slow: nobody asks for them any more. A process that does not see the store of the installation ends no such run.
-    What is not ended here is looked at again by the dispatcher, every second.
+    What is not ended here is looked at again by the dispatcher, every second: also what Postgres breaks off, for the
+    verb before this one has been committed.
     """
+    try:
+        return _finalized(context, run_id, actor)
+    except ConflictingWrite as error:
+        log.warning("end_left_to_dispatcher", run_id=str(run_id), error=str(error))
+        return None
+
+
+def _finalized(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
     forgotten: frozenset[Address] = frozenset()
     while True:  # more than twice only if others ended the run meanwhile, and a retry ran its course again
         with context.database.transaction() as tx:

@@ -20,7 +20,7 @@ CONTRACT = {
     "exhausted": 5,
     "waiting": 5,
 }
-FAILURES = {"error", "run_failed", "template", "content"}
+FAILURES = {"error", "run_failed", "template", "content", "conflict"}
 """Errors that no usage explains and that have no code of their own: exit code 1."""
 
 

@@ -1,0 +1,69 @@
+"""Conflicts: a verb that Postgres broke off for the sake of another is tried again; then the caller is told.
+
+What was broken off was rolled back, so that trying again is safe.
+"""
+
+from __future__ import annotations
+
+import functools
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+from agentflow.domain.error import Conflict
+from agentflow.storage.database import ConflictingWrite, UnwritableValue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+TRIES = 4
+FIRST_WAIT_SECONDS = 0.1
+
+
+def told(error: Exception) -> Exception:
+    """Return what Postgres did not take as a Conflict, and any other error as it is.
+
+    Postgres' own words are left out: they may hold a value.
+    """
+    if isinstance(error, ConflictingWrite):
+        return Conflict(
+            "Postgres broke the call off for the sake of another, or because it took too long. What it had begun was "
+            "not done; try it again. If that lasts, look for what holds locks in Postgres (pg_stat_activity)."
+        )
+    if isinstance(error, UnwritableValue):
+        return Conflict(
+            "Postgres cannot store a value of this call; it was not done, and trying again does not help. "
+            "Look for texts with NUL or other characters that are none, and for numbers that are too large."
+        )
+    return error
+
+
+@contextmanager
+def telling_conflicts() -> Iterator[None]:
+    """Tell what Postgres did not take in the block as a Conflict."""
+    try:
+        yield
+    except (ConflictingWrite, UnwritableValue) as error:
+        raise told(error) from error
+
+
+def trying_again(verb: Callable[P, R]) -> Callable[P, R]:
+    """Let a verb of the client be tried a few times where it meets a conflict. Raises Conflict after the last."""
+
+    @functools.wraps(verb)
+    def tried(*arguments: P.args, **options: P.kwargs) -> R:
+        with telling_conflicts():
+            for number in range(TRIES - 1):
+                try:
+                    return verb(*arguments, **options)
+                except (Conflict, ConflictingWrite) as error:
+                    if isinstance(error.__cause__, UnwritableValue):
+                        raise
+                # At random, so that two that broke each other off do not meet again.
+                seconds = FIRST_WAIT_SECONDS * 2**number * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+                threading.Event().wait(seconds)  # nothing signals that the other is done
+            return verb(*arguments, **options)
+
+    return tried
