@@ -30,15 +30,12 @@ from agentflow.engine.carry import Carrying, vars_in
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions
 from agentflow.engine.finalize import finalize
-from agentflow.engine.inputs import keep_inputs
+from agentflow.engine.inputs import forget_run, keep_inputs
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.record import Moves
 from agentflow.engine.submit import Placed, SubmitRequest, start_run
 from agentflow.executors.base import known_actions
 from agentflow.storage import forks, steps
-from agentflow.telemetry import get_logger
-
-log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +163,7 @@ class _FromAStep:
                 keep_inputs(context, run_id, view.plan, self.asked.edited.content, self.asked.edited.files)
             self.reused = carrying.take_over()
         except ContentError:
-            _forget(context, run_id)
+            forget_run(context, run_id)
             raise
         self.carrying = carrying
 
@@ -184,14 +181,6 @@ class _FromAStep:
         ready = [step.key for step in (*roots, *followed.ready)]
         facts = {"forked_from": str(self.origin_id), "from_step": self.asked.from_step, "reused": len(self.reused)}
         return Placed(ready, open_sinks, moves, facts)
-
-
-def _forget(context: EngineContext, run_id: RunId) -> None:
-    """Remove what a fork had been given that is not made after all."""
-    try:
-        context.store.delete_run(str(run_id))
-    except ContentError as error:
-        log.warning("content_left_behind", run_id=str(run_id), error=str(error))
 
 
 def _read_reused(context: EngineContext, run_id: RunId) -> tuple[StepKey, ...]:
