@@ -32,6 +32,7 @@ class PostgresScheduler(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._term: int | None = None
+        self._unsent: list[tuple[str, datetime, datetime]] = []
         super().__init__(*args, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -75,6 +76,7 @@ class PostgresScheduler(Scheduler):
 
     def _fire_entries(self) -> float:
         """Fire the user's entries that are due, in this term only; returns in how many seconds the next may be."""
+        self._give_back_unsent()  # also when another leads by now: what it does not take as fired, it fires
         term = self._keeper.elect()
         if term is None or not self.schedule:
             return engine.POLL_SECONDS
@@ -117,6 +119,19 @@ class PostgresScheduler(Scheduler):
             self.apply_async(entry, advance=False)
         except SchedulingError as error:
             log.warning("entry_not_sent", entry=entry.name, error=str(error))
-            with database.transaction() as tx:
-                beat_entries.give_back(tx, entry.name, before, now)
-            entry.last_run_at = before
+            self._unsent.append((entry.name, before, now))
+            self._give_back_unsent()
+
+    def _give_back_unsent(self) -> None:
+        """Give firings back that were taken and not sent; those that an outage keeps from it at the next tick."""
+        while self._unsent:
+            name, before, now = self._unsent[0]
+            try:
+                with runtime.current().context.database.transaction() as tx:
+                    beat_entries.give_back(tx, name, before, now)
+            except (ServersUnreachable, ConflictingWrite):
+                log.warning("entry_not_given_back", entry=name)
+                raise
+            self._unsent.pop(0)
+            if name in self.schedule:
+                self.schedule[name].last_run_at = before

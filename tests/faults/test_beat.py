@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import redis
+from celery.beat import BeatLazyFunc
 
+from agentflow import runtime
 from agentflow.embedded import EmbeddedPostgres
 from agentflow.runtime import Runtime
+from agentflow.storage import beat_entries
+from agentflow.worker.beat_scheduler import PostgresScheduler
 from tests.beats import BeatProcess
 from tests.factories import wait_for
 from tests.faults.servers import FaultyRedis, FaultyServer
@@ -75,3 +79,37 @@ def test_beat_outlives_a_redis_that_is_away_and_schedules_do_not_wait_for_it(
     wait_for(lambda: client.llen(key) > before)  # type: ignore[operator]  # the client is not asynchronous
     assert beat.process.poll() is None, beat.output()
     client.close()
+
+
+def test_an_entry_that_was_taken_and_not_sent_fires_although_postgres_was_away_meanwhile(
+    own_postgres: FaultyServer[EmbeddedPostgres], house: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_current", house)
+
+    made: list[int] = []
+
+    def make_message() -> int:
+        made.append(len(made) + 1)
+        if len(made) == 1:
+            own_postgres.stop()
+            raise OSError("it is not made")
+        return made[-1]
+
+    entry = {"task": "mine.tick", "schedule": 3600.0, "args": [BeatLazyFunc(make_message)]}
+    scheduler = PostgresScheduler(house.celery, lazy=True)
+    scheduler.setup_schedule()
+    scheduler.update_from_dict({"mine": entry})
+    scheduler.schedule["mine"].last_run_at = datetime(2026, 11, 21, 6, tzinfo=UTC)
+    scheduler.tick()
+    assert made == [1]
+    own_postgres.start()
+    house.context.database.engine.dispose()
+
+    for _ in range(2):
+        scheduler.tick()
+
+    with house.context.database.transaction() as tx:
+        noted = beat_entries.read(tx, ["mine"])["mine"]
+    assert made == [1, 2]
+    assert noted.total_run_count == 1
+    scheduler.close()
