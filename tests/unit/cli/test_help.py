@@ -9,29 +9,47 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.main import get_group
 
 from agentflow.cli.main import VERBS as VERB_MODULES
-from agentflow.cli.main import main
+from agentflow.cli.main import build, main
 
 REPOSITORY = Path(__file__).parents[3]
 HEAVY = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "structlog", "jinja2", "yaml", "alembic")
 """pydantic is not among them: typer parses with it."""
 BUDGET_SECONDS = 0.3
 VERBS = {
-    "run",
-    "watch",
-    "wait",
-    "show",
-    "runs",
-    "cancel",
-    "resume",
-    "retry",
-    "budget",
-    "limits",
-    "logs",
     "artifact",
     "audit",
+    "beat",
+    "budget",
+    "cancel",
+    "dead-letters",
+    "demo",
+    "doctor",
+    "down",
+    "flower",
+    "fork",
+    "init",
+    "limits",
+    "logs",
+    "migrate",
+    "pause",
     "plan",
+    "prune",
+    "queues",
+    "resume",
+    "retry",
+    "run",
+    "runs",
+    "schedule",
+    "show",
+    "up",
+    "wait",
+    "watch",
+    "why",
+    "worker",
+    "workers",
 }
 
 
@@ -61,6 +79,10 @@ def test_the_help_names_every_verb() -> None:
     words = set(_agentflow("--help").stdout.split())
 
     assert words >= VERBS
+
+
+def test_every_verb_is_named_here() -> None:
+    assert set(get_group(build()).commands) == VERBS
 
 
 def test_the_help_takes_less_than_its_budget() -> None:
