@@ -113,7 +113,8 @@ def _retried(_run: Run, answer: Mapping[str, Any]) -> str:
     from agentflow.cli.words import count
     from agentflow.domain.wording import listing
 
-    waiting = f"; {count(len(answer['pending']), 'step')} wait for that" if answer["pending"] else ""
+    waits = len(answer["pending"])
+    waiting = f"; {count(waits, 'step')} wait{'s' if waits == 1 else ''} for that" if waits else ""
     return f"goes on with {listing(answer['ready']) or 'nothing yet'}{waiting}"
 
 

@@ -8,6 +8,7 @@ import typer
 
 from agentflow.cli import options, printing
 from agentflow.cli.opening import opened
+from agentflow.cli.option_names import PRUNE, naming
 
 if TYPE_CHECKING:
     from agentflow.engine.prune import Pruned
@@ -29,7 +30,7 @@ def prune(older_than: OlderThan, dry_run: DryRun = False, limit: Limit = None, a
     """Take out ended runs with their artifacts and events; tombstones and what they used stay."""
     from agentflow.client.retention import prunable_json, pruned_json
 
-    with opened() as flow:
+    with opened() as flow, naming(PRUNE):
         if dry_run:
             found = flow.prunable(older_than, limit=limit)
             printing.print_json(prunable_json(found)) if as_json else _tell_prunable(found)

@@ -10,6 +10,7 @@ import typer
 
 from agentflow.cli import options, printing
 from agentflow.cli.opening import opened, read_caps, read_vars
+from agentflow.cli.option_names import BACKFILL, CREATE, naming
 
 if TYPE_CHECKING:
     from agentflow.engine.backfill import Backfilled
@@ -83,7 +84,7 @@ def create(
     when: dict[str, Any] = {"cron": cron, "every": every, "at": at, "start": start, "time_zone": tz, "jitter": jitter}
     how: dict[str, Any] = {"overlap": overlap, "queue_depth": queue_depth, "catch_up": catch_up, "directive": directive}
     given, caps = read_vars(variables), read_caps(budget)
-    with opened() as flow:
+    with opened() as flow, naming(CREATE):
         report = flow.schedules.create(
             name, plan, vars=given, budget=caps, project=project, is_enabled=not disabled, is_dry=dry_run, **when, **how
         )
@@ -160,7 +161,7 @@ def backfill(
     project: Project = None,
 ) -> None:
     """Fire the due times of the past that have no run, the oldest first, one after the other."""
-    with opened() as flow:
+    with opened() as flow, naming(BACKFILL):
         filled = flow.schedules.backfill(name, since, until, project=project, is_dry=dry_run)
     if as_json:
         _print_backfill(name, filled)

@@ -6,6 +6,7 @@ Owns reading it, also as it is given at submit, and how one budget goes over ano
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from agentflow.domain.budget import MAX_TOKENS, MAX_USD, Budget, BudgetKind, nano_of
@@ -56,7 +57,12 @@ def read_given_budget(given: Any) -> tuple[Budget | None, tuple[Fault, ...]]:
     """Return the budget that a submit is given in the form of the plan, and every fault of it."""
     value = Value(given, ("budget",))
     budget = read_budget(value)
-    return budget, tuple(value.faults)
+    return budget, tuple(map(_without_name, value.faults))
+
+
+def _without_name(fault: Fault) -> Fault:
+    """The fault as it reads behind its path, which names the kind already."""
+    return replace(fault, message=fault.message.removeprefix(f"{fault.path[-1]}: "))
 
 
 def overlaid(under: Budget | None, over: Budget | None) -> Budget:

@@ -17,6 +17,7 @@ from agentflow.engine.enable_schedule import missing_schedule
 from agentflow.engine.record import record_outside
 from agentflow.storage import installations, schedules
 from agentflow.storage.schedules import Schedule
+from agentflow.storage.view_shapes import moment
 
 MOST_BACKFILLED = 1000
 
@@ -55,14 +56,16 @@ def backfill(
 
 def _wanted(schedule: Schedule, since: datetime, until: datetime) -> list[datetime]:
     if since > until:
-        raise UsageError(f"A backfill goes from the earlier time to the later: {since} is after {until}.")
+        raise UsageError(
+            f"A backfill goes from the earlier time to the later: {moment(since)} is after {moment(until)}."
+        )
     if until > schedule.at:
-        raise UsageError(f"A backfill ends in the past: {until.isoformat()} is yet to come.")
+        raise UsageError(f"A backfill ends in the past: {moment(until)} is yet to come.")
     found = due_times(schedule.timing, since - timedelta(microseconds=1), until)
     wanted = list(islice(found, MOST_BACKFILLED + 1))
     if len(wanted) > MOST_BACKFILLED:
         raise UsageError(
-            f"More than {MOST_BACKFILLED} due times lie between {since.isoformat()} and {until.isoformat()}: take a "
-            "shorter stretch."
+            f"More than {MOST_BACKFILLED} due times lie between {moment(since)} and {moment(until)}: take a shorter "
+            " stretch."
         )
     return wanted

@@ -89,6 +89,14 @@ def _field(fault: Fault) -> str:
     return ".".join(str(part) for part in fault.path) or "plan"
 
 
+def _what_to_do(missing: NotFound) -> str:
+    """What is missing, and what to do: a plan is pushed, and of one that is there another version is named."""
+    told = str(missing).rstrip(".")
+    if missing.details.get("versions"):
+        return f"{told}. Name one of these, or none for the newest"
+    return f"{told}. Push it first: agentflow plan push FILE"
+
+
 def _made(request: ScheduleRequest, read: ReadSchedule, budget: Budget | None, now: datetime) -> Schedule:
     schedule_id = uuid4()
     return Schedule(
@@ -119,7 +127,7 @@ def _plan_faults(
     try:
         stored = open_stored(context, request.project, request.plan_name, request.plan_version)
     except NotFound as missing:
-        return (Fault("plan_missing", f"{missing} Push it first: agentflow plan push FILE", ("plan",)),)
+        return (Fault("plan_missing", _what_to_do(missing), ("plan",)),)
     zone = "UTC" if schedule is None else schedule.time_zone
     return examine_firing(
         context, stored, request.vars, now, zone, project=request.project, budget=budget, directive=request.directive

@@ -118,7 +118,9 @@ def _not_found(project: str, name: str, version: int | None, known: list[plans.P
     ours = [each.version for each in known if (each.project, each.name) == (project, name)]
     if ours:
         listed = ", ".join(map(str, ours[:NAMED_VERSIONS])) + (", ..." if len(ours) > NAMED_VERSIONS else "")
-        return NotFound(f"The stored plan {name!r} has no version {version}; it has {listed}.", **details)
+        return NotFound(
+            f"The stored plan {name!r} has no version {version}; it has {listed}.", **details, versions=ours
+        )
     elsewhere = sorted({each.project for each in known if each.name == name})
     if elsewhere:
         there = f"there is one in project {', '.join(elsewhere)}"

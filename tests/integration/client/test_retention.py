@@ -12,7 +12,7 @@ from agentflow.engine.checkpoint import write_checkpoint
 from agentflow.engine.sign import find_key
 from agentflow.runtime import Runtime
 from tests.integration.engine.pruned import USED, count, ended_run
-from tests.unit.cli.answers import ask
+from tests.unit.cli.answers import ask, complain
 
 TOKENS = USED.input_tokens + USED.output_tokens
 
@@ -36,6 +36,7 @@ def shell(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> Runtime:
 def test_a_dry_run_says_what_would_go_and_takes_nothing(shell: Runtime, capsys: pytest.CaptureFixture[str]) -> None:
     ended_run(shell)
 
+    assert "--older-than: a duration cannot be negative" in complain(capsys, "prune", "--older-than", "-1d", code=2)
     answer = ask(capsys, "prune", "--older-than", "40d", "--dry-run")
     assert answer["runs"] == 0
     answer = ask(capsys, "prune", "--older-than", "7d", "--dry-run")

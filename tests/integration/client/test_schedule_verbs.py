@@ -99,7 +99,10 @@ def test_a_backfill_is_looked_at_first(
     assert ask(capsys, "schedule", "backfill", "minutely", *span)["queued"] == dry["queued"]
     assert states_of(house.context, schedule)[:5] == ["queued"] * 5
     words = complain(capsys, "schedule", "backfill", "minutely", "--from", "last week", code=2)
-    assert "'last week' is no time" in words
+    assert "--from: 'last week' is no time" in words
+    turned = ("--from", "2026-02-02T00:00", "--to", "2026-02-01T00:00")
+    words = complain(capsys, "schedule", "backfill", "minutely", *turned, code=2)
+    assert "2026-02-02T00:00:00.000000Z is after 2026-02-01T00:00:00.000000Z" in words
 
 
 def test_every_fault_is_told_with_its_option(at_home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,8 +110,14 @@ def test_every_fault_is_told_with_its_option(at_home: Settings, capsys: pytest.C
     error = ask(capsys, *arguments, "--overlap", "skp", code=2)["error"]
     assert [fault["field"] for fault in error["details"]["problems"]] == ["time_zone", "cron", "overlap", "plan"]
     words = complain(capsys, *arguments, code=2)
-    assert "cron: '61' is no minute of a cron line: write 0-59" in words
-    assert "plan: No plan is stored as 'testing'" in words
+    assert "  --cron: '61' is no minute of a cron line: write 0-59" in words
+    assert "  --tz: 'Europe/Berlim' is no time zone" in words
+    assert "  --plan: No plan is stored as 'testing'" in words
+    assert ". Push it first: agentflow plan push FILE" in words
+    caps = ("--every", "1m", "--budget", "active_time=-5s")
+    words = complain(capsys, "schedule", "create", "bad", "--plan", "tested@7", *caps, code=2)
+    assert "budget.active_time: a duration cannot be negative" in words
+    assert "it has 1. Name one of these, or none for the newest" in words
     assert "names no stored plan" in complain(
         capsys, "schedule", "create", "x", "--plan", "a@b", "--every", "1m", code=2
     )
