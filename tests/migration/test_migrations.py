@@ -17,9 +17,11 @@ from sqlmodel import SQLModel
 import agentflow.storage.tables  # noqa: F401 - fills the metadata
 from agentflow.domain.error import ConfigurationError
 from agentflow.engine import installation
+from agentflow.engine.prune import prune
 from agentflow.runtime import Runtime
 from agentflow.storage import migrations
 from tests.factories import noop_step, submitted, work_off
+from tests.integration.engine.pruned import WEEK, ended_run
 
 FOLDER = Path(migrations.__file__).parent
 
@@ -91,6 +93,24 @@ def test_a_database_that_was_taken_down_is_refused_until_it_is_installed_again(h
         installation.check(context.database, context.store, context.audit_key)
     installation.install(context.database, context.store, context.audit_key)
     installation.check(context.database, context.store, context.audit_key)
+
+
+@pytest.mark.parametrize("left", ["tombstone", "folded_usage"])
+def test_what_stays_of_pruned_runs_is_not_lost_on_the_way_down(house: Runtime, left: str) -> None:
+    """Without it the audit of the installation would not verify after the next way up."""
+    ended_run(house)
+    prune(house.context, WEEK, "tester@test")
+    engine = house.context.database.engine
+    with engine.begin() as connection:
+        connection.execute(text("DELETE FROM folded_usage" if left == "tombstone" else "DELETE FROM tombstone"))
+        before = connection.execute(text(f"SELECT count(*) FROM {left}")).scalar_one()
+        assert before
+
+    with pytest.raises(ConfigurationError, match="would be lost"):
+        migrations.downgrade(engine, "base")
+    with engine.connect() as connection:
+        assert migrations.current_revision(connection) == migrations.head_revision()
+        assert connection.execute(text(f"SELECT count(*) FROM {left}")).scalar_one() == before
 
 
 @pytest.mark.parametrize("to", ["up", "down"])

@@ -7,6 +7,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
+from agentflow.domain.error import ConfigurationError
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -26,6 +28,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    _refuse_to_forget_prunings()
     op.execute("DROP FUNCTION prune_run(uuid, text)")
     op.execute(_REFUSE_CHANGE.format(exception=""))
     for table in _TABLES:
@@ -57,6 +60,20 @@ def downgrade() -> None:
     ):
         for column in columns:
             op.drop_column(table, column)
+
+
+def _refuse_to_forget_prunings() -> None:
+    """Keep what the events of prunings vouch for: without it no audit verifies, and budgets see less."""
+    pruned = op.get_bind().execute(
+        sa.text("SELECT (SELECT count(*) FROM tombstone), (SELECT count(*) FROM folded_usage)")
+    )
+    tombstones, folded = pruned.one()
+    if tombstones or folded:
+        raise ConfigurationError(
+            f"The database cannot be taken below revision {revision}: {tombstones} runs were pruned, and their "
+            "tombstones and what they used would be lost. Stay, or restore a backup from before the first pruning.",
+            tombstones=tombstones,
+        )
 
 
 def _widen_rows() -> None:
