@@ -33,8 +33,17 @@ def go_on(
     if not detach:
         return follow_run(made, as_json=as_json, events=events, more=told)
     if not (as_json or events):
-        print(f"  follow: agentflow watch {made.id[:8]}")
+        print(_next_word(made))
     return exit_codes.COMPLETED
+
+
+def _next_word(made: Run) -> str:
+    """What is to be done about a run that goes on by itself, or rests because everything does."""
+    from agentflow.cli.words import reason
+
+    if ((made.reason or {}).get("detail") or {}).get("scope") == "maintenance":
+        return f"  it rests: everything is {reason(made.reason)}\n  let all go on: agentflow resume --all"
+    return f"  follow: agentflow watch {made.id[:8]}"
 
 
 def follow_run(found: Run, *, as_json: bool, events: bool, more: Mapping[str, object] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ import typer
 
 from agentflow.cli import choosing, options, printing
 from agentflow.cli.choosing import Choice
+from agentflow.cli.draining import Draining, Standing
 from agentflow.cli.opening import opened, read_seconds
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def pause(
     """
     choice = Choice(run_reference, state, name, project, everything)
     with opened() as flow:
-        asked = _Pausing(flow, now, why, _Draining(flow, wait, read_seconds(timeout)), as_json)
+        asked = _Pausing(flow, now, why, Draining(flow, wait, read_seconds(timeout)), as_json)
         if dry_run:
             choosing.list_only(choice.runs(flow, "pause"), "pause", as_json=as_json)
         elif everything:
@@ -59,39 +59,17 @@ def pause(
             raise typer.Exit(asked.pause_many(choice.runs(flow, "pause")))
 
 
-class _Draining:
-    """The wait for what runs, if one was asked for; its time counts from here."""
-
-    def __init__(self, flow: AgentFlow, is_asked: bool, timeout_seconds: float | None) -> None:
-        if timeout_seconds is not None and not is_asked:
-            from agentflow.domain.error import UsageError
-
-            raise UsageError("--timeout says how long to --wait: give both.")
-        self._flow, self._is_asked = flow, is_asked
-        self._began, self._timeout = time.monotonic(), timeout_seconds
-
-    def wait(self, *runs: Run | None) -> float | None:
-        """Wait until nothing of the runs runs (None: of all); returns for how long, None if that was not asked."""
-        if not self._is_asked:
-            return None
-        for run in runs:
-            spent = time.monotonic() - self._began
-            left = None if self._timeout is None else max(0.0, self._timeout - spent)
-            self._flow.wait_drained(run, left)
-        return round(time.monotonic() - self._began, 3)
-
-
 @dataclass(frozen=True, slots=True)
 class _Pausing:
     flow: AgentFlow
     is_hard: bool
     why: str | None
-    draining: _Draining
+    draining: Draining
     as_json: bool
 
     def pause_one(self, run: Run) -> None:
         answer = self._pause(run)
-        waited = self.draining.wait(run)
+        waited = self.draining.wait(Standing("It is paused all the same.", [run]))
         told = _drained(answer, waited)
         if self.as_json:
             printing.print_json(run.refresh().summary.as_json() | told)
@@ -113,7 +91,10 @@ class _Pausing:
             return answer
 
         def finish() -> None:
-            waited = self.draining.wait(*paused)
+            from agentflow.cli.words import count
+
+            what = "1 run is" if len(paused) == 1 else f"{count(len(paused), 'run')} are"
+            waited = self.draining.wait(Standing(f"{what} paused all the same.", paused))
             if waited is not None and not self.as_json:
                 print(f"Drained after {waited:.1f} s.")
 
@@ -122,7 +103,8 @@ class _Pausing:
     def pause_everything(self) -> None:
         begun = self.flow.pause_all(now=self.is_hard, why=self.why)
         answer = {"is_new": begun.is_new, "paused": begun.paused, "running": begun.running}
-        told = _drained(answer, self.draining.wait(None))
+        stands = f"Everything is under maintenance all the same: {begun.paused:,} newly paused."
+        told = _drained(answer, self.draining.wait(Standing(stands, None)))
         if self.as_json:
             printing.print_json({"schema": MAINTENANCE_SCHEMA, "stands": True} | told)
             return

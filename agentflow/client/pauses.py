@@ -61,4 +61,6 @@ class Pauses(Connected):
             if not pace.pause():
                 whose = f"of run {run.id} " if run else ""
                 waited = time.monotonic() - began
-                raise WaitTimeout(f"{running} attempts {whose}still run after {waited:.0f} s.", running=running)
+                what = "1 attempt" if running == 1 else f"{running} attempts"
+                still = f"still {'runs' if running == 1 else 'run'} after {waited:.1f} s"
+                raise WaitTimeout(f"{what} {whose}{still}.", running=running)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +50,28 @@ def finish_it(house: Runtime, claimed: Claimed) -> None:
     settle(house.context, settlement, claimed.claim_token)
 
 
+def test_a_wait_that_ran_out_says_what_runs_and_that_the_pause_stands(
+    flow: AgentFlow, house: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, other = named_run(flow, "long"), named_run(flow, "long")
+    claimed, _ = start(house, run), start(house, other)
+    short = run.id[:8]
+
+    for words, arguments, again in (
+        ("2 runs are paused all the same.", ("--name", "long"), ""),
+        ("It is paused all the same.", (run.id,), short),
+        ("Everything is under maintenance all the same: 0 newly paused.", ("--all",), "--all"),
+    ):
+        assert main(["pause", *arguments, "--wait", "--timeout", "0s"]) == 124
+        told = capsys.readouterr().err
+        assert words in told
+        assert "still run" in told
+        assert f"agentflow pause {again}" in told
+        assert (f"{short} one" in told) == (arguments != ("--all",))  # no worker is known to have it
+    assert ask(capsys, "pause", run.id, "--wait", "--timeout", "10ms", code=124)["error"]["details"] == {"running": 1}
+    finish_it(house, claimed)
+
+
 def test_a_run_is_paused_shown_and_resumed(
     flow: AgentFlow, house: Runtime, finish: Finish, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,7 +109,7 @@ def test_a_pause_waits_until_nothing_runs_and_says_after_how_long(
     claimed = start(house, run)
 
     late = complain(capsys, "pause", run.id, "--wait", "--timeout", "100ms", code=124)
-    assert "1 attempts of run" in late
+    assert "1 attempt still runs" in late
     assert flow.get(run.id).state == "paused"
     ending = threading.Timer(0.3, finish_it, (house, claimed))
     ending.start()
@@ -183,7 +206,7 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_done(
 
 
 def test_everything_is_paused_and_everybody_is_told(
-    flow: AgentFlow, house: Runtime, finish: Finish, capsys: pytest.CaptureFixture[str]
+    flow: AgentFlow, house: Runtime, finish: Finish, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     run, own = noop_run(flow), noop_run(flow)
     flow.pause(own, why="mine")
@@ -208,6 +231,12 @@ def test_everything_is_paused_and_everybody_is_told(
     late = noop_run(flow)
     assert late.wait(1).state == "paused"
     assert "maintenance by tester@test" in complain(capsys, "resume", late.id, code=2)
+    written = tmp_path / "later.yaml"
+    written.write_text("agentflow: 1\nname: later\nsteps: [{id: one, noop: {}}]\n", encoding="utf-8")
+    detached = say(capsys, "run", written, "--detach")
+    assert "  it rests: everything is under maintenance by tester@test: a new disk\n" in detached
+    assert "agentflow resume --all" in detached
+    flow.cancel(detached.split()[1])
     [check] = _doctor(capsys, "maintenance")
     assert (check["status"], "no step starts" in check["detail"]) == ("problem", True)
 
@@ -233,7 +262,7 @@ def test_the_client_pauses_hard_and_says_what_it_is_given(flow: AgentFlow, house
     assert (asked.is_new, asked.running, run.state, run.is_at_rest) == (True, 1, "paused", True)
     assert run.reason is not None
     assert run.reason["detail"]["why"] == "stop it"
-    with pytest.raises(errors.WaitTimeout, match="1 attempts of run"):
+    with pytest.raises(errors.WaitTimeout, match=r"1 attempt of run .* still runs after"):
         run.wait_drained(timeout=0)
     finish_it(house, claimed)
     assert run.wait_drained(timeout=5) < 5
