@@ -59,6 +59,8 @@ def fork(
             idempotency_key=idempotency_key,
         )
         _warn(made)
+        if plan is not None and not made.reused and not made.existing:
+            _note_nothing(origin.summary.plan_name, made.summary.plan_name, from_step)
         what = _what(made, origin.id[:8], from_step)
         raise typer.Exit(go_on(made, what, detach=detach, as_json=as_json, events=events, more=made.fork_json()))
 
@@ -69,6 +71,15 @@ def _what(made: ForkedRun, origin: str, from_step: str) -> str:
     if made.existing:
         return "is the run of that key"
     return f"forks {origin} from {from_step} and takes over {count(len(made.reused), 'step')}"
+
+
+def _note_nothing(old: str, new: str, from_step: str) -> None:
+    """Say why an edited plan took over nothing, as far as that can be seen."""
+    named = f"the plan is {new}, the run that is forked is of {old}; " if old != new else ""
+    printing.note(
+        f"Nothing was taken over: {named}only a step is that succeeded, stands in the edited plan as it was, with all "
+        f"that it needs, and does not follow from {from_step}."
+    )
 
 
 def _warn(made: ForkedRun) -> None:

@@ -125,6 +125,8 @@ def when(timing: Timing, time_zone: str) -> str:
 
 
 def _next_times(report: ScheduleReport) -> RenderableType:
+    if not report.schedule.is_enabled:
+        return Text("It is stopped: nothing is due until it is resumed.", "yellow")
     dues = report.next()
     if not dues:
         return Text("It is never due again.")

@@ -102,6 +102,17 @@ def test_a_fork_that_cannot_be_made_says_why(done: Run, tmp_path: Path, capsys: 
     assert ask(capsys, "fork", done.id, "--from", "mke", code=2)["error"]["code"] == "not_found"
 
 
+def test_a_fork_that_takes_over_nothing_of_another_plan_says_why(
+    done: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text("agentflow: 1\nname: other\nsteps: [{id: make, noop: {}}]\n", encoding="utf-8")
+
+    assert main(["fork", done.id, "--from", "make", "--edit", str(other), "--detach"]) == 0
+
+    assert "Nothing was taken over: the plan is other, the run that is forked is of nightly" in capsys.readouterr().err
+
+
 def test_an_edited_plan_may_be_a_stored_one(
     done: Run, flow: AgentFlow, log: Path, tmp_path: Path, house: Runtime, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,6 +65,7 @@ def test_a_doctor_asks_for_no_beat_where_no_schedule_is_in_force(
     say(capsys, "schedule", "create", "later", "--plan", "tested@1", "--every", "1h", "--disabled")
 
     assert _doctor_on_schedules(capsys) == ("ok", "none in force, and no beat", None)
+    assert "It is stopped: nothing is due until it is resumed." in say(capsys, "schedule", "show", "later")
 
 
 def test_a_schedule_is_fired_by_hand_and_its_history_tells_of_it(
@@ -78,6 +79,7 @@ def test_a_schedule_is_fired_by_hand_and_its_history_tells_of_it(
     assert firing["run"] == fired["run"]
     assert fired["run"][:8] in say(capsys, "schedule", "history", "hourly")
     assert ask(capsys, "show", fired["run"])["actor"] == "schedule:hourly"
+    say(capsys, "schedule", "resume", "hourly")
     assert "fires (UTC)" in say(capsys, "schedule", "show", "hourly")
 
 
