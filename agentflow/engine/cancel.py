@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from agentflow.domain.error import InvalidTransition, NotFound
+from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
@@ -23,6 +23,7 @@ from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs, steps
+from agentflow.storage.retention import missing_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ def _end_step(
 def _lock(tx: Connection, run_id: RunId) -> runs.LockedRun:
     run = runs.lock(tx, run_id)
     if run is None:
-        raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+        raise missing_run(tx, run_id)
     return run
 
 

@@ -36,6 +36,7 @@ from agentflow.engine.record import Moves
 from agentflow.engine.submit import Placed, SubmitRequest, start_run
 from agentflow.executors.base import known_actions
 from agentflow.storage import forks, steps
+from agentflow.storage.retention import missing_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def fork(context: EngineContext, origin_id: RunId, asked: ForkRequest) -> Forked
     with context.database.transaction() as tx:
         origin = forks.read_origin(tx, origin_id)
         if origin is None:
-            raise NotFound(f"There is no run {origin_id}", run_id=str(origin_id))
+            raise missing_run(tx, origin_id)
         old = context.plans.get(tx, origin.plan_fingerprint)
         reusable = forks.read_reusable(tx, origin_id)
     view = old if asked.edited is None else PlanView(asked.edited.plan)

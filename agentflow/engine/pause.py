@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from agentflow.broker.bells import StopKind
-from agentflow.domain.error import InvalidTransition, NotFound
+from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import AttemptId, RunId
 from agentflow.domain.pause import Pause, PauseScope, paused_by
 from agentflow.domain.state import RunState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import attempts, runs
+from agentflow.storage.retention import missing_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ def pause(
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id)
         if run is None:
-            raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+            raise missing_run(tx, run_id)
         if run.state is not RunState.RUNNING:
             how = "is" if run.state in (RunState.FAILING, RunState.CANCELLING) else "has ended:"
             raise InvalidTransition(f"Run {run_id} {how} {run.state} and cannot be paused", state=run.state)

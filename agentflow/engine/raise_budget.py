@@ -5,12 +5,13 @@ from __future__ import annotations
 from pydantic import ValidationError
 
 from agentflow.domain.budget import Budget
-from agentflow.domain.error import InvalidTransition, NotFound, UsageError
+from agentflow.domain.error import InvalidTransition, UsageError
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import FINAL_RUN_STATES
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import runs
+from agentflow.storage.retention import missing_run
 
 
 def raise_budget(context: EngineContext, run_id: RunId, more: Budget, actor: str) -> Budget:
@@ -21,7 +22,7 @@ def raise_budget(context: EngineContext, run_id: RunId, more: Budget, actor: str
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id)
         if run is None:
-            raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+            raise missing_run(tx, run_id)
         if run.state in FINAL_RUN_STATES:
             raise InvalidTransition(f"Run {run_id} has ended ({run.state}): retry it first", state=run.state)
         caps = runs.read_budget(tx, run_id)

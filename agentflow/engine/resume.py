@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agentflow.domain.budget import BudgetKind
-from agentflow.domain.error import InvalidTransition, NotFound
+from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.shortfall import cap_of, missing, written
@@ -22,6 +22,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import installations, runs
+from agentflow.storage.retention import missing_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
         maintenance = installations.enter(tx)
         run = runs.lock(tx, run_id)
         if run is None:
-            raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+            raise missing_run(tx, run_id)
         if not run.rests:
             raise InvalidTransition(f"Run {run_id} is {run.state} and does not rest", state=run.state)
         if maintenance is not None:

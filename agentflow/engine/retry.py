@@ -29,6 +29,7 @@ from agentflow.engine.finalize import finalize
 from agentflow.engine.reask import STARTS_OVER, KnownReferences, also_again, with_references
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.storage import installations, runs, steps
+from agentflow.storage.retention import missing_run
 
 STOPPED = frozenset({ReasonCode.STEP_FAILED, ReasonCode.DRAINED, ReasonCode.SERVERS_AWAY, ReasonCode.WORKER_LOST})
 """Why a step is skipped that only the failing of its run kept from running."""
@@ -88,7 +89,7 @@ def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReference
         maintenance = installations.enter(tx)
         run = runs.lock(tx, run_id)
         if run is None:
-            raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+            raise missing_run(tx, run_id)
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id))
         standing = steps.read_states(tx, run_id)
         reopened = _reopened(run, plan.graph, standing, asked.only)

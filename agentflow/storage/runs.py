@@ -15,6 +15,7 @@ from agentflow.domain.pause import Pause
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
 from agentflow.storage.database import statement, to_json
+from agentflow.storage.retention import missing_run
 
 BUDGET_REASONS = (ReasonCode.BUDGET_EXHAUSTED, ReasonCode.BUDGET_CONTENDED, ReasonCode.BUDGET_UNSETTLED)
 """Why a step was given back that waits for a budget."""
@@ -190,8 +191,10 @@ class Owner:
 
 
 def read_owner(tx: Connection, run_id: RunId) -> Owner:
-    """Read whose a run is."""
-    row = tx.execute(statement("read_run_owner"), {"run_id": run_id}).one()
+    """Read whose a run is. NotFound when there is none, RunPruned if there was one."""
+    row = tx.execute(statement("read_run_owner"), {"run_id": run_id}).one_or_none()
+    if row is None:
+        raise missing_run(tx, run_id)
     return Owner(row.project, row.directive)
 
 

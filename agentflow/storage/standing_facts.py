@@ -33,6 +33,7 @@ from agentflow.domain.why_facts import (
 from agentflow.domain.wording import did_you_mean
 from agentflow.storage import runs, workers
 from agentflow.storage.database import statement
+from agentflow.storage.retention import missing_run
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ def read_facts(tx: Connection, run_id: RunId, service: str, terms: Terms, step: 
     tx.execute(statement("hold_snapshot"))
     row = tx.execute(statement("why_run"), {"run_id": run_id, "service": service}).one_or_none()
     if row is None:
-        raise NotFound(f"There is no run {run_id}", run_id=str(run_id))
+        raise missing_run(tx, run_id)
     parameters = {"run_id": run_id, "step": step, "suspected_from": SUSPECTED_FROM}
     rows = tx.execute(statement("why_steps"), parameters).all()
     if step is not None and step not in {each.key for each in rows}:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agentflow import AgentFlow, errors
+from agentflow import AgentFlow, Run, errors
 from agentflow.cli.main import main
 from agentflow.engine.checkpoint import write_checkpoint
 from agentflow.engine.sign import find_key
@@ -75,6 +76,34 @@ def test_pruning_from_python(shell: Runtime) -> None:
         for age, limit in (("1d", None), ("soon", None), ("7d", 0)):
             with pytest.raises(errors.UsageError):
                 flow.prune(age, limit=limit)
+
+
+VERBS: dict[str, Callable[[Run], object]] = {
+    "retry": lambda run: run.retry(),
+    "cancel": lambda run: run.cancel(),
+    "pause": lambda run: run.pause(),
+    "resume": lambda run: run.resume(),
+    "raise_budget": lambda run: run.raise_budget(steps=1),
+    "budget": lambda run: run.budget(),
+    "fork": lambda run: run.fork("a"),
+    "why": lambda run: run.why(),
+    "refresh": lambda run: run.refresh().state,
+}
+
+
+def test_every_verb_on_a_run_that_was_pruned_since_says_so(shell: Runtime) -> None:
+    """The handle was made while the run was there."""
+    with AgentFlow(shell.settings) as flow:
+        run = flow.get(ended_run(shell))
+        flow.prune("7d")
+
+        said = {}
+        for name, verb in VERBS.items():
+            with pytest.raises(errors.NotFound) as raised:
+                verb(run)
+            said[name] = raised.value.code
+
+    assert said == dict.fromkeys(VERBS, "run_pruned")
 
 
 def test_the_audit_of_the_installation_is_shown_and_verified(
