@@ -150,7 +150,10 @@ def resume(tx: Connection, run: LockedRun, *, lifts_pause: bool = True, lifts_ex
     tx.execute(statement("resume_run"), {"run_id": run.run_id, **lifted}).one()
     codes = [ReasonCode.PAUSED] * lifts_pause + list(BUDGET_REASONS) * lifts_exhaustion
     freed = tx.execute(statement("free_resting_steps"), {"run_id": run.run_id, "codes": codes})
-    return [StepKey(key) for key in freed.scalars()]
+    ready = [StepKey(key) for key in freed.scalars()]
+    if lifts_pause:
+        tx.execute(statement("forget_yield"), {"run_id": run.run_id})
+    return ready
 
 
 def find_unpaused(tx: Connection, after: RunId | None, limit: int, *, is_hard: bool) -> list[RunId]:

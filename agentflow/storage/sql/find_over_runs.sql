@@ -1,6 +1,7 @@
 -- Runs that have not ended although nothing of them is open: their last settle committed and its process died before
 -- it could end the run. A plain read; finalize looks again under the lock.
 -- Parameters: limit
+-- By lot: runs that cannot be ended now must not keep the others out of sight.
 SELECT run_id FROM run_state
 WHERE state NOT IN ('completed', 'partial', 'failed', 'cancelled')
   AND (open_sinks = 0 OR state IN ('failing', 'cancelling'))
@@ -8,4 +9,5 @@ WHERE state NOT IN ('completed', 'partial', 'failed', 'cancelled')
   AND NOT EXISTS (
       SELECT 1 FROM step
       WHERE step.run_id = run_state.run_id AND step.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled'))
+ORDER BY random()
 LIMIT :limit

@@ -328,6 +328,20 @@ def test_a_held_step_that_is_retried_in_a_paused_run_waits_for_the_resume(house:
     assert claim(house.context, run_id, StepKey("one"), "test:0") is ClaimRefusal.RUN_RESTS
 
 
+def test_a_resume_takes_back_what_a_hard_pause_asked_and_no_worker_has_heard(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("one", on_lost="hold")])
+    other_id = submitted(house.context, [noop_step("one", on_lost="hold")])
+    claims = [_claimed(house, each, "one") for each in (run_id, other_id)]
+    for each in (run_id, other_id):
+        pause(house.context, each, ACTOR, is_hard=True)
+    assert [attempt.is_yield_requested for attempt in attempt_rows(house.context, run_id)] == [True]
+
+    resume(house.context, run_id, ACTOR)
+
+    asked = {each.run_id: attempt_rows(house.context, each.run_id)[0].is_yield_requested for each in claims}
+    assert asked == {run_id: False, other_id: True}
+
+
 def test_an_attempt_hears_first_that_it_is_cancelled_and_else_that_it_yields(house: Runtime) -> None:
     quick = Runtime(house.settings.model_copy(update={"lease_seconds": 1.0}))
     ask = "UPDATE attempt SET is_yield_requested = true, is_stop_requested = :is_cancelled WHERE run_id = :id"
