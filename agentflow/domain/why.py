@@ -269,13 +269,19 @@ class Explainer:
         if queue.depth is None:
             return self._of(WhyCode.REDIS_AWAY, step, queue=queue.name, sent_at=None)
         if step.is_suspect:
-            return self._of(WhyCode.SUSPECT, step, queue=queue.name)
+            return self._suspected(step, queue)
         if queue.outstanding >= terms.doorbells_per_queue:
             return self._of(WhyCode.QUEUE_FULL, step, queue=queue.name, outstanding=queue.outstanding)
         if step.rate_key is not None and not step.has_ticket and step.asking >= terms.asks:
             return self._of(WhyCode.RATE_ASKING, step, key=step.rate_key, asking=step.asking)
         since = None if step.not_before is None else moment(step.not_before)
         return self._of(WhyCode.NOT_SENT, step, queue=queue.name, since=since, leader=leader.holder)
+
+    def _suspected(self, step: StepFacts, queue: QueueFacts) -> Why:
+        first, ahead = self._facts.suspect, None
+        if first is not None:
+            ahead = {"run": str(first.run_id), "step": first.step, "state": first.state.value}
+        return self._of(WhyCode.SUSPECT, step, queue=queue.name, ahead=ahead)
 
     def _no_dispatcher(self, step: StepFacts) -> Why:
         leader = self._facts.leader

@@ -44,6 +44,15 @@ class HolderFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class SuspectFacts:
+    """The suspect that runs or whose message is out: the others wait for it."""
+
+    run_id: UUID
+    step: StepKey
+    state: StepState
+
+
+@dataclass(frozen=True, slots=True)
 class LineFacts:
     """A due step's place in the line of its concurrency key: 1 is next. ``free`` places are those that it may take."""
 
@@ -149,3 +158,4 @@ class Facts:
     queues: Mapping[str, QueueFacts]
     leader: LeaderFacts | None
     terms: Terms = field(default_factory=Terms)
+    suspect: SuspectFacts | None = None

@@ -185,6 +185,14 @@ def _in(words: str) -> Callable[[Why], str]:
     return lambda why: f"{words} in {_span(why.detail['seconds'])}{_because(why.detail['reason'])}"
 
 
+def _suspect(why: Why) -> str:
+    words = "was lost with its worker again and again, in company; such steps are sent one at a time, and "
+    ahead = why.detail["ahead"]
+    if ahead is None:
+        return words + "its turn comes"
+    return words + f"it waits for {ahead['step']} of run {ahead['run']}, which is {ahead['state']}"
+
+
 def _plain(words: str) -> Callable[[Why], str]:
     return lambda why: words.format_map(why.detail)
 
@@ -200,9 +208,7 @@ _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
     WhyCode.NO_WORKER: _no_worker,
     WhyCode.NO_DISPATCHER: _no_dispatcher,
     WhyCode.REDIS_AWAY: _redis_away,
-    WhyCode.SUSPECT: _plain(
-        "was lost with its worker again and again, in company; such steps are sent one at a time, and its turn comes"
-    ),
+    WhyCode.SUSPECT: _suspect,
     WhyCode.IN_LINE: _in_line,
     WhyCode.QUEUE_FULL: _plain("is due; {outstanding} messages are out in {queue}, the most there may be at a time"),
     WhyCode.BREAKER_OPEN: _in("is tried again"),

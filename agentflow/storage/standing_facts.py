@@ -27,6 +27,7 @@ from agentflow.domain.why_facts import (
     QueueFacts,
     StandingFacts,
     StepFacts,
+    SuspectFacts,
     Terms,
     WorkerFacts,
 )
@@ -68,7 +69,13 @@ def read_facts(tx: Connection, run_id: RunId, service: str, terms: Terms, step: 
         queues=_read_queues(tx, {each.queue for each in rows}),
         leader=None if row.holder is None else LeaderFacts(row.holder, row.term, row.expires_at, row.is_leading),
         terms=terms,
+        suspect=_read_suspect(tx) if any(each.is_suspect for each in rows) else None,
     )
+
+
+def _read_suspect(tx: Connection) -> SuspectFacts | None:
+    row = tx.execute(statement("why_suspect"), {"suspected_from": SUSPECTED_FROM}).one_or_none()
+    return None if row is None else SuspectFacts(row.run_id, StepKey(row.step), StepState(row.state))
 
 
 def _unknown(tx: Connection, run_id: RunId, step: StepKey) -> NotFound:

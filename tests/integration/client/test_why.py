@@ -170,8 +170,10 @@ def test_a_real_worker_is_listed_with_what_it_runs_and_its_queues_with_what_wait
 
     answer, page = ask(capsys, "workers"), say(capsys, "workers")
     by_name = {queue["name"]: queue for queue in ask(capsys, "queues")["queues"]}
-    explained = ask(capsys, "why", run_id)
+    explained, queues = ask(capsys, "why", run_id), say(capsys, "queues")
 
+    assert queues.count("1 of 1 busy") == 2
+    assert "A worker's slots are for all its queues together." in queues
     (listed,) = answer["workers"]
     assert listed["name"].startswith(worker.name)
     assert (listed["state"], listed["slots"], listed["queues"]) == ("alive", 1, ["commands", "control"])
@@ -184,3 +186,15 @@ def test_a_real_worker_is_listed_with_what_it_runs_and_its_queues_with_what_wait
     assert codes == {"doorbell_waits": 2, "running": 1}
     gate.touch()
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+
+
+def test_a_suspect_names_the_one_that_it_waits_for(served: Runtime, flow: AgentFlow) -> None:
+    first_id, second_id = (submitted(served.context, [noop_step("one")]) for _ in range(2))
+    _write(served, "UPDATE step SET joint_losses = 2, sent_at = NULL")
+    alone = flow.why(second_id, "one")
+    _write(served, "UPDATE step SET sent_at = now() WHERE run_id = :id", id=first_id)
+    behind = flow.why(second_id, "one")
+
+    assert (alone.why.code, alone.why.detail["ahead"]) == (WhyCode.SUSPECT, None)
+    assert behind.why.detail["ahead"] == {"run": str(first_id), "step": "one", "state": "ready"}
+    assert f"waits for one of run {first_id}" in behind.sentence
