@@ -21,8 +21,8 @@ from agentflow.broker.bells import SideChannel
 from agentflow.broker.breakers import Breakers
 from agentflow.broker.budgets import Ledger
 from agentflow.content.shared_directory import SharedDirectory
-from agentflow.domain.error import ConfigurationError, ServersUnreachable
-from agentflow.embedded.state import read_state
+from agentflow.domain.error import ConfigurationError
+from agentflow.embedded.state import no_servers, read_state
 from agentflow.engine.context import EngineContext
 from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.executors.base import close_executors
@@ -109,11 +109,7 @@ def with_stack(settings: Settings) -> Settings:
 def servers_of(settings: Settings) -> Servers:
     """Return the servers to use; ServersUnreachable says how to get some."""
     if settings.database_url is None or settings.redis_url is None:
-        raise ServersUnreachable(
-            "No servers: nothing runs under AGENTFLOW_HOME "
-            f"({settings.home}) and AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL are not set. "
-            "Start a stack with `agentflow up`, or set both."
-        )
+        raise no_servers(settings.home)
     return Servers(settings.database_url.get_secret_value(), settings.redis_url.get_secret_value())
 
 

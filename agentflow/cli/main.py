@@ -10,14 +10,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from agentflow.cli import exit_codes, printing
-
-if TYPE_CHECKING:
-    from agentflow.domain.error import ServersUnreachable
 
 VERBS = (
     "stack_commands",
@@ -92,12 +89,16 @@ def speaks_json(arguments: Sequence[str]) -> bool:
 
 
 def _report(error: Exception, *, as_json: bool) -> int:
-    from agentflow.client.conflicts import told
     from agentflow.domain.error import AgentflowError, ServersUnreachable
 
     if isinstance(error, ServersUnreachable):
-        error = _with_last_end(error)
-    error = told(error)
+        from agentflow.cli.unreachable import with_advice
+
+        error = with_advice(error)
+    if not isinstance(error, (AgentflowError, typer.TyperException)):
+        from agentflow.client.conflicts import told  # it loads the whole client
+
+        error = told(error)
     if isinstance(error, AgentflowError):
         return printing.report(error, as_json=as_json)
     if isinstance(error, typer.TyperException):
@@ -106,16 +107,6 @@ def _report(error: Exception, *, as_json: bool) -> int:
     if as_json:
         printing.print_error("internal", f"A bug of agentflow: {type(error).__name__}", {}, as_json=True)
     return exit_codes.FAILED
-
-
-def _with_last_end(error: ServersUnreachable) -> ServersUnreachable:
-    """Add how the last stack ended, where the servers that are away are its."""
-    from agentflow.domain.error import ServersUnreachable
-    from agentflow.settings import load_settings
-    from agentflow.stack.last_end import last_end_of
-
-    ended = last_end_of(load_settings())
-    return ServersUnreachable(f"{error}\n{ended}", **error.details) if ended else error
 
 
 def _report_usage(error: typer.TyperException, *, as_json: bool) -> int:

@@ -15,13 +15,20 @@ PLAN_SUFFIXES = (".yaml", ".yml", ".json")
 
 
 @contextmanager
-def opened() -> Iterator[AgentFlow]:
-    """Open the client of the environment's installation, or of the stack that is up."""
-    from agentflow import telemetry
-    from agentflow.client import AgentFlow
+def opened(*, is_read: bool = False) -> Iterator[AgentFlow]:
+    """Open the client of the environment's installation, or of the stack that is up.
+
+    ``is_read``: the verb asks the servers before all else, so that where there are none this is said at once.
+    """
+    from agentflow.cli.unreachable import check_named
     from agentflow.settings import load_settings
 
     settings = load_settings()
+    if is_read:
+        check_named(settings)
+    from agentflow import telemetry
+    from agentflow.client import AgentFlow
+
     # What goes wrong is told in the verbs' own words; the lines of the libraries below are for who looks for a bug.
     telemetry.configure(level="debug" if settings.log_level == "debug" else "error")
     with AgentFlow(settings) as flow:
@@ -31,7 +38,7 @@ def opened() -> Iterator[AgentFlow]:
 @contextmanager
 def opened_run(reference: str, project: str | None) -> Iterator[Run]:
     """Open the run that a person names."""
-    with opened() as flow:
+    with opened(is_read=True) as flow:
         yield flow.get(reference, project=project)
 
 

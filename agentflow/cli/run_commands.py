@@ -19,6 +19,9 @@ Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", he
 Other = Annotated[str | None, typer.Argument(metavar="[NEW]", help="With --diff: the run to compare it with.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Compare two runs: plan, vars, and each step with what it left.")]
 
+LISTED = 20
+"""How many runs are listed unless another number is asked for."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
@@ -127,13 +130,14 @@ def _show_diff(old: str, new: str | None, *, has_flag: bool, as_json: bool, proj
 def runs(
     state: Annotated[str | None, typer.Option("--state", help="Only runs shown in this state.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Only runs of plans of this name.")] = None,
-    limit: Annotated[int, typer.Option("--limit", "-n", help="How many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", help="How many.")] = LISTED,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on after a page: its next_cursor.")] = None,
     as_json: options.AsJson = False,
     project: options.Project = None,
 ) -> None:
     """List runs, the newest first."""
-    with opened() as flow:
+    has_checks = not (state is None and cursor is None and limit == LISTED)  # a slip in these is told of first
+    with opened(is_read=not has_checks) as flow:
         page = flow.runs(state=state, project=project, name=name, limit=limit, cursor=cursor)
         maintenance = flow.maintenance()
         if as_json:

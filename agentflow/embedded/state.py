@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from agentflow.domain.error import ServersUnreachable
 from agentflow.embedded.paths import write_private
 from agentflow.embedded.process import process_started
 
@@ -44,6 +45,14 @@ def read_state(home: Path) -> StackState | None:
     except (FileNotFoundError, PermissionError, ValueError, TypeError, KeyError, AttributeError):
         return None  # another version's file, or another account's: not a stack that this caller can use
     return state if process_started(state.pid) == state.pid_started else None
+
+
+def no_servers(home: Path) -> ServersUnreachable:
+    """Return the error that nothing runs under a home and nothing else is named; it says how to get servers."""
+    return ServersUnreachable(
+        f"No servers: nothing runs under AGENTFLOW_HOME ({home}) and AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL "
+        "are not set. Start a stack with `agentflow up`, or set both."
+    )
 
 
 def clear_state(home: Path) -> None:

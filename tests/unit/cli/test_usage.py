@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -45,6 +46,16 @@ def test_a_server_that_is_away_is_unreachable(
     monkeypatch.setenv("AGENTFLOW_REDIS_URL", "redis://127.0.0.1:1/0")
 
     assert ask(capsys, "show", "@last", code=6)["error"]["code"] == "servers_unreachable"
+    assert "`agentflow doctor` says which server is away" in complain(capsys, "show", "@last", code=6)
+
+
+@pytest.mark.parametrize("arguments", [("runs",), ("show", "@last"), ("runs", "--nope")])
+def test_what_can_be_said_without_the_client_is_said_without_loading_it(arguments: tuple[str, ...]) -> None:
+    program = "import sys; from agentflow.cli.main import main; print(main(sys.argv[1:]), 'sqlalchemy' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["2" if "--nope" in arguments else "6", "False"]
 
 
 def test_half_of_the_servers_is_a_usage_error(
