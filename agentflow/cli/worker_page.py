@@ -60,12 +60,19 @@ def _add_worker(table: Table, worker: WorkerView, now: datetime) -> None:
 
 def queues_page(report: QueuesReport) -> RenderableType:
     """Return the page of queues."""
-    table = _table("queue", "messages", "on their way", "due, not sent", "oldest waits", "slots busy", "workers")
+    table = _table(
+        "queue", "messages", "on their way", "due, not sent", "oldest waits", "its workers' slots", "workers"
+    )
     for queue in report.queues:
         _add_queue(table, queue, report.read_at)
+    notes = []
+    if len({worker for queue in report.queues for worker in queue.workers}) < sum(
+        len(queue.workers) for queue in report.queues
+    ):
+        notes.append(Text("A worker's slots are for all its queues together.", "dim"))
     if all(queue.messages is not None for queue in report.queues):
-        return table
-    return Group(table, Text("Redis does not answer: how many messages wait is unknown.", "yellow"))
+        return Group(table, *notes)
+    return Group(table, *notes, Text("Redis does not answer: how many messages wait is unknown.", "yellow"))
 
 
 def _add_queue(table: Table, queue: QueueView, now: datetime) -> None:
@@ -77,7 +84,7 @@ def _add_queue(table: Table, queue: QueueView, now: datetime) -> None:
         Text(f"{queue.outstanding:,}"),
         Text(f"{queue.unsent:,}"),
         Text(waits),
-        Text(f"{queue.busy} of {queue.slots}"),
+        Text(f"{queue.busy} of {queue.slots} busy"),
         Text(words.printable(listing(queue.workers)) or "none", "bold red" if is_stuck else ""),
     )
 
