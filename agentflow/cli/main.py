@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from agentflow.cli import exit_codes, printing
+from agentflow.cli.overview import Overview
 
 VERBS = (
     "stack_commands",
@@ -42,6 +43,7 @@ def build() -> typer.Typer:
     """Build the command line from its modules of verbs."""
     app = typer.Typer(
         name="agentflow",
+        cls=Overview,
         add_completion=False,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
