@@ -63,7 +63,7 @@ def test_two_stacks_started_at_once_are_one(cli: CommandLine) -> None:
 def test_an_interrupted_stack_lets_the_running_step_finish(cli: CommandLine) -> None:
     stack = cli.start("up")
     read_until(stack, "worker is ready")
-    run_id = _submit_and_await_running(cli, "2")
+    run_id = _submit_and_await_running(cli, "8")
     stack.send_signal(signal.SIGINT)
     words, _ = stack.communicate(timeout=30)
     assert stack.returncode == 0, words
