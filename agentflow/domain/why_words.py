@@ -219,8 +219,9 @@ _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
         f"waits for the rate limit {why.detail['key']}: its ticket is for {why.detail['at']}, "
         f"in {_span(why.detail['seconds'])}"
     ),
-    WhyCode.RATE_ASKING: _plain(
-        "is due; {asking} steps before it are out to ask the rate limit {key} for tickets, the most at a time"
+    WhyCode.RATE_ASKING: lambda why: (
+        f"is due; {_count(why.detail['asking'], 'step')} before it {'is' if why.detail['asking'] == 1 else 'are'} out "
+        f"to ask the rate limit {why.detail['key']} for tickets, the most at a time"
     ),
     WhyCode.RETRYING: _in("is tried again"),
     WhyCode.NOT_BEFORE: _in("is due"),

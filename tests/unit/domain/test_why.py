@@ -133,6 +133,12 @@ def test_a_run_that_has_ended_says_how_and_proposes_a_retry_only_where_something
     assert "agentflow retry {run}" in str(advice(_why(run=replace(completed, state=RunState.FAILED))))
 
 
+def test_one_step_that_asks_a_rate_is_told_as_one() -> None:
+    why = Why(WhyCode.RATE_ASKING, {"asking": 1, "key": "api"}, StepKey("a"))
+
+    assert sentence(why).startswith("is due; 1 step before it is out to ask the rate limit api")
+
+
 def test_a_poisoned_step_is_a_dead_letter_and_says_how_it_is_replayed() -> None:
     why = _why(replace(DUE, state=StepState.FAILED, attempts=3, reason={"code": "poisoned", "detail": {"lost": 3}}))
 
