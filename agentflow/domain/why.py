@@ -167,9 +167,8 @@ class Explainer:
         if run.state is RunState.PENDING:
             return Why(WhyCode.RUN_PENDING)
         is_maintained = run.paused is None or run.paused.get("scope") == "maintenance"
-        pause = (
-            run.maintenance or run.paused if is_maintained else run.paused
-        )  # the run's own is of when it began to rest
+        # A maintenance is of before the run rested: what the run has of it says since when that is.
+        pause = run.maintenance or run.paused if is_maintained else run.paused
         if pause is not None:
             named = {name: pause.get(name) for name in ("actor", "why", "at", "is_hard", "scope")}
             return Why(WhyCode.PAUSED, named | {"running": running})
