@@ -66,6 +66,6 @@ def _wanted(schedule: Schedule, since: datetime, until: datetime) -> list[dateti
     if len(wanted) > MOST_BACKFILLED:
         raise UsageError(
             f"More than {MOST_BACKFILLED} due times lie between {moment(since)} and {moment(until)}: take a shorter "
-            " stretch."
+            "stretch."
         )
     return wanted

@@ -622,8 +622,7 @@ def test_usage_is_told_by_model(context: EngineContext) -> None:
 
 MANY_ROWS = """
 ALTER TABLE attempt DROP CONSTRAINT attempt_run_id_fkey, DROP CONSTRAINT attempt_step_id_fkey;
-ALTER TABLE llm_call DROP CONSTRAINT llm_call_attempt_id_fkey, DROP CONSTRAINT llm_call_run_id_fkey,
-    DROP CONSTRAINT llm_call_step_id_fkey;
+ALTER TABLE llm_call DROP CONSTRAINT llm_call_attempt_id_fkey, DROP CONSTRAINT llm_call_run_id_fkey;
 INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, ended_at,
                      is_stop_requested, reserved)
 SELECT gen_random_uuid(), CAST(lpad(CAST(i % 200 AS text), 32, '0') AS uuid), gen_random_uuid(), 1, 'succeeded',
