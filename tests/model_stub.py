@@ -293,7 +293,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Wait as the reply says; True if the other side, or this server, closed the connection meanwhile."""
         if not (reply.is_hanging or reply.delay_seconds):
             return False
-        ready, _, _ = select.select([self.connection], [], [], None if reply.is_hanging else reply.delay_seconds)
+        poller = select.poll()  # unlike select it takes any number of a file
+        poller.register(self.connection, select.POLLIN)
+        ready = poller.poll(None if reply.is_hanging else reply.delay_seconds * 1000)
         return bool(ready)
 
     def _answer(self, arrival: Arrival, reply: Reply) -> None:
