@@ -94,6 +94,9 @@ def house(settings: Settings) -> Iterator[Runtime]:
     tasks.register(runtime.celery, known_actions())
     yield runtime
     runtime.close()
+    # Thousands of tests share a process: what kombu keeps for the next send would be left open by each of them.
+    runtime.celery.amqp.producer_pool.force_close_all(close_pool=False)
+    runtime.celery.pool.force_close_all(close_pool=False)
 
 
 @pytest.fixture
