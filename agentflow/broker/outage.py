@@ -80,7 +80,7 @@ class _Client(redis.Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         with self.outage.asking():
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
 
     def pipeline(self, transaction: Any = True, shard_hint: Any = None) -> Any:
         pipe = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)

@@ -44,7 +44,7 @@ def _reading(original: Method, client_name: str) -> Method:
             return original(channel, **options)
         except UNREADABLE as error:
             # Its frames may quote it. The place tells a message that is none from one over which Celery failed.
-            log.error("message_not_readable", error=type(error).__name__, at=_place_of(error))  # noqa: TRY400
+            log.error("message_not_readable", error=type(error).__name__, at=_place_of(error))  # noqa: TRY400 - its words quote
             for tag, message in list(channel.qos._delivered.items()):  # noqa: SLF001 - as above
                 if before.get(tag) is not message:  # unless it is let go, a slot waits for its end for ever
                     channel.qos.ack(tag)

@@ -1,11 +1,11 @@
 """Performs ``subprocess``: a command in the attempt's own directory, under a supervisor.
 
 Owns the layout of that directory, the command's world and what is read back from it. Rendering templates and laying in
-files come before, judging the exit code and storing what was found come after; both are the engine's.
+files come before, judging the exit code and storing what was found come after; both are the engine's. In scratch:
 
-    scratch/work/         the work directory, files and inputs already laid in; ``cwd`` is relative to it
-    scratch/artifacts/    $AGENTFLOW_ARTIFACTS: what is put there becomes an artifact
-    scratch/output.json   $AGENTFLOW_OUTPUT: becomes the step's result, if the command writes it
+    work/         the work directory, files and inputs already laid in; ``cwd`` is relative to it
+    artifacts/    $AGENTFLOW_ARTIFACTS: what is put there becomes an artifact
+    output.json   $AGENTFLOW_OUTPUT: becomes the step's result, if the command writes it
     scratch/stdout, stderr
 """
 

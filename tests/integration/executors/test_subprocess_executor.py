@@ -69,7 +69,7 @@ def test_cwd_is_relative_to_the_work_directory(perform: Perform, tmp_path: Path)
     performance = perform("pwd", action={"cwd": "data"})
 
     assert performance.stdout is not None
-    assert performance.stdout.path.read_text() == f"{tmp_path}/work/data\n"
+    assert performance.stdout.path.read_text() == f"{tmp_path / 'work' / 'data'}\n"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ def upgrade() -> None:
     _create_worker()
     _create_stored_plan()
     _create_schedule()
+    _create_firing()
     _create_retention()
     _let_pruning_through()
 
@@ -193,6 +194,9 @@ def _create_schedule() -> None:
     op.create_index(
         "schedule_due", "schedule", ["fire_at"], postgresql_where=sa.text("is_enabled AND fire_at IS NOT NULL")
     )
+
+
+def _create_firing() -> None:
     op.create_table(
         "firing",
         sa.Column("schedule_id", sa.Uuid(), nullable=False),
