@@ -6,7 +6,7 @@ files come before, judging the exit code and storing what was found come after; 
     work/         the work directory, files and inputs already laid in; ``cwd`` is relative to it
     artifacts/    $AGENTFLOW_ARTIFACTS: what is put there becomes an artifact
     output.json   $AGENTFLOW_OUTPUT: becomes the step's result, if the command writes it
-    scratch/stdout, stderr
+    stdout, stderr
 """
 
 from __future__ import annotations
