@@ -148,13 +148,15 @@ class _ModelServer:
         poll = select.poll()
         poll.register(self._words, select.POLLIN)
         said = b""
-        while not said.endswith(b"\n"):
+        while True:  # to the end of file: from then on the server can say nothing more to anyone
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise OfflineModelFailed(f"The model {self._model.name} was not loaded within {LOAD_SECONDS} s.")
             piece = os.read(self._words.fileno(), 4096)
             if not piece:
-                raise OfflineModelFailed(f"{self._model} cannot be loaded; is it a GGUF file of a language model?")
+                break
             said += piece
+        if not said.endswith(b"\n"):
+            raise OfflineModelFailed(f"{self._model} cannot be loaded; is it a GGUF file of a language model?")
         return said.decode("ascii").strip()
 
 
