@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from agentflow.domain.budget import MAX_TOKENS, MAX_USD_NANO
+from agentflow.domain.gate import GateTerms
+from agentflow.domain.ids import StepKey
 
 
 class ContentRef(BaseModel):
@@ -91,4 +93,101 @@ class HttpAction(BaseModel):
     """The id of a provider credential, sent as a bearer token to the address that it belongs to and to no other."""
 
 
-Action = Annotated[SubprocessAction | NoopAction | LlmAction | HttpAction, Field(discriminator="type")]
+class DecisionAction(BaseModel):
+    """Chooses one label of a closed set; the steps of the other labels are not taken. Written ``switch``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["decision"] = "decision"
+    on: str
+    """An expression; see domain/decision.py for how its value names a label."""
+    cases: dict[str, tuple[StepKey, ...]] = Field(min_length=1)
+    """The steps that each label takes; all of them need this one."""
+    default: str | None = None
+    """The label for a value that names none."""
+
+
+class WaitAction(BaseModel):
+    """Waits for a time or for a signal; exactly one of ``for_seconds``, ``until`` and ``event``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["wait"] = "wait"
+    for_seconds: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    until: str | None = None
+    """An ISO 8601 time with its zone, or a template of one."""
+    event: str | None = None
+    """The name of the signal that ends it."""
+    timeout_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long to wait for a signal."""
+
+
+class ApprovalAction(BaseModel):
+    """Opens a gate and waits for it to be decided; see domain/gate.py."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["approval"] = "approval"
+    gate: GateTerms
+
+
+class RunAction(BaseModel):
+    """Runs another plan as a child run; ``fingerprint`` is set once it was resolved, at submit at the latest."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["run"] = "run"
+    plan: str
+    """NAME or NAME@VERSION of a stored plan."""
+    vars: dict[str, JsonValue] = {}
+    """Values of the child's vars; strings may be templates."""
+    fingerprint: str | None = None
+
+
+class GroupAction(BaseModel):
+    """The body of a foreach with several steps: an item has ended when all of them have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["group"] = "group"
+
+
+class PythonAction(BaseModel):
+    """Calls a function ``pkg.mod:name`` of the allow-list, in a process of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["python"] = "python"
+    call: str
+    args: ContentRef | None = None
+    """The JSON text of the keyword arguments, whose strings may be templates."""
+
+
+class NotifyAction(BaseModel):
+    """Tells somebody how the run stands, in counts only; exactly one of the three."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: Literal["notify"] = "notify"
+    webhook: str | None = None
+    email: tuple[str, ...] | None = None
+    command: tuple[str, ...] | None = None
+
+
+Action = Annotated[
+    SubprocessAction
+    | NoopAction
+    | LlmAction
+    | HttpAction
+    | PythonAction
+    | NotifyAction
+    | DecisionAction
+    | WaitAction
+    | ApprovalAction
+    | RunAction
+    | GroupAction,
+    Field(discriminator="type"),
+]
+
+ENGINE_ACTIONS = frozenset({"decision", "wait", "approval", "run", "group"})
+"""Actions that no worker performs: the engine decides them once their needs have ended, or holds them until then."""

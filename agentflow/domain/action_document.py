@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from agentflow.domain.action import NoopAction, SubprocessAction
 from agentflow.domain.action_reading import ON_THE_STEP, ActionReading, Place
 from agentflow.domain.document import Form, Value
+from agentflow.domain.graph_document import SWITCH_FORM, read_switch, read_wait
 from agentflow.domain.http_document import HTTP_FORM, read_http
 from agentflow.domain.llm_document import LLM_FORM, read_llm
 from agentflow.domain.template import has_expressions
@@ -138,12 +139,17 @@ READERS: Mapping[str, Callable[[Value, ActionReading], None]] = {
     "noop": read_noop,
     "llm": read_llm,
     "http": read_http,
+    "switch": read_switch,
+    "wait": read_wait,
 }
-LATER_ACTIONS = ("python", "approval", "wait", "notify", "decision", "run")
+ACTION_TYPES: Mapping[str, str] = {"switch": "decision"}
+"""What an action is called that is written otherwise."""
+LATER_ACTIONS = ("python", "approval", "notify", "decision", "run")
 """Actions of the format that this version does not have."""
 FIELD_HOMES: Mapping[str, str] = {
     **dict.fromkeys(HTTP_FORM.known, "http"),
     **dict.fromkeys(LLM_FORM.known, "llm"),
+    **dict.fromkeys(SWITCH_FORM.known, "switch"),
     **dict.fromkeys(_SUBPROCESS.known, "subprocess"),
 }
 """The fields of actions, for those who write one on the step."""

@@ -28,6 +28,8 @@ STEP_FIELDS = (
     "concurrency",
     "on_failure",
     "on_lost",
+    "foreach",
+    "wave",
 )
 ON_THE_STEP = dict.fromkeys(STEP_FIELDS, "the step: write it beside the action, one level up")
 
@@ -47,6 +49,13 @@ class Place(StrEnum):
     HEADERS = "headers"
     JSON = "json"
     WHEN = "when"
+    SWITCH = "switch.on"
+    ITEMS = "foreach.items"
+    UNTIL = "until"
+
+
+EXPRESSIONS = (Place.WHEN, Place.SWITCH, Place.ITEMS)
+"""Where a bare expression stands, without braces."""
 
 
 @dataclass(frozen=True, slots=True)

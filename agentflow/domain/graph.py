@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from agentflow.domain.ids import StepKey
-from agentflow.domain.plan import Plan
+from agentflow.domain.plan import Plan, Step
 
 Needs = Mapping[StepKey, Sequence[StepKey]]
 
@@ -19,13 +19,14 @@ Needs = Mapping[StepKey, Sequence[StepKey]]
 class Graph:
     """The steps of one plan by position, with their needs (predecessors) and dependents (successors)."""
 
-    def __init__(self, plan: Plan | Needs) -> None:
-        """Build the graph of ``plan``, or of bare needs; those that name no step of it are left out."""
+    def __init__(self, plan: Plan | Sequence[Step] | Needs) -> None:
+        """Build the graph of ``plan``, of a body, or of bare needs; those that name no step of it are left out."""
         needs: Needs
-        if isinstance(plan, Plan):
-            needs = {step.id: step.needs for step in plan.steps}
-            self._when = {step.id: step.when for step in plan.steps}
-            self._limited = frozenset(step.id for step in plan.steps if step.rate_limit or step.concurrency)
+        if not isinstance(plan, Mapping):
+            steps = plan.steps if isinstance(plan, Plan) else plan
+            needs = {step.id: step.needs for step in steps}
+            self._when = {step.id: step.when for step in steps}
+            self._limited = frozenset(step.id for step in steps if step.rate_limit or step.concurrency)
         else:
             needs = {key: [need for need in wanted if need in plan] for key, wanted in plan.items()}
             self._when = {}

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from agentflow.domain.action import Action
+from agentflow.domain.action import ENGINE_ACTIONS, Action
 from agentflow.domain.budget import Budget
+from agentflow.domain.child import is_child, is_item, plan_id
 from agentflow.domain.ids import StepKey
 from agentflow.domain.limit import ConcurrencyLimit, RateLimit
 from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
@@ -23,6 +24,10 @@ from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
 ID_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}\Z"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z"
 MAX_STEPS = 10_000
+"""Of a plan as written, and of a run with what its foreachs made."""
+DEFAULT_CHILDREN = 1_000
+WHEN_WORDS = ("succeeded", "failed", "always", "taken", "any")
+"""The conditions that refer to nothing; domain/transition.py says what they mean."""
 DEFAULT_TIMEOUT_SECONDS = 1800.0
 
 
@@ -61,6 +66,23 @@ class StepInput(BaseModel):
     path: str
 
 
+class Foreach(BaseModel):
+    """Does a step, or a body of steps, once for each item of a list that is known at run time."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    items: str | tuple[JsonValue, ...]
+    """An expression that gives a list, or the list itself."""
+    max_parallel: int | None = Field(default=None, ge=1)
+    """How many items may be under way at once."""
+    max_children: int = Field(default=DEFAULT_CHILDREN, ge=1, le=MAX_STEPS)
+    """A longer list fails the step."""
+    merge: Literal["fail_on_any", "ignore_failures", "partial"] = "fail_on_any"
+    """What failed items make of the step: it fails; nothing; it succeeds unless all failed, and the run is partial."""
+    steps: tuple[Step, ...] = ()
+    """The body, where the action is a group; ids are unique in the whole plan."""
+
+
 class Step(BaseModel):
     """One node of the plan; ``needs`` are resolved, ``timeout_seconds`` bounds one attempt."""
 
@@ -70,15 +92,22 @@ class Step(BaseModel):
     needs: tuple[StepKey, ...] = ()
     action: Action
     when: str = "succeeded"
-    """``succeeded``, ``failed``, ``always`` or an expression."""
+    """One of WHEN_WORDS, or an expression."""
     outputs: Literal["none", "stdout_json", "body_json"] = "none"
     inputs: tuple[StepInput, ...] = ()
     timeout_seconds: float = Field(default=DEFAULT_TIMEOUT_SECONDS, gt=0, allow_inf_nan=False)
     retry: RetryPolicy = DEFAULT_RETRY
-    on_failure: Literal["stop", "continue"] = "stop"
+    on_failure: Literal["stop", "continue", "ignore"] = "stop"
+    """Whether a failure ends the run, makes it partial, or does not count."""
     on_lost: Literal["rerun", "hold"] = "rerun"
     rate_limit: RateLimit | None = None
     concurrency: ConcurrencyLimit | None = None
+    foreach: Foreach | None = None
+    wave: int | None = Field(default=None, ge=1)
+    """The wave that it was written into; what follows from it stands in ``needs``."""
+
+
+Foreach.model_rebuild()  # a body holds steps, and steps hold foreachs
 
 
 class Plan(BaseModel):
@@ -99,12 +128,10 @@ class Plan(BaseModel):
 
     @model_validator(mode="after")
     def _needs_are_known(self) -> Self:
-        keys = {step.id for step in self.steps}
-        if len(keys) != len(self.steps):
+        _check_needs(self.steps)
+        every = [step.id for step, _ in self._walk()]
+        if len(set(every)) != len(every):
             raise ValueError("a step id stands twice")
-        for step in self.steps:
-            if not keys.issuperset(step.needs) or step.id in step.needs:
-                raise ValueError(f"step {step.id!r} needs a step that is not there, or itself")
         return self
 
     @classmethod
@@ -126,10 +153,56 @@ class Plan(BaseModel):
         """The SHA-256 of the canonical JSON, in hex; it covers the hashes of files and content."""
         return hashlib.sha256(self.canonical_json()).hexdigest()
 
+    def _walk(self) -> Iterator[tuple[Step, StepKey | None]]:
+        """Every step, each with the foreach in whose body it stands; a foreach before its body."""
+        work: list[tuple[Step, StepKey | None]] = [(step, None) for step in reversed(self.steps)]
+        while work:
+            step, around = work.pop()
+            yield step, around
+            if step.foreach is not None:
+                work.extend((inner, step.id) for inner in reversed(step.foreach.steps))
+
     @cached_property
-    def _steps_by_key(self) -> dict[StepKey, Step]:
-        return {step.id: step for step in self.steps}
+    def _steps_by_id(self) -> dict[StepKey, Step]:
+        return {step.id: step for step, _ in self._walk()}
+
+    @property
+    def every_step(self) -> Iterable[Step]:
+        """All steps, those in the bodies of foreachs too."""
+        return self._steps_by_id.values()
+
+    @cached_property
+    def foreach_around(self) -> Mapping[StepKey, StepKey]:
+        """The foreach in whose body each of the steps stands that stand in one."""
+        return {step.id: around for step, around in self._walk() if around is not None}
 
     def step(self, key: StepKey) -> Step:
-        """Return the step ``key``. Raises KeyError when the plan has none of that id."""
-        return self._steps_by_key[key]
+        """Return the step ``key``, or the one that a foreach made ``key`` from. Raises KeyError when there is none."""
+        return self._steps_by_id[plan_id(key)]
+
+    def is_foreach(self, key: StepKey) -> bool:
+        """Whether ``key`` is a foreach itself, and not one of its items."""
+        return self.step(key).foreach is not None and not is_item(key)
+
+    def is_body(self, key: StepKey) -> bool:
+        """Whether ``key`` is an item of a foreach that has a body, and ends as that does."""
+        return is_item(key) and self.step(key).action.type == "group"
+
+    def is_engines(self, key: StepKey) -> bool:
+        """Whether the engine decides ``key`` itself, and no worker performs it."""
+        return self.is_foreach(key) or self.step(key).action.type in ENGINE_ACTIONS
+
+    def stops_run(self, key: StepKey) -> bool:
+        """Whether a failure of ``key`` ends the run; inside of a foreach it ends the item."""
+        return self.step(key).on_failure == "stop" and not is_child(key)
+
+
+def _check_needs(steps: Iterable[Step]) -> None:
+    """ValueError where a step, at any depth, needs one that is not beside it."""
+    steps = tuple(steps)
+    keys = {step.id for step in steps}
+    for step in steps:
+        if not keys.issuperset(step.needs) or step.id in step.needs:
+            raise ValueError(f"step {step.id!r} needs a step that is not there, or itself")
+        if step.foreach is not None:
+            _check_needs(step.foreach.steps)

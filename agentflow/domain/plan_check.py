@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from agentflow.domain.action import ENGINE_ACTIONS, DecisionAction
 from agentflow.domain.document import NOT_AVAILABLE
 from agentflow.domain.fault import Fault
 from agentflow.domain.graph import find_cycles
@@ -29,7 +30,7 @@ def check_available(plan: Plan, available_actions: Collection[str]) -> tuple[Fau
             step.id,
         )
         for position, step in enumerate(plan.steps)
-        if step.action.type not in available_actions
+        if step.action.type not in available_actions and step.action.type not in ENGINE_ACTIONS
     )
 
 
@@ -37,9 +38,26 @@ def check_order(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...
     """Check ids, needs and order; return the resolved needs by id, without what could not be resolved.
 
     A step without needs follows the step above it as long as no step writes needs. Once one does, all but the first
-    must.
+    must. Bodies of foreachs are ordered each by itself; ids are unique in the whole plan.
     """
-    known = _check_ids(drafts)
+    _check_ids([inner for draft in drafts for inner in draft.walk()])
+    resolved = _check_level(drafts)
+    for draft in drafts:
+        resolved = {**_check_bodies(draft), **resolved}
+    return resolved
+
+
+def _check_bodies(draft: StepDraft) -> dict[StepKey, tuple[StepKey, ...]]:
+    resolved: dict[StepKey, tuple[StepKey, ...]] = {}
+    if draft.body:
+        resolved |= _check_level(draft.body)
+        for inner in draft.body:
+            resolved |= _check_bodies(inner)
+    return resolved
+
+
+def _check_level(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...]]:
+    known = {draft.key for draft in drafts if draft.key is not None}
     is_written = any(draft.needs is not None for draft in drafts)
     resolved: dict[StepKey, tuple[StepKey, ...]] = {}
     above: StepKey | None = None
@@ -65,6 +83,9 @@ def check_roots(drafts: Sequence[StepDraft]) -> None:
 
     A condition that has another fault is left at that.
     """
+    for draft in drafts:
+        if draft.body:
+            check_roots(draft.body)
     for position, draft in enumerate(drafts):
         is_root = draft.needs == [] or (draft.needs is None and not position)
         if not is_root or draft.read.get("when") in STARTS_AT_ONCE:
@@ -76,6 +97,23 @@ def check_roots(drafts: Sequence[StepDraft]) -> None:
                 "the step waits for none and starts with the run: its condition would not be asked; "
                 "remove it, or write needs (a noop step before it will do)",
             )
+
+
+def check_switches(drafts: Sequence[StepDraft], needs: Mapping[StepKey, Sequence[StepKey]]) -> None:
+    """Record a fault for each step of a case that is not there, or that does not need its switch."""
+    for draft in drafts:
+        check_switches(draft.body, needs)
+        action = draft.read.get("action")
+        if not isinstance(action, DecisionAction) or draft.key is None or "cases" not in draft.value.value["switch"]:
+            continue
+        beside = {other.key for other in drafts if other.key is not None}
+        for label, keys in action.cases.items():
+            place = draft.value.child("switch").child("cases").child(label)
+            for key in keys:
+                if key not in beside:
+                    place.fault("invalid_target_node", f"the case names {shorten(key)!r}: {did_you_mean(key, beside)}")
+                elif draft.key not in needs.get(key, ()):
+                    place.fault("invalid_target_node", f"{key} must need {draft.key}, which chooses it: add it there")
 
 
 def _check_ids(drafts: Sequence[StepDraft]) -> dict[StepKey, int]:

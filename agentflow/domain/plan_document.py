@@ -7,7 +7,7 @@ Takes content (prompts, system texts, stdin) out of the plan. Reads no file: eng
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from agentflow.domain.fault import Fault
 from agentflow.domain.ids import StepKey
 from agentflow.domain.limit_document import read_concurrency, read_rate_limit
 from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, Plan, PlanFile, VarSpec
-from agentflow.domain.plan_check import check_order, check_roots
+from agentflow.domain.plan_check import check_order, check_roots, check_switches
 from agentflow.domain.reference_check import Declared, Producer, check_references
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.step_document import Defaults, StepDraft, read_step
@@ -28,7 +28,7 @@ from agentflow.domain.variable import read_vars
 from agentflow.domain.wording import shorten
 
 AVAILABLE_ACTIONS = ("http", "llm", "noop", "subprocess")
-"""The actions that this version performs; executors of third parties add theirs at submit."""
+"""The actions that workers of this version perform; executors of third parties add theirs at submit."""
 OWN_PREFIX = "AGENTFLOW_"
 """Of agentflow's own settings, in whatever case: the audit key and the passwords of the servers are among them."""
 _PLAN = Form(
@@ -85,17 +85,15 @@ def read_plan(
     defaults = _read_defaults(fields["defaults"]) if "defaults" in fields else Defaults()
     drafts = _read_steps(fields["steps"], defaults, available_actions) if "steps" in fields else []
     needs = check_order(drafts)
-    needed = check_references(drafts, _declared(variables, secrets, needs, drafts))
+    every = [inner for draft in drafts for inner in draft.walk()]
+    needed = check_references(every, _declared(variables, secrets, _seen_needs(drafts, needs), every))
     check_roots(drafts)
-    content = {digest: data for draft in drafts for digest, data in draft.content.items()}
-    schemas = tuple(
-        WrittenSchema(schema, value.path, value.step) for draft in drafts for schema, value in draft.schemas
-    )
+    check_switches(drafts, needs)
+    content = {digest: data for draft in every for digest, data in draft.content.items()}
+    schemas = tuple(WrittenSchema(schema, value.path, value.step) for draft in every for schema, value in draft.schemas)
     if faults:
         return PlanReading(None, content, _in_order(faults), patterns, schemas)
-    steps = tuple(
-        draft.step(needs[draft.key], is_answer_needed=draft.key in needed) for draft in drafts if draft.key is not None
-    )
+    steps = tuple(draft.step(needs, needed) for draft in drafts)
     plan = Plan.model_validate(header | {"files": tuple(files), "vars": variables, "secrets": secrets, "steps": steps})
     return PlanReading(plan, content, (), patterns, schemas)
 
@@ -162,6 +160,20 @@ def _read_steps(value: Value, defaults: Defaults, available_actions: Collection[
         value.fault("too_many_steps", f"the plan has {len(items)} steps; {MAX_STEPS} is the most: split it")
         return []
     return [read_step(item, defaults, available_actions) for item in items]
+
+
+def _seen_needs(
+    drafts: Sequence[StepDraft], needs: Mapping[StepKey, tuple[StepKey, ...]]
+) -> dict[StepKey, tuple[StepKey, ...]]:
+    """Whose output each step may read: what it needs, and in the body of a foreach also what that needs."""
+    seen = dict(needs)
+    work: list[tuple[StepDraft, tuple[StepKey, ...]]] = [(draft, ()) for draft in drafts]
+    while work:
+        draft, around = work.pop()
+        if draft.key is not None:
+            seen[draft.key] = (*needs.get(draft.key, ()), *around)
+            work.extend((inner, seen[draft.key]) for inner in draft.body)
+    return seen
 
 
 def _declared(

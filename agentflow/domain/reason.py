@@ -33,6 +33,20 @@ class ReasonCode(StrEnum):
     STEP_FAILED = "step_failed"
     NEED_FAILED = "need_failed"
     NEED_SKIPPED = "need_skipped"
+    NOT_CHOSEN = "not_chosen"
+    NOT_TAKEN = "not_taken"
+    NO_LABEL = "no_label"
+    ITEMS = "items"
+    ITEMS_FAILED = "items_failed"
+    AWAITS_TIME = "awaits_time"
+    AWAITS_SIGNAL = "awaits_signal"
+    AWAITS_DECISION = "awaits_decision"
+    AWAITS_RUN = "awaits_run"
+    NO_SIGNAL = "no_signal"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    CHILD_ENDED = "child_ended"
+    OVERRIDDEN = "overridden"
     WHEN_FALSE = "when_false"
     WHEN_ERROR = "when_error"
     AWAITS_PERSON = "awaits_person"
@@ -71,6 +85,20 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.STEP_FAILED: "step {step} failed",
     ReasonCode.NEED_FAILED: "needs a step that failed",
     ReasonCode.NEED_SKIPPED: "needs a step that was skipped",
+    ReasonCode.NOT_CHOSEN: "{switch} chose {choice}",
+    ReasonCode.NOT_TAKEN: "needs a step that was not taken",
+    ReasonCode.NO_LABEL: "names no label ({code}): {problem}",
+    ReasonCode.ITEMS: "has no list to go through: {problem}",
+    ReasonCode.ITEMS_FAILED: "{failed} of its {items} items failed",
+    ReasonCode.AWAITS_TIME: "waits until {until}",
+    ReasonCode.AWAITS_SIGNAL: "waits for the signal {event}",
+    ReasonCode.AWAITS_DECISION: "waits for a decision ({kind}): {given} of {count} given",
+    ReasonCode.AWAITS_RUN: "waits for its child run {run}",
+    ReasonCode.NO_SIGNAL: "the signal {event} did not come within {timeout_seconds:g} s",
+    ReasonCode.REJECTED: "was rejected by {actor}",
+    ReasonCode.EXPIRED: "nobody decided it in time",
+    ReasonCode.CHILD_ENDED: "its child run {run} ended {state}",
+    ReasonCode.OVERRIDDEN: "set by {actor}",
     ReasonCode.WHEN_FALSE: "its condition does not hold",
     ReasonCode.WHEN_ERROR: "its condition cannot be evaluated: {problem}",
     ReasonCode.AWAITS_PERSON: "waits for a person: on_lost is hold, and it was broken off ({after})",

@@ -14,7 +14,9 @@ from jinja2 import nodes
 from agentflow.domain.ids import StepKey
 from agentflow.domain.wording import did_you_mean, shorten
 
-ROOTS = ("vars", "secrets", "run", "steps")
+ROOTS = ("vars", "secrets", "run", "steps", "item", "index", "loops")
+LOOP_ROOTS = ("item", "index", "loops")
+"""What a step reads of the foreachs around it: of the innermost, and of each by its id."""
 RUN_ATTRIBUTES = ("id",)
 STEP_ATTRIBUTES = (
     "stdout", "stdout_path", "stderr_path", "text", "text_path", "result", "state", "exit_code", "artifacts",
@@ -168,8 +170,10 @@ def _refer(root: str, names: list[str | None]) -> Reference | Problem:
 
 
 def _names_wanted(root: str, names: list[str | None]) -> int:
+    if root in ("item", "index"):
+        return 0
     if root != "steps":
-        return 1
+        return 2 if root == "loops" else 1
     return 4 if len(names) > 1 and names[1] == "artifacts" else 2
 
 

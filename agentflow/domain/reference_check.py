@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from agentflow.domain.action_reading import Place, Template
+from agentflow.domain.action_reading import EXPRESSIONS, Place, Template
 from agentflow.domain.document import Value
 from agentflow.domain.expression import inspect_expression, inspect_template
 from agentflow.domain.graph import Graph
@@ -24,6 +24,8 @@ ANSWER_ATTRIBUTES = ("text", "text_path", "result")
 _OF_AN_ANSWER = (*ANSWER_ATTRIBUTES, "state")
 _ATTRIBUTES: Mapping[str, Sequence[str]] = {
     "noop": ("state",),
+    "decision": ("state", "choice"),
+    "wait": ("state", "result"),
     "llm": _OF_AN_ANSWER,
     "http": _OF_AN_ANSWER,
     "subprocess": ("stdout", "stdout_path", "stderr_path", "result", "state", "exit_code", "artifacts"),
@@ -95,7 +97,7 @@ def _check_input(key: StepKey, value: Value, declared: Declared) -> None:
 
 
 def _check_template(draft: StepDraft, template: Template, declared: Declared, graph: Graph) -> frozenset[Reference]:
-    inspect = inspect_expression if template.place is Place.WHEN else inspect_template
+    inspect = inspect_expression if template.place in EXPRESSIONS else inspect_template
     inspection = inspect(template.text)
     for problem in inspection.problems:
         template.value.fault(problem.code, f"{template.place}: {problem.message}")
@@ -106,6 +108,8 @@ def _check_template(draft: StepDraft, template: Template, declared: Declared, gr
             case "secrets":
                 _check_declared(reference, "secret", declared.secrets, template.value)
                 _check_secret_place(reference, template)
+            case "item" | "index" | "loops":
+                pass
             case "steps":
                 _check_step_reference(draft, reference, template, declared, graph)
             case _:

@@ -7,36 +7,38 @@ reading finds every fault. What steps mean to each other is plan_check's.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 
 from pydantic import JsonValue
 
-from agentflow.domain.action import HttpAction, LlmAction
-from agentflow.domain.action_document import FIELD_HOMES, LATER_ACTIONS, READERS, relative_path
+from agentflow.domain.action import ENGINE_ACTIONS, GroupAction, HttpAction, LlmAction
+from agentflow.domain.action_document import ACTION_TYPES, FIELD_HOMES, LATER_ACTIONS, READERS, relative_path
 from agentflow.domain.action_reading import STEP_FIELDS, ActionReading, Place, Template
 from agentflow.domain.document import NOT_AVAILABLE, Form, Value
 from agentflow.domain.error import TemplateError
 from agentflow.domain.expression import bare_expression
+from agentflow.domain.graph_document import ForeachReading, read_foreach
 from agentflow.domain.ids import StepKey
 from agentflow.domain.limit import ConcurrencyLimit, RateLimit
 from agentflow.domain.limit_document import read_concurrency, read_rate_limit
-from agentflow.domain.plan import DEFAULT_TIMEOUT_SECONDS, ID_PATTERN, Step, StepInput
+from agentflow.domain.plan import DEFAULT_TIMEOUT_SECONDS, ID_PATTERN, WHEN_WORDS, Foreach, Step, StepInput
 from agentflow.domain.reference import ROOTS
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
 from agentflow.domain.wording import listing, nearest, shorten
 
-LATER_STEP_FIELDS = ("budget", "switch", "foreach", "wave")
+LATER_STEP_FIELDS = ("budget", "wave")
 """Fields of the format that this version does not have."""
 OUTPUTS: Mapping[str, tuple[str, str]] = {
     "stdout_json": ("subprocess", "the stdout of a command"),
     "body_json": ("http", "the answer to an http step"),
 }
 """What a step may declare to be its result: the action that has it, and what it is."""
-WHEN_WORDS = ("succeeded", "failed", "always")
+BODY = "steps"
+"""What stands in the place of an action where a foreach has a body."""
 _STEP = Form(
-    known=(*STEP_FIELDS, *READERS),
+    known=(*STEP_FIELDS, *READERS, BODY),
     required=("id",),
     later=(*LATER_STEP_FIELDS, *LATER_ACTIONS),
     may_be_empty=("noop",),
@@ -69,6 +71,20 @@ class StepDraft:
     schemas: list[tuple[JsonValue, Value]] = field(default_factory=list)
     read: dict[str, object] = field(default_factory=dict)
     """Further fields of Step by name."""
+    foreach: ForeachReading | None = None
+    body: list[StepDraft] = field(default_factory=list)
+    """The steps of a foreach that has several."""
+
+    @property
+    def is_foreach(self) -> bool:
+        """Whether it is done for each item of a list, as far as can be seen."""
+        return isinstance(self.value.value, Mapping) and self.value.value.get("foreach") is not None
+
+    def walk(self) -> Iterator[StepDraft]:
+        """This step and all in its body."""
+        yield self
+        for inner in self.body:
+            yield from inner.walk()
 
     @property
     def has_result(self) -> bool:
@@ -82,13 +98,18 @@ class StepDraft:
             case _:
                 return True
 
-    def step(self, needs: tuple[StepKey, ...], *, is_answer_needed: bool = False) -> Step:
+    def step(self, needs: Mapping[StepKey, tuple[StepKey, ...]], answers_needed: Collection[StepKey]) -> Step:
         """Return the finished step; only for a draft without faults."""
+        if self.key is None:
+            raise ValueError("a step without an id cannot be finished")
         inputs = tuple(one for one, _ in self.inputs)
         read = dict(self.read)
-        if is_answer_needed and isinstance(action := read["action"], LlmAction):
+        if self.key in answers_needed and isinstance(action := read["action"], LlmAction):
             read["action"] = action.model_copy(update={"is_answer_needed": True})
-        return Step.model_validate({"id": self.key, "needs": needs, "inputs": inputs, **read})
+        if self.foreach is not None:
+            body = tuple(inner.step(needs, answers_needed) for inner in self.body)
+            read["foreach"] = Foreach.model_validate({**asdict(self.foreach), "steps": body})
+        return Step.model_validate({"id": self.key, "needs": needs[self.key], "inputs": inputs, **read})
 
 
 def read_step(value: Value, defaults: Defaults, available_actions: Collection[str]) -> StepDraft:
@@ -101,6 +122,12 @@ def read_step(value: Value, defaults: Defaults, available_actions: Collection[st
         return draft
     if "id" in fields:
         draft.key = _read_id(fields["id"])
+    if "foreach" in fields:
+        reading = ActionReading()
+        draft.foreach = read_foreach(fields["foreach"], reading)
+        draft.templates += reading.templates
+    if BODY in fields:
+        _read_body(draft, fields[BODY], defaults, available_actions)
     _read_action(draft, fields, available_actions)
     if "needs" in fields:
         draft.needs = _read_needs(fields["needs"])
@@ -111,6 +138,17 @@ def read_step(value: Value, defaults: Defaults, available_actions: Collection[st
     _read_choices(draft, fields)
     _read_limits(draft, fields, defaults)
     return draft
+
+
+def _read_body(draft: StepDraft, value: Value, defaults: Defaults, available_actions: Collection[str]) -> None:
+    if not draft.is_foreach:
+        value.fault("unknown_field", "steps inside of a step are the body of a foreach: write foreach too")
+    items = value.items()
+    if items is not None and not items:
+        value.fault("bad_value", "the body of a foreach has at least one step")
+    draft.body = [read_step(item, defaults, available_actions) for item in items or ()]
+    draft.read["action"] = GroupAction()
+    draft.action_name = "group"
 
 
 def _read_id(value: Value) -> StepKey | None:
@@ -129,6 +167,10 @@ def _read_id(value: Value) -> StepKey | None:
 def _read_action(draft: StepDraft, fields: dict[str, Value], available_actions: Collection[str]) -> None:
     written = list(draft.value.value)
     names = [key for key in written if key in READERS or key in LATER_ACTIONS]
+    if BODY in written:
+        if names:
+            draft.value.fault("several_actions", f"a foreach with steps has no action beside them: remove {names[0]}")
+        return
     if len(names) > 1:
         draft.value.fault(
             "several_actions", f"a step has exactly one action, this has {listing(names)}: make it {len(names)} steps"
@@ -138,14 +180,14 @@ def _read_action(draft: StepDraft, fields: dict[str, Value], available_actions: 
     for name in names:
         if name not in fields:
             continue
-        draft.action_name = name
+        draft.action_name = ACTION_TYPES.get(name, name)
         reading = ActionReading()
         READERS[name](fields[name], reading)
         draft.read["action"] = reading.action
         draft.templates += reading.templates
         draft.content |= reading.content
         draft.schemas += reading.schemas
-        if name not in available_actions:
+        if draft.action_name not in ENGINE_ACTIONS and name not in available_actions:
             fields[name].fault(
                 NOT_AVAILABLE,
                 f"the action {name} is not available in this version; available: {listing(sorted(available_actions))}",
@@ -221,7 +263,7 @@ def _read_when(draft: StepDraft, value: Value | None) -> None:
 def _read_choices(draft: StepDraft, fields: dict[str, Value]) -> None:
     for key, options in (
         ("outputs", ("none", *OUTPUTS)),
-        ("on_failure", ("stop", "continue")),
+        ("on_failure", ("stop", "continue", "ignore")),
         ("on_lost", ("rerun", "hold")),
     ):
         if key in fields and (choice := fields[key].choice(options)) is not None:

@@ -18,10 +18,29 @@ from agentflow.domain.state import AttemptState, RunState, StepState
 
 R, S, A = RunState, StepState, AttemptState
 
+BEGINNERS = frozenset(
+    {
+        "settle",
+        "rescue",
+        "cancel_step",
+        "retry",
+        "fork",
+        "submit",
+        "wake",
+        "signal",
+        "decide",
+        "settle_child",
+        "override",
+    }
+)
+"""The verbs that end a step, or make a run, and with that let others begin."""
+ENDERS = frozenset({"wake", "signal", "decide", "settle_child", "override"})
+"""The verbs that end what the engine holds."""
+
 RUN_TRANSITIONS: Mapping[tuple[RunState, RunState], frozenset[str]] = {
     (R.PENDING, R.RUNNING): frozenset({"admit"}),
     (R.PENDING, R.CANCELLING): frozenset({"cancel"}),
-    (R.RUNNING, R.FAILING): frozenset({"settle", "rescue"}),
+    (R.RUNNING, R.FAILING): BEGINNERS,
     (R.RUNNING, R.CANCELLING): frozenset({"cancel"}),
     (R.FAILING, R.CANCELLING): frozenset({"cancel"}),
     (R.RUNNING, R.COMPLETED): frozenset({"finalize"}),
@@ -35,8 +54,16 @@ RUN_TRANSITIONS: Mapping[tuple[RunState, RunState], frozenset[str]] = {
 }
 
 STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
-    (S.PENDING, S.READY): frozenset({"settle", "rescue", "retry", "cancel_step", "fork"}),
-    (S.PENDING, S.SKIPPED): frozenset({"settle", "rescue", "cancel_step", "retry", "fork"}),
+    (S.PENDING, S.READY): BEGINNERS,
+    (S.PENDING, S.SKIPPED): BEGINNERS,
+    # What the engine decides itself has no attempt: it is held, or ends, when its needs have ended.
+    (S.PENDING, S.HELD): BEGINNERS,
+    (S.PENDING, S.SUCCEEDED): BEGINNERS,
+    (S.PENDING, S.FAILED): BEGINNERS,
+    (S.HELD, S.SUCCEEDED): ENDERS,
+    (S.HELD, S.FAILED): ENDERS,
+    (S.READY, S.SUCCEEDED): frozenset({"override"}),
+    (S.RETRYING, S.SUCCEEDED): frozenset({"override"}),
     (S.READY, S.RUNNING): frozenset({"claim"}),
     # A retrying step whose time has come is ready in all but name: the claim takes it without a write in between.
     (S.RETRYING, S.RUNNING): frozenset({"claim"}),
@@ -47,9 +74,10 @@ STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
     (S.RUNNING, S.READY): frozenset({"settle", "rescue"}),
     (S.RUNNING, S.HELD): frozenset({"rescue", "settle"}),
     (S.RUNNING, S.SKIPPED): frozenset({"settle", "rescue"}),
-    (S.READY, S.SKIPPED): frozenset({"settle", "rescue"}),
-    (S.RETRYING, S.SKIPPED): frozenset({"settle", "rescue"}),
-    (S.HELD, S.SKIPPED): frozenset({"settle", "rescue"}),
+    # The rest of a run that fails, and what a person skips.
+    (S.READY, S.SKIPPED): BEGINNERS,
+    (S.RETRYING, S.SKIPPED): BEGINNERS,
+    (S.HELD, S.SKIPPED): BEGINNERS,
     (S.PENDING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.READY, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.RETRYING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
@@ -224,23 +252,39 @@ def _awaits_person(reason: Reason) -> Reason:
     return Reason(ReasonCode.AWAITS_PERSON, {"after": reason.code.value, **reason.detail})
 
 
+UNTAKEN = frozenset({ReasonCode.WHEN_FALSE, ReasonCode.NOT_CHOSEN, ReasonCode.NOT_TAKEN})
+"""Why a step is skipped that nobody meant to run: its way through the graph was not taken, and nothing went wrong."""
+
+
 @dataclass(frozen=True, slots=True)
 class NeedsMet:
-    """How the needs of a step ended, once all of them have."""
+    """How the needs of a step ended, once all have; ``untaken`` are those of the skipped that were not taken."""
 
+    succeeded: int = 0
     failed: int = 0
     skipped: int = 0
     cancelled: int = 0
+    untaken: int = 0
+
+    @property
+    def broken(self) -> int:
+        """How many were to run and did not succeed."""
+        return self.failed + self.cancelled + self.skipped - self.untaken
 
 
 def after_needs(when: str, needs: NeedsMet) -> NextStep | None:
     """Decide whether a step starts now that its needs are final; None where ``when`` is an expression to evaluate.
 
-    ``always`` starts whatever happened and ``failed`` once a need failed; any other step is skipped with a skipped or
-    cancelled need.
+    ``always`` starts whatever happened and ``failed`` once a need failed. ``taken`` and ``any`` merge: needs whose way
+    was not taken do not count; ``taken`` fails when one of the others did not succeed, ``any`` when none of them did.
+    Any other step is skipped with a skipped or cancelled need.
     """
     if when == "always" or (when == "failed" and needs.failed):
         return NextStep(S.READY)
+    if when in ("taken", "any"):
+        return _after_merging(when, needs)
+    if needs.skipped == needs.untaken > 0 and not (needs.cancelled or needs.failed):
+        return NextStep(S.SKIPPED, Reason(ReasonCode.NOT_TAKEN))
     if needs.skipped or needs.cancelled:
         return NextStep(S.SKIPPED, Reason(ReasonCode.NEED_SKIPPED))
     if when == "failed":
@@ -250,12 +294,22 @@ def after_needs(when: str, needs: NeedsMet) -> NextStep | None:
     return None
 
 
+def _after_merging(when: str, needs: NeedsMet) -> NextStep:
+    if needs.broken and (when == "taken" or not needs.succeeded):
+        return NextStep(S.FAILED, Reason(ReasonCode.NEED_FAILED))
+    return NextStep(S.READY) if needs.succeeded else NextStep(S.SKIPPED, Reason(ReasonCode.NOT_TAKEN))
+
+
 @dataclass(frozen=True, slots=True)
 class StepTally:
-    """How the steps of a run ended; ``stopping`` are those of the failed ones with on_failure stop."""
+    """How the steps of a run ended; ``stopping`` are those of the failed ones with on_failure stop.
+
+    ``failed`` leaves out those with on_failure ignore; ``partial`` succeeded although something inside of them failed.
+    """
 
     succeeded: int = 0
     failed: int = 0
+    partial: int = 0
     stopping: int = 0
     skipped: int = 0
     cancelled: int = 0
@@ -268,6 +322,6 @@ def run_end(state: RunState, tally: StepTally) -> RunState:
         return R.CANCELLED
     if state is R.FAILING or tally.stopping:
         return R.FAILED
-    if not (tally.failed or tally.broken_conditions or tally.cancelled):
+    if not (tally.failed or tally.partial or tally.broken_conditions or tally.cancelled):
         return R.COMPLETED
     return R.PARTIAL if tally.succeeded else R.FAILED

@@ -15,7 +15,7 @@ from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
-from agentflow.engine.advance import Advance, advance
+from agentflow.engine.advance import Advance, EndedStep, follow
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
@@ -92,7 +92,7 @@ def _cancel_step(
             return CancelAsked(is_new=False, stopping=0)
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id))
         moves, stopping = Moves(), dict[AttemptId, bool]()
-        followed = Advance()
+        followed = Advance(run.state)
         if step.state is StepState.RUNNING:
             stopping = attempts.request_stop(tx, run.run_id, step_id)
             if not any(stopping.values()):  # asked before: every worker of the house hears a revoke and reports it
@@ -121,10 +121,8 @@ def _end_step(
     """Cancel a step that does not run, and let its successors go; the first of them are noted as sent."""
     steps.move(tx, [step.id], [step.state], StepState.CANCELLED, reason)
     moves.add_step(step.key, step.state, StepState.CANCELLED)
-    followed = advance(
-        tx, plan, run.run_id, [step.id], StepState.CANCELLED, conditions=conditions, holds_run=True, moves=moves
-    )
-    runs.close_sinks(tx, run, followed.closed_sinks + step.is_sink)
+    ended = EndedStep(step.id, step.key, step.is_sink, StepState.CANCELLED, reason)
+    followed, _ = follow(tx, plan, run, ended, conditions=conditions, holds_run=True, moves=moves)
     sends = first_sends(plan, [successor.key for successor in followed.ready])
     steps.stamp_sent(tx, [successor.id for successor in followed.ready if successor.key in sends])
     return followed

@@ -17,6 +17,7 @@ from agentflow.broker.breakers import Breakers
 from agentflow.broker.budgets import Ledger
 from agentflow.broker.canvas import Bell
 from agentflow.content.store import ContentStore
+from agentflow.domain.child import body_key, is_child, is_item, parent, plan_id
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.plan import Plan
@@ -26,6 +27,8 @@ from agentflow.storage import plans
 from agentflow.storage.database import Database
 
 CACHED_PLANS = 64
+ENGINE_QUEUE = "engine"
+"""What stands as the queue of steps that no worker performs."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,35 @@ class PlanView:
         """The plan's graph."""
         return Graph(self.plan)
 
+    @cached_property
+    def _body_graphs(self) -> dict[StepKey, Graph]:
+        return {step.id: Graph(step.foreach.steps) for step in self.plan.every_step if step.foreach is not None}
+
+    def body_graph(self, foreach: StepKey) -> Graph:
+        """The graph of the body of a foreach, by the ids of its steps."""
+        return self._body_graphs[plan_id(foreach)]
+
     def queue_of(self, key: StepKey) -> str:
-        """The queue that a step's action is served by."""
-        return executor_for(self.plan.step(key).action.type).queue
+        """The queue that a step's action is served by; no worker serves the engine's own."""
+        return ENGINE_QUEUE if self.plan.is_engines(key) else executor_for(self.plan.step(key).action.type).queue
 
     def stands_in_line(self, key: StepKey) -> bool:
         """Whether only the dispatcher sends a step's doorbells: it gives out places of concurrency keys in order."""
         return self.plan.step(key).concurrency is not None
+
+    def stretch_from(self, key: StepKey, limit: int) -> tuple[StepKey, ...]:
+        """The straight stretch that starts at ``key``, within the plan or within one item of a foreach."""
+        if not is_child(key):
+            return self.graph.stretch_from(key, self.queue_of, limit)
+        item, foreach = parent(key), self.plan.foreach_around.get(plan_id(key))
+        if is_item(key) or item is None or foreach is None:
+            return (key,)
+
+        def queue_of(step: StepKey) -> str:
+            return self.queue_of(body_key(item, step))
+
+        inner = self.body_graph(foreach).stretch_from(plan_id(key), queue_of, limit)
+        return tuple(body_key(item, step) for step in inner)
 
     def bells(self, run_id: RunId, key: StepKey, limit: int, retries: int = 0) -> list[Bell]:
         """The straight stretch from ``key`` as one message carries it; what follows the first was not tried yet."""
@@ -58,7 +83,7 @@ class PlanView:
                 self.queue_of(each),
                 retries if each == key else 0,
             )
-            for each in self.graph.stretch_from(key, self.queue_of, limit)
+            for each in self.stretch_from(key, limit)
         ]
 
 

@@ -33,6 +33,7 @@ from agentflow.engine.maintenance import finish as finish_maintenance
 from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume_renewed
+from agentflow.engine.wake import wake
 from agentflow.storage import attempts, leaders, runs, steps
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
@@ -102,6 +103,7 @@ class Dispatcher:
         self._rescue_lapsed()
         self._end_runs()
         self._resume_renewed()
+        self._wake_held()
         self._recall_lost_doorbells()
         self._reconcile_ledger()
         self._housekeeper.tend()
@@ -221,6 +223,14 @@ class Dispatcher:
         for run_id in renewed:
             with self._surviving("run_not_resumed", run_id=str(run_id)):
                 resume_renewed(self._context, run_id, self._actor)
+
+    def _wake_held(self) -> None:
+        """Look at the steps that the engine holds until a time that has come."""
+        with self._context.database.transaction() as tx:
+            due = steps.find_due_held(tx, BATCH)
+        for step_id in due:
+            with self._surviving("step_not_woken", step_id=str(step_id)):
+                wake(self._context, step_id, self._actor)
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()

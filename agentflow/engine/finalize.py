@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from agentflow.content.store import Address
+from agentflow.domain.child import is_child
 from agentflow.domain.event import seal_of
 from agentflow.domain.ids import RunId
-from agentflow.domain.plan import Plan
+from agentflow.domain.plan import Plan, Step
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import StepTally, run_end
 from agentflow.engine.answers import find_passing, forget_answers
@@ -67,27 +67,27 @@ def _find_over(context: EngineContext, tx: Connection, run_id: RunId) -> _Over |
     run = runs.lock(tx, run_id)
     if run is None or run.state in FINAL_RUN_STATES or run.rests:
         return None
-    counts, broken_conditions = steps.count_by_state(tx, run_id)
-    if any(state not in FINAL_STEP_STATES for state in counts):
+    counts = steps.count_by_state(tx, run_id)
+    if any(state not in FINAL_STEP_STATES for state in counts.every):
         return None
     grace_seconds = context.settings.kill_grace_seconds
     if run.state is RunState.CANCELLING and attempts.has_recent_loss(tx, run_id, grace_seconds):
         return None
     plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id)).plan
-    return _Over(run, plan, _tally(tx, run_id, plan, counts, broken_conditions))
+    return _Over(run, plan, _tally(tx, run_id, plan, counts))
 
 
-def _tally(
-    tx: Connection, run_id: RunId, plan: Plan, counts: Mapping[StepState, int], broken_conditions: int
-) -> StepTally:
-    failed = counts.get(StepState.FAILED, 0)
+def _tally(tx: Connection, run_id: RunId, plan: Plan, counts: steps.StepCounts) -> StepTally:
+    own = counts.own
+    failed = _failed_steps(tx, run_id, plan) if own.get(StepState.FAILED) else []
     return StepTally(
-        succeeded=counts.get(StepState.SUCCEEDED, 0),
-        failed=failed,
-        stopping=_count_stopping(tx, run_id, plan) if failed else 0,
-        skipped=counts.get(StepState.SKIPPED, 0),
-        cancelled=counts.get(StepState.CANCELLED, 0),
-        broken_conditions=broken_conditions,
+        succeeded=own.get(StepState.SUCCEEDED, 0),
+        failed=sum(step.on_failure != "ignore" for step in failed),
+        partial=counts.partial,
+        stopping=sum(step.on_failure == "stop" for step in failed),
+        skipped=own.get(StepState.SKIPPED, 0),
+        cancelled=own.get(StepState.CANCELLED, 0),
+        broken_conditions=counts.broken_conditions,
     )
 
 
@@ -113,7 +113,8 @@ def _end(context: EngineContext, tx: Connection, over: _Over, actor: str) -> Run
     return end
 
 
-def _count_stopping(tx: Connection, run_id: RunId, plan: Plan) -> int:
-    """Count the failed steps that say that their failure is the run's."""
+def _failed_steps(tx: Connection, run_id: RunId, plan: Plan) -> list[Step]:
+    """The steps of the plan itself that failed; those of a foreach it answers for."""
     standing = steps.read_states(tx, run_id)
-    return sum(step.state is StepState.FAILED and plan.step(key).on_failure == "stop" for key, step in standing.items())
+    failed = [key for key, step in standing.items() if step.state is StepState.FAILED]
+    return [plan.step(key) for key in failed if not is_child(key)]

@@ -22,20 +22,19 @@ from agentflow.domain.plan import Plan
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.reuse import changed_vars
-from agentflow.domain.state import StepState
+from agentflow.domain.state import RunState, StepState
 from agentflow.domain.variable import resolve_vars
 from agentflow.domain.wording import did_you_mean
-from agentflow.engine.advance import let_go, make_ready
+from agentflow.engine.advance import let_go
 from agentflow.engine.carry import Carrying, vars_in
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions
-from agentflow.engine.finalize import finalize
 from agentflow.engine.inputs import forget_run, keep_inputs
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.record import Moves
 from agentflow.engine.submit import Placed, SubmitRequest, start_run
 from agentflow.executors.base import known_actions
-from agentflow.storage import forks, steps
+from agentflow.storage import forks, runs, steps
 from agentflow.storage.retention import missing_run
 
 
@@ -87,8 +86,6 @@ def fork(context: EngineContext, origin_id: RunId, asked: ForkRequest) -> Forked
     submitted = start_run(context, request, opening)
     if submitted.is_existing or opening.carrying is None:
         return Forked(submitted.run_id, _read_reused(context, submitted.run_id), is_existing=True)
-    if opening.is_over:
-        finalize(context, submitted.run_id, asked.actor)
     reused = tuple(key for key in view.graph.order if key in opening.reused)
     return Forked(
         submitted.run_id,
@@ -149,7 +146,6 @@ class _FromAStep:
     reusable: Mapping[StepKey, forks.ReusableStep]
     reused: frozenset[StepKey] = frozenset()
     carrying: Carrying | None = None
-    is_over: bool = False
 
     @property
     def action(self) -> str:
@@ -168,20 +164,18 @@ class _FromAStep:
             raise
         self.carrying = carrying
 
-    def place(self, tx: Connection, run_id: RunId, view: PlanView, conditions: Conditions) -> Placed:
-        moves, graph = Moves(), view.graph
+    def place(self, tx: Connection, run: runs.LockedRun, view: PlanView, conditions: Conditions) -> Placed:
+        moves, graph, run_id = Moves(), view.graph, run.run_id
         forks.insert_reused(tx, run_id, [step for key, step in self.reusable.items() if key in self.reused])
         moves.add_steps([key for key in graph.order if key in self.reused], None, StepState.SUCCEEDED)
         waiting = steps.open_fork(tx, run_id)
-        roots = [step for step in waiting if not graph.needs[step.key]]
-        make_ready(tx, roots, moves)
-        others = [step for step in waiting if graph.needs[step.key]]
-        followed = let_go(tx, view, run_id, others, conditions=conditions, holds_run=True, moves=moves)
-        open_sinks = len(set(graph.sinks) - self.reused) - followed.closed_sinks
-        self.is_over = not open_sinks
-        ready = [step.key for step in (*roots, *followed.ready)]
+        followed = let_go(tx, view, run, waiting, conditions=conditions, moves=moves)
+        closed = followed.closed_sinks + len(self.reused.intersection(graph.sinks))
+        open_sinks = runs.close_sinks(tx, run, closed) if closed else run.open_sinks
+        ready = [step.key for step in followed.ready]
         facts = {"forked_from": str(self.origin_id), "from_step": self.asked.from_step, "reused": len(self.reused)}
-        return Placed(ready, open_sinks, moves, facts)
+        is_over = not open_sinks or followed.run_state is not RunState.RUNNING
+        return Placed(ready, moves, is_over, facts)
 
 
 def _read_reused(context: EngineContext, run_id: RunId) -> tuple[StepKey, ...]:

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from agentflow.content.store import Address
+from agentflow.domain.child import loops, resolve
 from agentflow.domain.error import TemplateError
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.reference import Reference
+from agentflow.domain.plan import Plan
+from agentflow.domain.reference import LOOP_ROOTS, Reference
 from agentflow.engine.context import EngineContext
+from agentflow.engine.items import read_item
 from agentflow.storage import steps
 
 MAX_TEXT_BYTES = 8 * 1024 * 1024
@@ -23,9 +27,20 @@ MAX_TEXT_BYTES = 8 * 1024 * 1024
 STDOUT, STDERR = "stdout", "stderr"
 
 
-def steps_in(references: Iterable[Reference]) -> set[StepKey]:
-    """The steps whose facts ``gather`` needs for ``references``."""
-    return {reference.step for reference in references if reference.step is not None}
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """From where references are read: a step of a foreach's item means by an id the step of its own item."""
+
+    plan: Plan
+    key: StepKey
+
+    def row(self, wanted: StepKey) -> StepKey:
+        """The row that is meant by the id ``wanted``."""
+        return resolve(self.key, wanted, self.plan.foreach_around)
+
+    def rows(self, references: Iterable[Reference]) -> set[StepKey]:
+        """The rows whose facts ``gather`` needs for ``references``."""
+        return {self.row(reference.step) for reference in references if reference.step is not None}
 
 
 def gather(
@@ -34,6 +49,7 @@ def gather(
     references: Iterable[Reference],
     facts: Mapping[StepKey, steps.StepFacts],
     *,
+    scope: Scope,
     variables: Mapping[str, Any],
     secrets: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -43,16 +59,35 @@ def gather(
     """
     values: dict[StepKey, dict[str, Any]] = {}
     for reference in references:
-        if reference.step is None or reference.attribute is None or reference.step not in facts:
+        if reference.step is None or reference.attribute is None:
             continue
-        of_step = values.setdefault(reference.step, {})
-        of_step[reference.attribute] = _value(context, run_id, facts[reference.step], reference.attribute)
+        row = scope.row(reference.step)
+        if row in facts:
+            of_step = values.setdefault(reference.step, {})
+            of_step[reference.attribute] = _value(context, run_id, facts[row], reference.attribute)
     return {
+        **_loop_values(context, run_id, scope, references),
         "vars": dict(variables),
         "secrets": dict(secrets or {}),
         "run": {"id": str(run_id)},
         "steps": {str(key): value for key, value in values.items()},
     }
+
+
+def _loop_values(
+    context: EngineContext, run_id: RunId, scope: Scope, references: Iterable[Reference]
+) -> dict[str, Any]:
+    """``item`` and ``index`` of the innermost foreach around a step, and of each by its id in ``loops``."""
+    if not any(reference.root in LOOP_ROOTS for reference in references):
+        return {}
+    found = {}
+    for loop in loops(scope.key):
+        foreach = scope.plan.step(loop.id).foreach
+        if foreach is not None:
+            item = read_item(context, run_id, loop.key, foreach, loop.item)
+            found[str(loop.id)] = {"item": item, "index": loop.item}
+    innermost = list(found.values())[-1] if found else {}
+    return {**innermost, "loops": found}
 
 
 def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attribute: str) -> Any:

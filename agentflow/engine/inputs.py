@@ -10,7 +10,21 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agentflow.content.store import Address
-from agentflow.domain.action import Action, ContentRef, HttpAction, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.action import (
+    Action,
+    ApprovalAction,
+    ContentRef,
+    DecisionAction,
+    GroupAction,
+    HttpAction,
+    LlmAction,
+    NoopAction,
+    NotifyAction,
+    PythonAction,
+    RunAction,
+    SubprocessAction,
+    WaitAction,
+)
 from agentflow.domain.error import ContentError
 from agentflow.domain.ids import RunId
 from agentflow.domain.plan import Plan
@@ -33,7 +47,11 @@ def content_of(action: Action) -> dict[str, ContentRef]:
             wanted = {SYSTEM: system, PROMPT: prompt}
         case HttpAction(body=body):
             wanted = {JSON: body}
-        case NoopAction():
+        case PythonAction(args=args):
+            wanted = {JSON: args}
+        case NoopAction() | NotifyAction() | GroupAction():
+            wanted = {}
+        case DecisionAction() | WaitAction() | ApprovalAction() | RunAction():
             wanted = {}
     return {name: ref for name, ref in wanted.items() if ref is not None}
 

@@ -15,7 +15,15 @@ from typing import Any
 
 from agentflow.content.store import Address
 from agentflow.domain import expression
-from agentflow.domain.action import Action, ContentRef, HttpAction, LlmAction, NoopAction, SubprocessAction
+from agentflow.domain.action import (
+    Action,
+    ContentRef,
+    HttpAction,
+    LlmAction,
+    NoopAction,
+    NotifyAction,
+    SubprocessAction,
+)
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import Plan, StepInput
@@ -23,7 +31,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.reference import Reference
 from agentflow.engine.claim import Claimed
 from agentflow.engine.context import EngineContext
-from agentflow.engine.gather import artifact_name, gather, steps_in
+from agentflow.engine.gather import Scope, artifact_name, gather
 from agentflow.engine.inputs import JSON, STDIN, content_of, input_address
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
@@ -51,10 +59,14 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
         contents = _contents(context, claimed.run_id, step.action)
         references = _references(step.action, contents)
         secrets = _secrets(claimed.plan.plan, references)
-        facts = _facts(context, claimed.run_id, steps_in(references) | {wish.step for wish in step.inputs})
-        values = gather(context, claimed.run_id, references, facts, variables=claimed.vars, secrets=secrets)
+        scope = Scope(claimed.plan.plan, claimed.key)
+        facts = _facts(context, claimed.run_id, scope.rows(references) | {scope.row(wish.step) for wish in step.inputs})
+        values = gather(
+            context, claimed.run_id, references, facts, scope=scope, variables=claimed.vars, secrets=secrets
+        )
         if isinstance(step.action, SubprocessAction):
-            _lay_out(context, claimed, step.inputs, facts, scratch / "work")
+            files = {wish: facts[scope.row(wish.step)] for wish in step.inputs}
+            _lay_out(context, claimed, files, scratch / "work")
         action = _rendered(step.action, values)
         texts = {name: _render_content(name, text, values) for name, text in contents.items()}
         stdin_path = _write_stdin(scratch, texts.pop(STDIN, None))
@@ -123,7 +135,9 @@ def _texts(action: Action, contents: Mapping[str, str]) -> Iterator[str]:
         case HttpAction():
             yield action.url
             yield from action.headers.values()
-        case NoopAction():
+        case NotifyAction():
+            yield from [action.webhook] if action.webhook else action.command or ()
+        case _:  # what the engine decides is not prepared; the others have no texts here
             pass
     for name, text in contents.items():
         yield from _leaves(json.loads(text)) if name == JSON else (text,)
@@ -158,7 +172,14 @@ def _rendered(action: Action, values: Mapping[str, Any]) -> Action:
             return action.model_copy(update={"model": rendered(action.model)})
         case HttpAction():
             return action.model_copy(update={"url": rendered(action.url), "headers": rendered_values(action.headers)})
-        case NoopAction():
+        case NotifyAction():
+            return action.model_copy(
+                update={
+                    "webhook": action.webhook and rendered(action.webhook),
+                    "command": action.command and tuple(rendered(part) for part in action.command),
+                }
+            )
+        case _:
             return action
 
 
@@ -196,18 +217,16 @@ def _write_stdin(scratch: Path, text: str | None) -> Path | None:
 def _lay_out(
     context: EngineContext,
     claimed: Claimed,
-    inputs: Iterable[StepInput],
-    facts: Mapping[StepKey, steps.StepFacts],
+    inputs: Mapping[StepInput, steps.StepFacts],
     work: Path,
 ) -> None:
     work.mkdir(mode=0o700)
     for file in claimed.plan.plan.files:
         source = context.store.local_path(input_address(claimed.run_id, file.sha256))
         _copy(source, work / file.path, mode=0o700 if file.executable else 0o600)
-    for wish in inputs:
-        of_step = facts[wish.step]
+    for wish, of_step in inputs.items():
         for name, target in _matches(wish, of_step.artifacts).items():
-            address = Address(str(claimed.run_id), artifact_name(name), wish.step, of_step.attempt)
+            address = Address(str(claimed.run_id), artifact_name(name), of_step.key, of_step.attempt)
             _copy(context.store.local_path(address), work / target, mode=0o600)
 
 

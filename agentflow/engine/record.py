@@ -31,6 +31,12 @@ class Moves:
     """The rows that a verb moved, as its event names them."""
 
     by_subject: dict[str, list[str | None]] = field(default_factory=dict)
+    noted: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the engine decided on the way, by kind and step; part of the event's facts."""
+
+    def note(self, kind: str, key: StepKey, value: Any) -> None:
+        """Note what was decided about a step, such as the label that it chose; never content."""
+        self.noted.setdefault(kind, {})[key] = value
 
     def add_run(self, old: str | None, new: str) -> None:
         """Note that the run moved."""
@@ -82,7 +88,7 @@ def record(
         moved=moves.by_subject,
         reason=reason.as_json() if reason else None,
         verdict=verdict,
-        facts=facts or {},
+        facts={**(facts or {}), **moves.noted},
     )
     events.append(tx, event, mac_of(event, chain.head or GENESIS, context.audit_key))
 

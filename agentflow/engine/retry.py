@@ -21,7 +21,7 @@ from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, MOVING_STEP_STATES, RunState, StepState
 from agentflow.domain.wording import listing
-from agentflow.engine.advance import let_go, make_ready
+from agentflow.engine.advance import Advance, let_go, make_ready
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions, with_conditions
@@ -96,7 +96,7 @@ def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReference
         if run.state in FINAL_RUN_STATES:
             reopened = _with_what_is_read(run, plan, standing, reopened, known)
         moves = Moves()
-        _take_up(tx, plan, run_id, standing, reopened, conditions, moves)
+        _take_up(tx, plan, run, standing, reopened, conditions, moves)
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
         if run.state in FINAL_RUN_STATES:
             moves.add_run(run.state, RunState.RUNNING)
@@ -188,16 +188,16 @@ def _with_what_is_read(
 def _take_up(
     tx: Connection,
     plan: PlanView,
-    run_id: RunId,
+    run: runs.LockedRun,
     standing: Mapping[StepKey, steps.StandingStep],
     reopened: frozenset[StepKey],
     conditions: Conditions,
     moves: Moves,
 ) -> None:
-    taken = steps.reopen(tx, [step_id(run_id, key) for key in reopened])
+    taken = steps.reopen(tx, [step_id(run.run_id, key) for key in reopened])
     for step in taken:
         moves.add_step(step.key, standing[step.key].state, StepState.PENDING)
     over = {step.id for step in taken if standing[step.key].state in STARTS_OVER and not step.needs_open}
-    make_ready(tx, [step for step in taken if step.id in over], moves)
+    make_ready(tx, [step for step in taken if step.id in over], Advance(RunState.RUNNING), moves)
     waiting = [step for step in taken if step.id not in over]
-    let_go(tx, plan, run_id, waiting, conditions=conditions, holds_run=True, moves=moves)
+    let_go(tx, plan, run, waiting, conditions=conditions, moves=moves)

@@ -18,7 +18,7 @@ from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Cancelled, 
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.transition import RETURNS, NextStep, StepTerms, after_attempt
-from agentflow.engine.advance import Advance, RunNeeded, advance
+from agentflow.engine.advance import ENDING, Advance, EndedStep, RunNeeded, follow
 from agentflow.engine.announce import announce
 from agentflow.engine.charge import Debit, charge
 from agentflow.engine.context import EngineContext, PlanView
@@ -32,9 +32,6 @@ from agentflow.storage import attempts, runs, steps
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
-
-ENDING = frozenset({RunState.FAILING, RunState.CANCELLING})
-"""A run in one of these is over once nothing of it runs any more."""
 
 Fence = Callable[[Connection], attempts.HeldAttempt | None]
 
@@ -127,7 +124,8 @@ def _in_transaction(
             _returns(tx, held, settlement.outcome),
         )
         then = after_attempt(settlement.outcome, terms, run.state, random.random())  # noqa: S311 - jitter, no secret
-        if not holds_run and _must_hold_run(held, then, settlement.outcome, stops=step.on_failure == "stop"):
+        stops = settlement.plan.plan.stops_run(held.key)
+        if not holds_run and _must_hold_run(held, then, settlement.outcome, stops=stops):
             raise RunNeeded
         return _write(context, tx, settlement, run, held, then, conditions, holds_run=holds_run)
 
@@ -170,9 +168,13 @@ def _write(
     retry_at = attempts.end(tx, held, settlement.outcome, then, signal=settlement.signal)
     attempts.insert_artifacts(tx, run.run_id, held.step_id, held.attempt_id, settlement.artifacts)
     debit = charge(context, tx, run, settlement.plan, held, settlement.outcome, then, settlement.call)
-    followed, is_over = Advance(), run.state in ENDING
+    followed, is_over = Advance(run.state), run.state in ENDING
     if then.state in FINAL_STEP_STATES:
-        followed, is_over = _end_step(tx, settlement.plan, run, held, then, conditions, moves, holds_run=holds_run)
+        ended = EndedStep(held.step_id, held.key, held.is_sink, then.state, then.reason)
+        followed, open_sinks = follow(
+            tx, settlement.plan, run, ended, conditions=conditions, holds_run=holds_run, moves=moves
+        )
+        is_over = not open_sinks or followed.run_state in ENDING
     is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
     now_sent = _stamp(tx, settlement.plan, followed, settlement.chain_next)
     is_dispatcher_due = (
@@ -194,48 +196,6 @@ def _write(
         facts={"attempt": held.number, "exit_code": getattr(settlement.outcome, "exit_code", None)},
     )
     return Settled(then, retry_at, is_carried, now_sent, is_over, moves, debit, is_dispatcher_due)
-
-
-def _end_step(
-    tx: Connection,
-    plan: PlanView,
-    run: runs.LockedRun,
-    held: attempts.HeldAttempt,
-    then: NextStep,
-    conditions: Conditions,
-    moves: Moves,
-    *,
-    holds_run: bool,
-) -> tuple[Advance, bool]:
-    """Draw the consequences of a step's end: for the run, then for its successors; also whether the run may be over."""
-    run_state, closed = _fail_run(tx, plan, run, held, then, moves)
-    followed = advance(
-        tx, plan, run.run_id, [held.step_id], then.state, conditions=conditions, holds_run=holds_run, moves=moves
-    )
-    closed += followed.closed_sinks + held.is_sink
-    open_sinks = runs.close_sinks(tx, run, closed) if closed else run.open_sinks
-    return followed, not open_sinks or run_state in ENDING
-
-
-def _fail_run(
-    tx: Connection,
-    plan: PlanView,
-    run: runs.LockedRun,
-    held: attempts.HeldAttempt,
-    then: NextStep,
-    moves: Moves,
-) -> tuple[RunState, int]:
-    """Let a run fail whose step failed for good with on_failure stop; returns its state and how many sinks closed."""
-    stops = then.state is StepState.FAILED and plan.plan.step(held.key).on_failure == "stop"
-    if not stops or run.state is not RunState.RUNNING:
-        return run.state, 0
-    reason = Reason(ReasonCode.STEP_FAILED, {"step": held.key})
-    runs.set_state(tx, run, RunState.FAILING, reason=reason)
-    moves.add_run(RunState.RUNNING, RunState.FAILING)
-    ended = steps.end_waiting(tx, run.run_id, StepState.SKIPPED, reason)
-    for step in ended:
-        moves.add_step(step.key, step.old_state, StepState.SKIPPED)
-    return RunState.FAILING, sum(step.is_sink for step in ended)
 
 
 def _stamp(tx: Connection, plan: PlanView, followed: Advance, chain_next: StepId | None) -> tuple[StepKey, ...]:

@@ -21,17 +21,20 @@ from agentflow.domain.budget import Budget
 from agentflow.domain.budget_document import overlaid
 from agentflow.domain.error import IdempotencyConflict, PlanRejected
 from agentflow.domain.fault import Fault
-from agentflow.domain.ids import RunId, StepId, StepKey, step_id
-from agentflow.domain.plan import Plan, Step
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.plan import Plan
 from agentflow.domain.state import RunState, StepState
+from agentflow.engine.advance import Advance, let_go
 from agentflow.engine.check_costs import check_costs
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
+from agentflow.engine.finalize import finalize
 from agentflow.engine.inputs import forget_run, keep_inputs
+from agentflow.engine.new_steps import labels_of, new_step
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.settings import Settings
-from agentflow.storage import installations, limits, runs, steps
+from agentflow.storage import children, installations, limits, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +100,11 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """How the steps of a new run stand: which are ready, how many sinks are open, and what the event names."""
+    """How the steps of a new run stand: which are ready, whether it may be over already, and what the event names."""
 
     ready: Sequence[StepKey]
-    open_sinks: int
     moves: Moves
+    is_over: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -115,8 +118,8 @@ class Opening(Protocol):
     def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
         """Put into the content store what the run begins with; outside of any transaction."""
 
-    def place(self, tx: Connection, run_id: RunId, view: PlanView, conditions: Conditions) -> Placed:
-        """Let the steps stand as they begin; they were just written, ready where they need nothing."""
+    def place(self, tx: Connection, run: runs.LockedRun, view: PlanView, conditions: Conditions) -> Placed:
+        """Let the steps stand as they begin; they were just written, ready where a worker performs them at once."""
 
 
 class _KeyTaken(Exception):
@@ -142,10 +145,15 @@ class _FromTheTop:
     def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
         keep_inputs(context, run_id, view.plan, self.request.content, self.request.files)
 
-    def place(self, tx: Connection, run_id: RunId, view: PlanView, conditions: Conditions) -> Placed:
-        moves = Moves()
-        moves.add_steps(view.graph.roots, None, StepState.READY)
-        return Placed(view.graph.roots, len(view.graph.sinks), moves)
+    def place(self, tx: Connection, run: runs.LockedRun, view: PlanView, conditions: Conditions) -> Placed:
+        moves, roots = Moves(), view.graph.roots
+        moves.add_steps(roots, None, StepState.READY)
+        own = [key for key in roots if view.plan.is_engines(key)]
+        if not own:
+            return Placed(roots, moves)
+        followed, is_over = begin_steps(tx, view, run, own, conditions, moves)
+        ready = [key for key in roots if key not in own] if followed.run_state is RunState.RUNNING else []
+        return Placed([*ready, *(step.key for step in followed.ready)], moves, is_over)
 
 
 def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) -> Submitted:
@@ -158,7 +166,7 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
     run_id, view = RunId(uuid4()), PlanView(request.plan)
     opening.fill(context, run_id, view)
     try:
-        ready, is_paused = with_conditions(
+        placed, is_paused = with_conditions(
             context, lambda conditions: _in_transaction(context, run_id, view, request, opening, conditions)
         )
     except _KeyTaken:
@@ -169,10 +177,12 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
         return existing
     if is_paused:
         return Submitted(run_id, is_existing=False)
-    sends = first_sends(view, ready)
+    sends = first_sends(view, placed.ready)
     is_sent = send_steps(context, run_id, view, sends)
-    if len(ready) > len(sends):
+    if len(placed.ready) > len(sends):
         context.side_channel.wake()
+    if placed.is_over:
+        finalize(context, run_id, request.actor)
     return Submitted(run_id, is_existing=False, is_sent=is_sent)
 
 
@@ -197,15 +207,18 @@ def _in_transaction(
     request: SubmitRequest,
     opening: Opening,
     conditions: Conditions,
-) -> tuple[Sequence[StepKey], bool]:
-    """Write the run; returns the steps that are ready, and whether it rests."""
+) -> tuple[Placed, bool]:
+    """Write the run; returns how it stands, and whether it rests."""
     with context.database.transaction() as tx:
         maintenance = installations.enter(tx)
         created_at = _insert_run(tx, run_id, request)
         _write_graph(tx, run_id, view, request.project)
-        placed = opening.place(tx, run_id, view, conditions)
         paused = replace(maintenance, at=created_at) if maintenance else None
-        runs.insert_run_state(tx, run_id, placed.open_sinks, paused)
+        runs.insert_run_state(tx, run_id, len(view.graph.sinks), paused)
+        run = runs.lock(tx, run_id)
+        if run is None:
+            raise LookupError(f"run {run_id} was just written and is not there")
+        placed = opening.place(tx, run, view, conditions)
         if paused is None:
             steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, placed.ready)])
         placed.moves.add_run(None, RunState.RUNNING)
@@ -220,7 +233,7 @@ def _in_transaction(
             moves=placed.moves,
             facts={**_facts(request), **placed.facts, **({"paused": paused.as_json()} if paused else {})},
         )
-    return placed.ready, paused is not None
+    return placed, paused is not None
 
 
 def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest) -> datetime:
@@ -256,30 +269,23 @@ def _write_graph(tx: Connection, run_id: RunId, view: PlanView, project: str) ->
     graph, ids = view.graph, {key: step_id(run_id, key) for key in view.graph.keys}
     sinks = set(graph.sinks)
     fresh = [
-        steps.NewStep(
-            id=ids[step.id],
-            key=step.id,
-            position=position,
-            action=step.action.type,
-            queue=view.queue_of(step.id),
-            when_rule=step.when,
-            is_sink=step.id in sinks,
-            needs=len(step.needs),
-            limits=_limits(view.plan, step, project),
-        )
+        new_step(view, run_id, step.id, position, project=project, needs=len(step.needs), is_sink=step.id in sinks)
         for position, step in enumerate(view.plan.steps)
     ]
-    edges: list[tuple[StepId, StepId]] = [(ids[need], ids[step.id]) for step in view.plan.steps for need in step.needs]
+    edges = [
+        steps.NewEdge(ids[need], ids[step.id], labels_of(view.plan.step(need), step.id))
+        for step in view.plan.steps
+        for need in step.needs
+    ]
     steps.insert_graph(tx, run_id, fresh, edges)
     limits.insert_slots(tx, [step.concurrency for step in view.plan.steps if step.concurrency is not None])
 
 
-def _limits(plan: Plan, step: Step, project: str) -> steps.StepLimits:
-    rate, concurrency = step.rate_limit, step.concurrency
-    return steps.StepLimits(
-        slot_key=concurrency.key if concurrency else None,
-        slot_limit=concurrency.limit if concurrency else None,
-        rate_key=rate.key_for(project, plan.name, step.id) if rate else None,
-        rate_interval_seconds=rate.interval_seconds if rate else None,
-        rate_burst=rate.burst if rate else None,
-    )
+def begin_steps(
+    tx: Connection, view: PlanView, run: runs.LockedRun, keys: Sequence[StepKey], conditions: Conditions, moves: Moves
+) -> tuple[Advance, bool]:
+    """Begin steps of a new run that the engine decides itself; also says whether the run may be over then."""
+    fresh = children.read_fresh(tx, run.run_id, [step_id(run.run_id, key) for key in keys])
+    followed = let_go(tx, view, run, fresh, conditions=conditions, moves=moves)
+    open_sinks = runs.close_sinks(tx, run, followed.closed_sinks) if followed.closed_sinks else run.open_sinks
+    return followed, not open_sinks or followed.run_state is not RunState.RUNNING

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from agentflow.domain.blame import SUSPECTED_FROM
 from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
-from agentflow.domain.transition import NeedsMet
+from agentflow.domain.transition import UNTAKEN, NeedsMet
 from agentflow.storage.database import statement, to_json
 
 ASKS = 32
@@ -51,11 +52,27 @@ class NewStep:
     is_sink: bool
     needs: int
     limits: StepLimits = UNLIMITED
+    is_engines: bool = False
+    parent: StepKey | None = None
+    item: int | None = None
+    awaits_turn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewEdge:
+    """``to_step`` needs ``from_step``; ``labels`` are those of a decision that take it."""
+
+    from_step: StepId
+    to_step: StepId
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """A step as it stands once its needs were counted."""
+    """A step as it stands once its needs were counted.
+
+    Of a foreach that has made its items: how many, and how many of them had their turn.
+    """
 
     id: StepId
     key: StepKey
@@ -65,6 +82,13 @@ class Successor:
     is_sink: bool
     needs_open: int
     needs: NeedsMet
+    children: int | None = None
+    released: int | None = None
+
+    @property
+    def has_turns(self) -> bool:
+        """Whether it is a foreach with items that still wait for their turn."""
+        return self.children is not None and (self.released or 0) < self.children
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +112,8 @@ class DueStep:
     plan_fingerprint: str
 
 
-def insert_graph(
-    tx: Connection, run_id: RunId, steps: Sequence[NewStep], edges: Sequence[tuple[StepId, StepId]]
-) -> None:
-    """Write all steps and edges of a new run, in two statements whatever their number."""
+def insert_graph(tx: Connection, run_id: RunId, steps: Sequence[NewStep], edges: Sequence[NewEdge]) -> None:
+    """Write steps and edges, in two statements whatever their number."""
     records = [
         {
             "id": str(step.id),
@@ -102,31 +124,43 @@ def insert_graph(
             "when_rule": step.when_rule,
             "is_sink": step.is_sink,
             "needs": step.needs,
+            "is_engines": step.is_engines,
+            "parent": step.parent,
+            "item": step.item,
+            "awaits_turn": step.awaits_turn,
             **asdict(step.limits),
         }
         for step in steps
     ]
     tx.execute(statement("insert_steps"), {"run_id": run_id, "steps": to_json(records)})
     if edges:
-        tx.execute(
-            statement("insert_edges"),
-            {"from_steps": [edge[0] for edge in edges], "to_steps": [edge[1] for edge in edges]},
-        )
+        written = [
+            {"from_step": str(edge.from_step), "to_step": str(edge.to_step), "labels": edge.labels} for edge in edges
+        ]
+        tx.execute(statement("insert_edges"), {"edges": to_json(written)})
 
 
-def advance(tx: Connection, final_steps: Sequence[StepId], state: StepState) -> list[Successor]:
-    """Tell the successors of steps that all ended in ``state``; returns them as they now stand, by position."""
+def advance(
+    tx: Connection, final_steps: Sequence[StepId], state: StepState, *, is_untaken: bool = False
+) -> list[Successor]:
+    """Tell the successors of steps that all ended in ``state``; returns them as they now stand, by position.
+
+    ``is_untaken``: they were skipped because their way was not taken.
+    """
     parameters = {
         "step_ids": list(final_steps),
+        "succeeded": int(state is StepState.SUCCEEDED),
+        "untaken": int(is_untaken),
         "failed": int(state is StepState.FAILED),
         "skipped": int(state is StepState.SKIPPED),
         "cancelled": int(state is StepState.CANCELLED),
     }
     rows = tx.execute(statement("advance_successors"), parameters).all()
-    return sorted((_successor(row) for row in rows), key=lambda successor: successor.position)
+    return sorted((successor(row) for row in rows), key=lambda successor: successor.position)
 
 
-def _successor(row: Row[Any]) -> Successor:
+def successor(row: Row[Any]) -> Successor:
+    """Read a row of one of the statements that return steps with their counters."""
     return Successor(
         id=StepId(row.id),
         key=StepKey(row.key),
@@ -135,7 +169,15 @@ def _successor(row: Row[Any]) -> Successor:
         when_rule=row.when_rule,
         is_sink=row.is_sink,
         needs_open=row.needs_open,
-        needs=NeedsMet(failed=row.needs_failed, skipped=row.needs_skipped, cancelled=row.needs_cancelled),
+        needs=NeedsMet(
+            succeeded=row.needs_succeeded,
+            failed=row.needs_failed,
+            skipped=row.needs_skipped,
+            cancelled=row.needs_cancelled,
+            untaken=row.needs_untaken,
+        ),
+        children=row.children,
+        released=row.released,
     )
 
 
@@ -155,6 +197,49 @@ def move(
     }
     rows = tx.execute(statement("move_steps"), parameters).all()
     return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
+
+
+def end_begun(
+    tx: Connection,
+    step_ids: Iterable[StepId],
+    new_state: StepState,
+    reason: Reason | None = None,
+    *,
+    choice: str | None = None,
+    result: Any = None,
+) -> list[MovedStep]:
+    """End those of the steps that still wait, as the engine decided."""
+    parameters = {
+        "step_ids": list(step_ids),
+        "new_state": new_state,
+        "reason": to_json(reason.as_json()) if reason else None,
+        "choice": choice,
+        "result": None if result is None else to_json(result),
+    }
+    rows = tx.execute(statement("end_begun_steps"), parameters).all()
+    return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
+
+
+def hold(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | None) -> None:
+    """Let a pending step wait for something outside; the dispatcher looks at it at ``due_at``."""
+    parameters = {"step_id": step_id, "reason": to_json(reason.as_json()), "due_at": due_at}
+    tx.execute(statement("hold_step"), parameters).one()
+
+
+def end_held(tx: Connection, step_id: StepId, new_state: StepState, reason: Reason | None, result: Any = None) -> None:
+    """End a locked step that the engine held."""
+    parameters = {
+        "step_id": step_id,
+        "new_state": new_state,
+        "reason": to_json(reason.as_json()) if reason else None,
+        "result": None if result is None else to_json(result),
+    }
+    tx.execute(statement("end_held_step"), parameters).one()
+
+
+def find_due_held(tx: Connection, limit: int) -> list[StepId]:
+    """Find steps that are held until a time that has come."""
+    return [StepId(row.id) for row in tx.execute(statement("find_due_held"), {"limit": limit})]
 
 
 def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Reason) -> list[MovedStep]:
@@ -244,11 +329,29 @@ def read_heads(tx: Connection, run_id: RunId) -> dict[StepId, tuple[int, bytes]]
     return {StepId(UUID(str(row.id))): (row.event_sequence, bytes(row.event_head)) for row in rows}
 
 
-def count_by_state(tx: Connection, run_id: RunId) -> tuple[dict[StepState, int], int]:
-    """Count a run's steps by state; also those that were skipped because their condition could not be evaluated."""
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """A run's steps by state: all of them, and those that are the plan's own and no foreach's.
+
+    Of the latter also those that were skipped because their condition could not be evaluated, and those that succeeded
+    although items of them failed.
+    """
+
+    every: Mapping[StepState, int]
+    own: Mapping[StepState, int]
+    broken_conditions: int
+    partial: int
+
+
+def count_by_state(tx: Connection, run_id: RunId) -> StepCounts:
+    """Count a run's steps by state."""
     rows = tx.execute(statement("count_steps"), {"run_id": run_id}).all()
-    counts = {StepState(row.state): row.steps for row in rows}
-    return counts, sum(row.broken_conditions for row in rows)
+    return StepCounts(
+        every={StepState(row.state): row.steps for row in rows},
+        own={StepState(row.state): row.own for row in rows},
+        broken_conditions=sum(row.broken_conditions for row in rows),
+        partial=sum(row.partial for row in rows),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,14 +430,15 @@ def read_states(tx: Connection, run_id: RunId) -> dict[StepKey, StandingStep]:
 
 def reopen(tx: Connection, step_ids: Sequence[StepId]) -> list[Successor]:
     """Take final or held steps up again as pending, with their needs counted anew; returns them by position."""
-    rows = tx.execute(statement("reopen_steps"), {"step_ids": list(step_ids)}).all()
-    return sorted((_successor(row) for row in rows), key=lambda step: step.position)
+    parameters = {"step_ids": list(step_ids), "untaken_codes": sorted(UNTAKEN)}
+    rows = tx.execute(statement("reopen_steps"), parameters).all()
+    return sorted((successor(row) for row in rows), key=lambda step: step.position)
 
 
 def open_fork(tx: Connection, run_id: RunId) -> list[Successor]:
     """Let all steps of a fork that were not taken over wait for their needs, as pending; returns them by position."""
     rows = tx.execute(statement("open_fork_steps"), {"run_id": run_id}).all()
-    return sorted((_successor(row) for row in rows), key=lambda step: step.position)
+    return sorted((successor(row) for row in rows), key=lambda step: step.position)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel
 
 from agentflow.domain.state import FINAL_ATTEMPT_STATES, FINAL_RUN_STATES, AttemptState, RunState, StepState
-from agentflow.storage import retention_tables, service_tables  # noqa: F401 - they belong to the same database
+from agentflow.storage import gate_tables, retention_tables, service_tables  # noqa: F401 - they belong to the same database
 from agentflow.storage.columns import as_text, count, ended_iff_final, json, moment, one_of, run_key, sql_list, step_key
 
 
@@ -38,7 +38,10 @@ class PlanRow(SQLModel, table=True):
 
 
 class RunRow(SQLModel, table=True):
-    """What a run is; written once at submit. ``forked_from`` is no foreign key: a fork outlives its origin."""
+    """What a run is; written once at submit. ``forked_from`` is no foreign key: a fork outlives its origin.
+
+    A child run names the run and the step that it is part of, and all runs above it in ``ancestors``.
+    """
 
     __tablename__ = "run"
     __table_args__ = (
@@ -47,6 +50,8 @@ class RunRow(SQLModel, table=True):
         Index("run_created_at", "created_at", "id"),
         Index("run_plan_fingerprint", "plan_fingerprint"),
         Index("run_forked_from", "forked_from", postgresql_where=text("forked_from IS NOT NULL")),
+        Index("run_parent_step", "parent_run", "parent_step", postgresql_where=text("parent_run IS NOT NULL")),
+        Index("run_ancestors", "ancestors", postgresql_using="gin", postgresql_where=text("ancestors IS NOT NULL")),
     )
     id: UUID = Field(primary_key=True)
     project: str
@@ -59,6 +64,10 @@ class RunRow(SQLModel, table=True):
     directive: str | None = None
     forked_from: UUID | None = None
     forked_at_step: str | None = None
+    parent_run: UUID | None = None
+    parent_step: str | None = None
+    ancestors: list[str] | None = Field(default=None, sa_column=json(nullable=True))
+    mode: str = Field(default="auto", sa_column_kwargs={"server_default": text("'auto'")})
 
 
 class RunBudgetRow(SQLModel, table=True):
@@ -116,6 +125,10 @@ class StepRow(SQLModel, table=True):
 
     ``ticket_at`` is the place in time that its rate limit gave it, until an attempt has used it. ``joint_losses``
     counts the attempts that were lost together with others on one worker, for which nobody is to blame yet.
+
+    A foreach knows how many items it made (``children``) and how many of them may have begun (``released``); a step
+    that was made for one names the foreach (``parent``) and the item, and ``awaits_turn`` while one more need of it
+    stands for the turn of its item. ``choice`` is the label that a decision chose.
     """
 
     __tablename__ = "step"
@@ -130,6 +143,8 @@ class StepRow(SQLModel, table=True):
             "step_poisoned", "run_id", postgresql_where=text("state = 'failed' AND (reason ->> 'code') = 'poisoned'")
         ),
         Index("step_suspected", "joint_losses", postgresql_where=text("joint_losses > 0")),
+        Index("step_child", "run_id", "parent", "item", postgresql_where=text("parent IS NOT NULL")),
+        Index("step_held_due", "not_before", postgresql_where=text("state = 'held' AND not_before IS NOT NULL")),
         Index(
             "step_limited",
             "slot_key",
@@ -171,15 +186,24 @@ class StepRow(SQLModel, table=True):
     rate_burst: int | None = None
     ticket_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     joint_losses: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    parent: str | None = None
+    item: int | None = None
+    awaits_turn: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    children: int | None = None
+    released: int | None = None
+    choice: str | None = None
+    needs_succeeded: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    needs_untaken: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
 
 
 class EdgeRow(SQLModel, table=True):
-    """``to_step`` needs ``from_step``."""
+    """``to_step`` needs ``from_step``; where that is a decision, only ``labels`` take it."""
 
     __tablename__ = "edge"
     __table_args__ = (Index("edge_to_step", "to_step"),)
     from_step: UUID = Field(sa_column=step_key(primary_key=True))
     to_step: UUID = Field(sa_column=step_key(primary_key=True))
+    labels: list[str] | None = Field(default=None, sa_column=json(nullable=True))
 
 
 class AttemptRow(SQLModel, table=True):

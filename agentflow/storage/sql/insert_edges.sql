@@ -1,4 +1,5 @@
--- Write the edges of a new run.
--- Parameters: from_steps, to_steps (arrays of equal length)
-INSERT INTO edge (from_step, to_step)
-SELECT * FROM unnest(CAST(:from_steps AS uuid[]), CAST(:to_steps AS uuid[]))
+-- Write edges. Those that leave a decision say which of its labels take them.
+-- Parameters: edges (json text: array of {from_step, to_step, labels})
+INSERT INTO edge (from_step, to_step, labels)
+SELECT from_step, to_step, labels
+FROM jsonb_to_recordset(CAST(:edges AS jsonb)) AS fresh (from_step uuid, to_step uuid, labels jsonb)

@@ -3,15 +3,16 @@
 -- Parameters: run_id
 -- Keeps true: the counters of needs say what the needs' states say; steps that were taken over all succeeded.
 WITH counted AS (
-    SELECT step.id, count(need.id) FILTER (WHERE need.state <> 'succeeded') AS open
+    SELECT step.id, count(need.id) FILTER (WHERE need.state <> 'succeeded') AS open,
+           count(need.id) FILTER (WHERE need.state = 'succeeded') AS succeeded
     FROM step
     LEFT JOIN edge ON edge.to_step = step.id
     LEFT JOIN step AS need ON need.id = edge.from_step
     WHERE step.run_id = :run_id AND step.state IN ('pending', 'ready')
     GROUP BY step.id
 )
-UPDATE step SET state = 'pending', needs_open = counted.open, not_before = NULL
+UPDATE step SET state = 'pending', needs_open = counted.open, needs_succeeded = counted.succeeded, not_before = NULL
 FROM counted
 WHERE step.id = counted.id
-RETURNING step.id, step.key, step.position, step.state, step.when_rule, step.is_sink,
-          step.needs_open, step.needs_failed, step.needs_skipped, step.needs_cancelled
+RETURNING step.id, step.key, step.position, step.state, step.action, step.when_rule, step.is_sink, step.children, step.released,
+          step.needs_open, step.needs_succeeded, step.needs_failed, step.needs_skipped, step.needs_cancelled, step.needs_untaken

@@ -1,0 +1,107 @@
+"""Begin: what the engine's own steps come to, evaluated outside of any transaction.
+
+One function an action; each returns a Beginning, which advance.py writes. What they evaluate may be content: it goes
+into no reason and no row, but for the labels of a plan's closed set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+from agentflow.domain import expression
+from agentflow.domain.action import ApprovalAction, DecisionAction, RunAction, WaitAction
+from agentflow.domain.beginning import Beginning, Ends, Holds
+from agentflow.domain.decision import RoutingError, chosen_label
+from agentflow.domain.error import ContentError, TemplateError
+from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.plan import Step
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.reference import Reference
+from agentflow.domain.state import StepState
+from agentflow.engine.context import EngineContext
+from agentflow.engine.items import keep_items
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
+
+
+def sources_of(step: Step) -> frozenset[Reference]:
+    """What the engine reads to begin a step."""
+    return frozenset().union(*(expression.inspect_template(text).references for text in _texts(step)))
+
+
+def _texts(step: Step) -> Iterator[str]:
+    if step.foreach is not None:
+        if isinstance(step.foreach.items, str):
+            yield f"{{{{ {step.foreach.items} }}}}"
+        return
+    match step.action:
+        case DecisionAction(on=on):
+            yield f"{{{{ {on} }}}}"
+        case WaitAction(until=str(until)):
+            yield until
+        case RunAction(vars=values):
+            yield from (value for value in values.values() if isinstance(value, str))
+        case _:
+            return
+
+
+def begin(context: EngineContext, run_id: RunId, key: StepKey, step: Step, values: Mapping[str, Any]) -> Beginning:
+    """Evaluate what the engine's step ``key`` begins as; whatever goes wrong fails the step."""
+    try:
+        return _begun(context, run_id, key, step, values)
+    except TemplateError as error:
+        return Ends(StepState.FAILED, Reason(ReasonCode.TEMPLATE, {"problem": str(error)}))
+    except ContentError as error:
+        return Ends(StepState.FAILED, Reason(ReasonCode.CONTENT, {"problem": str(error)}))
+    except Exception as error:  # whatever it is, it must not keep the verb from being recorded
+        log.exception("step_not_begun", step_id=key)
+        return Ends(StepState.FAILED, Reason(ReasonCode.EXECUTOR_ERROR, {"error": type(error).__name__}))
+
+
+def _begun(context: EngineContext, run_id: RunId, key: StepKey, step: Step, values: Mapping[str, Any]) -> Beginning:
+    if step.foreach is not None:
+        return keep_items(context, run_id, key, step.foreach, values)
+    match step.action:
+        case DecisionAction():
+            return _decide(step.action, values)
+        case WaitAction():
+            return _wait(step.action, values)
+        case ApprovalAction(gate=terms):
+            return Holds(Reason(ReasonCode.AWAITS_DECISION), gate=terms, due_seconds=terms.expires_seconds)
+        case RunAction():
+            return Holds(Reason(ReasonCode.AWAITS_RUN), due_seconds=0)
+        case _:
+            raise LookupError(f"no engine step: {step.action.type}")
+
+
+def _decide(action: DecisionAction, values: Mapping[str, Any]) -> Ends:
+    try:
+        label = chosen_label(expression.evaluate(action.on, values), action.cases, action.default)
+    except RoutingError as error:
+        return Ends(StepState.FAILED, Reason(ReasonCode.NO_LABEL, {"code": error.code, "problem": str(error)}))
+    return Ends(StepState.SUCCEEDED, choice=label)
+
+
+def _wait(action: WaitAction, values: Mapping[str, Any]) -> Holds:
+    if action.event is not None:
+        return Holds(
+            Reason(ReasonCode.AWAITS_SIGNAL, {"event": action.event}),
+            due_seconds=action.timeout_seconds,
+            signal=action.event,
+        )
+    if action.for_seconds is not None:
+        return Holds(Reason(ReasonCode.AWAITS_TIME), due_seconds=action.for_seconds)
+    return Holds(Reason(ReasonCode.AWAITS_TIME), due_at=_moment(expression.render(action.until or "", values)))
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise TemplateError("until is no ISO 8601 time") from None
+    if moment.tzinfo is None:
+        raise TemplateError("until lacks its time zone: write 2026-11-21T18:00:00+01:00, or Z for UTC")
+    return moment

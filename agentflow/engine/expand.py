@@ -1,0 +1,101 @@
+"""Expand: make the steps of a foreach's items, and let further items begin as others end. Inside a verb's transaction.
+
+A foreach waits for its items as a step waits for its needs: each has an edge to it. An item with a body is a row of its
+own that waits for the last steps of the body. Items beyond max_parallel lack one more need, their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from agentflow.domain.beginning import Expands
+from agentflow.domain.child import body_key, item_key
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.plan import Foreach, Step
+from agentflow.engine.context import PlanView
+from agentflow.engine.new_steps import labels_of, new_step
+from agentflow.engine.record import Moves
+from agentflow.storage import children, limits, runs, steps
+from agentflow.storage.steps import NewEdge, NewStep
+
+
+def expand(
+    tx: Connection, plan: PlanView, run_id: RunId, foreach: steps.Successor, how: Expands, moves: Moves
+) -> list[steps.Successor]:
+    """Make the steps of a foreach; returns those that may begin, or the foreach itself where it has no items."""
+    terms = plan.plan.step(foreach.key).foreach
+    if terms is None:
+        raise LookupError(f"{foreach.key} is no foreach")
+    made = _Made(plan, run_id, foreach, terms, runs.read_owner(tx, run_id).project, children.next_position(tx, run_id))
+    rows, edges = list(made.rows(how.items)), list(made.edges(how.items))
+    limits.insert_slots(tx, [step.concurrency for step in made.templates if step.concurrency is not None])
+    steps.insert_graph(tx, run_id, rows, edges)
+    expanded = children.note_expanded(tx, foreach.id, how.items, released=made.released(how.items))
+    moves.note("expanded", foreach.key, how.items)
+    if not how.items:
+        return [expanded]
+    return children.read_fresh(tx, run_id, [row.id for row in rows if not row.needs])
+
+
+def release(tx: Connection, plan: PlanView, run_id: RunId, foreach: steps.Successor) -> list[steps.Successor]:
+    """Let as many further items have their turn as have ended; returns their steps that may begin."""
+    terms = plan.plan.step(foreach.key).foreach
+    if terms is None or terms.max_parallel is None:
+        return []
+    return children.release(tx, run_id, foreach.id, foreach.key, terms.max_parallel)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What one foreach makes."""
+
+    plan: PlanView
+    run_id: RunId
+    foreach: steps.Successor
+    terms: Foreach
+    project: str
+    first_position: int
+
+    @property
+    def templates(self) -> list[Step]:
+        return list(self.terms.steps) or [self.plan.plan.step(self.foreach.key)]
+
+    def released(self, items: int) -> int:
+        return min(items, self.terms.max_parallel or items)
+
+    def rows(self, items: int) -> Iterator[NewStep]:
+        position, body = self.first_position, self.terms.steps
+        ends = self.plan.body_graph(self.foreach.key).sinks if body else ()
+        for item in range(items):
+            key, has_turn = item_key(self.foreach.key, item), item < self.released(items)
+            yield self._row(key, position, item, needs=len(ends), awaits_turn=not body and not has_turn)
+            for offset, step in enumerate(body, start=1):
+                awaits_turn = not step.needs and not has_turn
+                inner = body_key(key, step.id)
+                yield self._row(inner, position + offset, item, needs=len(step.needs), awaits_turn=awaits_turn)
+            position += 1 + len(body)
+
+    def _row(self, key: StepKey, position: int, item: int, *, needs: int, awaits_turn: bool) -> NewStep:
+        return new_step(
+            self.plan, self.run_id, key, position,
+            project=self.project, needs=needs, is_begun_later=True, parent=self.foreach.key, item=item,
+            awaits_turn=awaits_turn,
+        )  # fmt: skip
+
+    def edges(self, items: int) -> Iterator[NewEdge]:
+        body = {step.id: step for step in self.terms.steps}
+        ends = self.plan.body_graph(self.foreach.key).sinks if body else ()
+        for item in range(items):
+            key = item_key(self.foreach.key, item)
+            yield self._edge(key, self.foreach.key)
+            for end in ends:
+                yield self._edge(body_key(key, end), key)
+            for step in body.values():
+                for need in step.needs:
+                    yield self._edge(body_key(key, need), body_key(key, step.id), labels_of(body[need], step.id))
+
+    def _edge(self, from_key: StepKey, to_key: StepKey, labels: tuple[str, ...] | None = None) -> NewEdge:
+        return NewEdge(step_id(self.run_id, from_key), step_id(self.run_id, to_key), labels)
