@@ -29,7 +29,6 @@ STEP_FIELDS = (
     "on_failure",
     "on_lost",
     "foreach",
-    "wave",
 )
 ON_THE_STEP = dict.fromkeys(STEP_FIELDS, "the step: write it beside the action, one level up")
 

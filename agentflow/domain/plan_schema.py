@@ -10,15 +10,18 @@ from typing import Any
 
 from agentflow.domain.budget import MAX_TOKENS, MAX_USD
 from agentflow.domain.duration import PATTERN as DURATION_PATTERN
+from agentflow.domain.graph_document import MERGES
 from agentflow.domain.http_document import CREDENTIAL_ID, HEADER_NAME, METHODS, WITHOUT_BODY
 from agentflow.domain.limit import KEY_PATTERN
 from agentflow.domain.limit_document import MAX_RATE, MAX_SLOTS
-from agentflow.domain.plan import ID_PATTERN, MAX_STEPS, NAME_PATTERN
+from agentflow.domain.plan import DEFAULT_CHILDREN, ID_PATTERN, MAX_STEPS, NAME_PATTERN, WHEN_WORDS
 from agentflow.domain.retry_document import MAX_ATTEMPTS
 from agentflow.domain.retry_policy import Backoff
 
 Schema = dict[str, Any]
 
+ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait")
+_BODY = "In the place of an action: the body of a foreach."
 SCHEMA_ID = "urn:agentflow:plan:1"
 _VAR_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
 _WORD = "^[A-Za-z_][A-Za-z0-9_]*$"
@@ -55,6 +58,9 @@ def plan_schema() -> Schema:
             "subprocess": _subprocess(),
             "llm": _llm(),
             "http": _http(),
+            "switch": _switch(),
+            "wait": _wait(),
+            "foreach": _foreach(),
         },
     }
 
@@ -158,10 +164,10 @@ def _step() -> Schema:
     step = _mapping(
         {
             "id": {"type": "string", "pattern": _ecma(ID_PATTERN)},
-            "subprocess": {"$ref": "#/$defs/subprocess"},
             "noop": {"anyOf": [{"type": "null"}, _mapping({})]},
-            "llm": {"$ref": "#/$defs/llm"},
-            "http": {"$ref": "#/$defs/http"},
+            **{action: {"$ref": f"#/$defs/{action}"} for action in ACTIONS if action != "noop"},
+            "steps": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/step"}, "description": _BODY},
+            "foreach": {"$ref": "#/$defs/foreach"},
             "needs": {
                 "type": "array",
                 "items": {"type": "string"},
@@ -169,7 +175,7 @@ def _step() -> Schema:
                 "description": "Steps that must end first. Written by none, or by all but the first.",
             },
             "when": {
-                "anyOf": [{"enum": ["succeeded", "failed", "always"]}, {"type": "string", "minLength": 1}],
+                "anyOf": [{"enum": list(WHEN_WORDS)}, {"type": "string", "minLength": 1}],
                 "default": "succeeded",
             },
             "outputs": {"enum": ["none", "stdout_json", "body_json"], "default": "none"},
@@ -177,12 +183,45 @@ def _step() -> Schema:
             "timeout": {**_DURATION, "default": "30m"},
             "retry": {"$ref": "#/$defs/retry"},
             **_LIMITS,
-            "on_failure": {"enum": ["stop", "continue"], "default": "stop"},
+            "on_failure": {"enum": ["stop", "continue", "ignore"], "default": "stop"},
             "on_lost": {"enum": ["rerun", "hold"], "default": "rerun"},
         },
         required=["id"],
     )
-    return step | {"oneOf": [{"required": [action]} for action in ("subprocess", "noop", "llm", "http")]}
+    return step | {"oneOf": [{"required": [action]} for action in (*ACTIONS, "steps")]}
+
+
+def _switch() -> Schema:
+    one_or_more: Schema = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}
+    return _mapping(
+        {
+            "on": {**_TEXT, "description": "An expression whose value names one of the cases."},
+            "cases": {"type": "object", "minProperties": 1, "additionalProperties": one_or_more},
+            "default": {**_TEXT, "description": "The case for a value that names none."},
+        },
+        required=["on", "cases"],
+    )
+
+
+def _wait() -> Schema:
+    return _mapping(
+        {"for": _DURATION, "until": _TEXT, "event": _TEXT, "timeout": _DURATION},
+        oneOf=[{"required": ["for"]}, {"required": ["until"]}, {"required": ["event"]}],
+    )
+
+
+def _foreach() -> Schema:
+    items: Schema = {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array"}]}
+    terms = _mapping(
+        {
+            "items": {**items, "description": "An expression that gives a list, or the list."},
+            "max_parallel": {"type": "integer", "minimum": 1},
+            "max_children": {"type": "integer", "minimum": 1, "maximum": MAX_STEPS, "default": DEFAULT_CHILDREN},
+            "merge": {"enum": list(MERGES), "default": MERGES[0]},
+        },
+        required=["items"],
+    )
+    return {"anyOf": [*items["anyOf"], terms], "description": "Does the step once for each item."}
 
 
 def _input() -> Schema:

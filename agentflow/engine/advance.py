@@ -22,7 +22,7 @@ from agentflow.engine.evaluate import Conditions
 from agentflow.engine.expand import expand, release
 from agentflow.engine.hold import hold
 from agentflow.engine.record import Moves
-from agentflow.storage import runs, steps
+from agentflow.storage import engine_steps, runs, steps
 
 ENDING = frozenset({RunState.FAILING, RunState.CANCELLING})
 """A run in one of these is over once nothing of it runs any more."""
@@ -143,7 +143,7 @@ def _end(
     told = []
     for group in alike.values():
         ids, how = [step.id for step, _ in group], group[0][1]
-        steps.end_begun(tx, ids, how.state, how.reason, choice=how.choice, result=how.result)
+        engine_steps.end_begun(tx, ids, how.state, how.reason, choice=how.choice, result=how.result)
         moves.add_steps([step.key for step, _ in group], StepState.PENDING, how.state)
         if how.choice is not None:
             for step, _ in group:

@@ -23,7 +23,7 @@ from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import runs, steps
+from agentflow.storage import engine_steps, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ def _end(
 ) -> tuple[tuple[StepKey, ...], bool]:
     """End the step; returns what it made ready, and whether the run may be over."""
     run, step = held.run, held.step
-    steps.end_held(tx, step.id, ends.state, ends.reason, ends.result)
+    engine_steps.end_held(tx, step.id, ends.state, ends.reason, ends.result)
     moves.add_step(step.key, StepState.HELD, ends.state)
     ended = EndedStep(step.id, step.key, step.is_sink, ends.state, ends.reason)
     followed, open_sinks = follow(tx, held.plan, run, ended, conditions=conditions, holds_run=True, moves=moves)

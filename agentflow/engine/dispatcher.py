@@ -34,7 +34,7 @@ from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume_renewed
 from agentflow.engine.wake import wake
-from agentflow.storage import attempts, leaders, runs, steps
+from agentflow.storage import attempts, engine_steps, leaders, runs, steps
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
@@ -227,7 +227,7 @@ class Dispatcher:
     def _wake_held(self) -> None:
         """Look at the steps that the engine holds until a time that has come."""
         with self._context.database.transaction() as tx:
-            due = steps.find_due_held(tx, BATCH)
+            due = engine_steps.find_due_held(tx, BATCH)
         for step_id in due:
             with self._surviving("step_not_woken", step_id=str(step_id)):
                 wake(self._context, step_id, self._actor)

@@ -16,7 +16,7 @@ from agentflow.domain.transition import StepTally, run_end
 from agentflow.engine.answers import find_passing, forget_answers
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import attempts, runs, steps
+from agentflow.storage import attempts, runs, step_heads, steps
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
@@ -97,7 +97,7 @@ def _end(context: EngineContext, tx: Connection, over: _Over, actor: str) -> Run
     runs.set_state(tx, run, end, reason=run.reason)
     moves = Moves()
     moves.add_run(run.state, end)
-    heads = steps.read_heads(tx, run.run_id)
+    heads = step_heads.read_heads(tx, run.run_id)
     record(
         context,
         tx,

@@ -11,7 +11,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.engine.context import PlanView
 from agentflow.engine.record import Moves
-from agentflow.storage import runs, steps
+from agentflow.storage import engine_steps, runs, steps
 
 
 def hold(tx: Connection, plan: PlanView, run: runs.LockedRun, step: steps.Successor, how: Holds, moves: Moves) -> None:
@@ -20,7 +20,7 @@ def hold(tx: Connection, plan: PlanView, run: runs.LockedRun, step: steps.Succes
     reason = how.reason
     if reason.code is ReasonCode.AWAITS_TIME and due_at is not None:
         reason = Reason(reason.code, {**reason.detail, "until": _stamp(due_at)})
-    steps.hold(tx, step.id, reason, due_at)
+    engine_steps.hold(tx, step.id, reason, due_at)
     moves.add_step(step.key, StepState.PENDING, StepState.HELD)
 
 

@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -168,20 +169,16 @@ def _write(
     retry_at = attempts.end(tx, held, settlement.outcome, then, signal=settlement.signal)
     attempts.insert_artifacts(tx, run.run_id, held.step_id, held.attempt_id, settlement.artifacts)
     debit = charge(context, tx, run, settlement.plan, held, settlement.outcome, then, settlement.call)
-    followed, is_over = Advance(run.state), run.state in ENDING
+    followed, open_sinks = Advance(run.state), run.open_sinks
     if then.state in FINAL_STEP_STATES:
-        ended = EndedStep(held.step_id, held.key, held.is_sink, then.state, then.reason)
-        followed, open_sinks = follow(
-            tx, settlement.plan, run, ended, conditions=conditions, holds_run=holds_run, moves=moves
-        )
-        is_over = not open_sinks or followed.run_state in ENDING
+        end = EndedStep(held.step_id, held.key, held.is_sink, then.state, then.reason)
+        plan = settlement.plan
+        followed, open_sinks = follow(tx, plan, run, end, conditions=conditions, holds_run=holds_run, moves=moves)
+    is_over = followed.run_state in ENDING or (then.state in FINAL_STEP_STATES and not open_sinks)
     is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
     now_sent = _stamp(tx, settlement.plan, followed, settlement.chain_next)
-    is_dispatcher_due = (
-        then.state in (StepState.RETRYING, StepState.READY)
-        or len(now_sent) + is_carried < len(followed.ready)
-        or settlement.plan.stands_in_line(held.key)  # a place is free
-    )
+    is_due = then.state in (StepState.RETRYING, StepState.READY) or len(now_sent) + is_carried < len(followed.ready)
+    is_dispatcher_due = is_due or settlement.plan.stands_in_line(held.key)  # a place is free
     record(
         context,
         tx,
@@ -193,9 +190,13 @@ def _write(
         moves=moves,
         reason=then.reason,
         verdict=ATTEMPT_STATES[type(settlement.outcome)],
-        facts={"attempt": held.number, "exit_code": getattr(settlement.outcome, "exit_code", None)},
+        facts=_facts(held, settlement.outcome),
     )
     return Settled(then, retry_at, is_carried, now_sent, is_over, moves, debit, is_dispatcher_due)
+
+
+def _facts(held: attempts.HeldAttempt, outcome: AttemptOutcome) -> dict[str, Any]:
+    return {"attempt": held.number, "exit_code": getattr(outcome, "exit_code", None)}
 
 
 def _stamp(tx: Connection, plan: PlanView, followed: Advance, chain_next: StepId | None) -> tuple[StepKey, ...]:

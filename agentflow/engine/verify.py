@@ -21,7 +21,7 @@ from agentflow.domain.state import FINAL_RUN_STATES, RunState, StepState
 from agentflow.domain.tombstone import Tombstone, batch_root
 from agentflow.engine.context import EngineContext
 from agentflow.engine.registration import check_audit_key
-from agentflow.storage import events, retention, runs, steps
+from agentflow.storage import events, retention, runs, step_heads, steps
 from agentflow.storage.retention import missing_run
 
 MOST_COUNTED = 2**53 - 1
@@ -116,7 +116,7 @@ def _findings(
 ) -> Iterator[Finding]:
     own = chains.pop(None, [])
     yield from check_chain(own, head_sequence=run.event_sequence, head=run.event_head, key=context.audit_key)
-    heads = steps.read_all_heads(tx, run.run_id)
+    heads = step_heads.read_all_heads(tx, run.run_id)
     for step_id, head in heads.items():
         yield from check_chain(
             chains.pop(step_id, []),

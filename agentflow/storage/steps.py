@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
@@ -199,49 +197,6 @@ def move(
     return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
 
 
-def end_begun(
-    tx: Connection,
-    step_ids: Iterable[StepId],
-    new_state: StepState,
-    reason: Reason | None = None,
-    *,
-    choice: str | None = None,
-    result: Any = None,
-) -> list[MovedStep]:
-    """End those of the steps that still wait, as the engine decided."""
-    parameters = {
-        "step_ids": list(step_ids),
-        "new_state": new_state,
-        "reason": to_json(reason.as_json()) if reason else None,
-        "choice": choice,
-        "result": None if result is None else to_json(result),
-    }
-    rows = tx.execute(statement("end_begun_steps"), parameters).all()
-    return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
-
-
-def hold(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | None) -> None:
-    """Let a pending step wait for something outside; the dispatcher looks at it at ``due_at``."""
-    parameters = {"step_id": step_id, "reason": to_json(reason.as_json()), "due_at": due_at}
-    tx.execute(statement("hold_step"), parameters).one()
-
-
-def end_held(tx: Connection, step_id: StepId, new_state: StepState, reason: Reason | None, result: Any = None) -> None:
-    """End a locked step that the engine held."""
-    parameters = {
-        "step_id": step_id,
-        "new_state": new_state,
-        "reason": to_json(reason.as_json()) if reason else None,
-        "result": None if result is None else to_json(result),
-    }
-    tx.execute(statement("end_held_step"), parameters).one()
-
-
-def find_due_held(tx: Connection, limit: int) -> list[StepId]:
-    """Find steps that are held until a time that has come."""
-    return [StepId(row.id) for row in tx.execute(statement("find_due_held"), {"limit": limit})]
-
-
 def end_waiting(tx: Connection, run_id: RunId, new_state: StepState, reason: Reason) -> list[MovedStep]:
     """End every step of a run that neither runs nor is final."""
     parameters = {"run_id": run_id, "new_state": new_state, "reason": to_json(reason.as_json())}
@@ -321,12 +276,6 @@ def find_due(tx: Connection) -> Due:
     """Read what waits for a doorbell; ``seconds`` until the next step falls due, None when there is none."""
     row = tx.execute(statement("next_due")).one()
     return Due(row.is_due, row.has_line, None if row.seconds is None else float(row.seconds))
-
-
-def read_heads(tx: Connection, run_id: RunId) -> dict[StepId, tuple[int, bytes]]:
-    """Read the audit heads of a run's steps (only of steps that have events)."""
-    rows = tx.execute(statement("read_step_heads"), {"run_id": run_id})
-    return {StepId(UUID(str(row.id))): (row.event_sequence, bytes(row.event_head)) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,23 +388,3 @@ def open_fork(tx: Connection, run_id: RunId) -> list[Successor]:
     """Let all steps of a fork that were not taken over wait for their needs, as pending; returns them by position."""
     rows = tx.execute(statement("open_fork_steps"), {"run_id": run_id}).all()
     return sorted((successor(row) for row in rows), key=lambda step: step.position)
-
-
-@dataclass(frozen=True, slots=True)
-class StepHead:
-    """Where a step's audit chain stands, as its row says."""
-
-    key: StepKey
-    sequence: int
-    head: bytes | None
-
-
-def read_all_heads(tx: Connection, run_id: RunId) -> dict[StepId, StepHead]:
-    """Read where the audit chain of every step of a run stands, also of steps without events."""
-    rows = tx.execute(statement("read_all_step_heads"), {"run_id": run_id})
-    return {
-        StepId(row.id): StepHead(
-            StepKey(row.key), row.event_sequence, None if row.event_head is None else bytes(row.event_head)
-        )
-        for row in rows
-    }

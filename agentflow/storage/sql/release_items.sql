@@ -13,6 +13,6 @@ WITH foreach AS (
 UPDATE step SET needs_open = step.needs_open - 1, awaits_turn = false
 FROM moved
 WHERE step.run_id = :run_id AND step.parent = :key AND step.item >= moved.first AND step.item < moved.behind
-  AND step.awaits_turn AND step.state = 'pending'
+  AND step.awaits_turn AND step.state IN ('pending')
 RETURNING step.id, step.key, step.position, step.state, step.action, step.when_rule, step.is_sink, step.children, step.released,
           step.needs_open, step.needs_succeeded, step.needs_failed, step.needs_skipped, step.needs_cancelled, step.needs_untaken

@@ -143,8 +143,6 @@ STEP_FAULTS = [
     ({"concurrency": {"key": "db", "limit": 0}}, "bad_limit", ("concurrency", "limit"), "from 1 to 10000"),
     ({"concurrency": {"key": "db", "limit": 2.5}}, "wrong_type", ("concurrency", "limit"), "a whole number"),
     ({"budget": {}}, "not_available", ("budget",), "not available"),
-    ({"switch": {}}, "not_available", ("switch",), "not available"),
-    ({"foreach": []}, "not_available", ("foreach",), "not available"),
     ({"wave": 1}, "not_available", ("wave",), "not available"),
     ({"timeout": 60}, "bad_duration", ("timeout",), "write a unit, such as 60ms or 60s"),
     ({"timeout": "60"}, "bad_duration", ("timeout",), "write a unit, such as 60ms or 60s"),
@@ -171,7 +169,7 @@ STEP_FAULTS = [
     ({"on_lost": "hold", "retry": 3}, "hold_and_retry", ("retry",), "set max_attempts: 1"),
     ({"on_lost": "hold", "retry": {"on_timeout": True}}, "hold_and_retry", ("retry",), "exit codes"),
     ({"on_lost": "holds"}, "bad_value", ("on_lost",), "did you mean 'hold'?"),
-    ({"on_failure": "ignore"}, "bad_value", ("on_failure",), "stop, continue"),
+    ({"on_failure": "go on"}, "bad_value", ("on_failure",), "stop, continue"),
     ({"outputs": "json"}, "bad_value", ("outputs",), "did you mean 'body_json'?"),
     ({"outputs": "all"}, "bad_value", ("outputs",), "none, stdout_json, body_json"),
     ({"outputs": "stdout_json"}, "bad_value", ("outputs",), "the stdout of a command"),
@@ -381,7 +379,7 @@ def test_a_mistyped_action_is_one_fault_that_names_the_nearest() -> None:
     assert (fault.code, "did you mean 'subprocess'?" in fault.message) == ("unknown_field", True)
 
 
-@pytest.mark.parametrize("action", ["python", "approval", "wait", "notify", "decision", "run"])
+@pytest.mark.parametrize("action", ["python", "approval", "notify", "decision", "run"])
 def test_an_action_of_a_later_version_is_never_ignored(action: str) -> None:
     fault = only_fault(document({"id": "a", action: {}}))
     assert (fault.code, fault.path) == ("not_available", ("steps", 0, action))

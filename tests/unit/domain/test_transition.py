@@ -245,7 +245,7 @@ def test_a_step_that_must_not_start_twice_is_held_once_it_was_broken_off(
     assert (then.reason is not None and then.reason.code is ReasonCode.AWAITS_PERSON) == (state is StepState.HELD)
 
 
-NEEDS = st.builds(NeedsMet, st.integers(0, 3), st.integers(0, 3), st.integers(0, 3))
+NEEDS = st.builds(NeedsMet, failed=st.integers(0, 3), skipped=st.integers(0, 3), cancelled=st.integers(0, 3))
 
 
 @given(NEEDS)

@@ -124,7 +124,7 @@ def _create_gate() -> None:
         sa.CheckConstraint(
             "state IN ('approved', 'expired', 'open', 'rejected', 'withdrawn')", name=op.f("gate_state_known")
         ),
-        sa.UniqueConstraint("step_id", "round", name=op.f("gate_step_id_unique")),
+        sa.UniqueConstraint("step_id", "round", name=op.f("gate_step_id_round_unique")),
     )
     op.create_index("gate_open", "gate", ["opened_at"], postgresql_where=sa.text("state = 'open'"))
     op.create_index("gate_run_id", "gate", ["run_id"])

@@ -1,0 +1,58 @@
+"""The steps that the engine decides itself: ending them without an attempt, holding them, and what is due of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agentflow.domain.ids import StepId, StepKey
+from agentflow.domain.reason import Reason
+from agentflow.domain.state import StepState
+from agentflow.storage.database import statement, to_json
+from agentflow.storage.steps import MovedStep
+
+
+def end_begun(
+    tx: Connection,
+    step_ids: Iterable[StepId],
+    new_state: StepState,
+    reason: Reason | None = None,
+    *,
+    choice: str | None = None,
+    result: Any = None,
+) -> list[MovedStep]:
+    """End those of the steps that still wait, as the engine decided."""
+    parameters = {
+        "step_ids": list(step_ids),
+        "new_state": new_state,
+        "reason": to_json(reason.as_json()) if reason else None,
+        "choice": choice,
+        "result": None if result is None else to_json(result),
+    }
+    rows = tx.execute(statement("end_begun_steps"), parameters).all()
+    return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
+
+
+def hold(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | None) -> None:
+    """Let a pending step wait for something outside; the dispatcher looks at it at ``due_at``."""
+    parameters = {"step_id": step_id, "reason": to_json(reason.as_json()), "due_at": due_at}
+    tx.execute(statement("hold_step"), parameters).one()
+
+
+def end_held(tx: Connection, step_id: StepId, new_state: StepState, reason: Reason | None, result: Any = None) -> None:
+    """End a locked step that the engine held."""
+    parameters = {
+        "step_id": step_id,
+        "new_state": new_state,
+        "reason": to_json(reason.as_json()) if reason else None,
+        "result": None if result is None else to_json(result),
+    }
+    tx.execute(statement("end_held_step"), parameters).one()
+
+
+def find_due_held(tx: Connection, limit: int) -> list[StepId]:
+    """Find steps that are held until a time that has come."""
+    return [StepId(row.id) for row in tx.execute(statement("find_due_held"), {"limit": limit})]
