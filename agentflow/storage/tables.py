@@ -23,7 +23,12 @@ from sqlalchemy import (
 from sqlmodel import Field, SQLModel
 
 from agentflow.domain.state import FINAL_ATTEMPT_STATES, FINAL_RUN_STATES, AttemptState, RunState, StepState
-from agentflow.storage import gate_tables, retention_tables, service_tables  # noqa: F401 - they belong to the same database
+from agentflow.storage import (  # noqa: F401 - they belong to the same database
+    gate_tables,
+    intervention_tables,
+    retention_tables,
+    service_tables,
+)
 from agentflow.storage.columns import as_text, count, ended_iff_final, json, moment, one_of, run_key, sql_list, step_key
 
 
@@ -118,6 +123,7 @@ class RunStateRow(SQLModel, table=True):
     rested_until: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     paused: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     checkpoint: int | None = None
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
 
 
 class StepRow(SQLModel, table=True):
@@ -128,7 +134,8 @@ class StepRow(SQLModel, table=True):
 
     A foreach knows how many items it made (``children``) and how many of them may have begun (``released``); a step
     that was made for one names the foreach (``parent``) and the item, and ``awaits_turn`` while one more need of it
-    stands for the turn of its item. ``choice`` is the label that a decision chose.
+    stands for the turn of its item. ``choice`` is the label that a decision chose. ``timeout_seconds`` is a person's
+    word over the plan's.
     """
 
     __tablename__ = "step"
@@ -194,6 +201,8 @@ class StepRow(SQLModel, table=True):
     choice: str | None = None
     needs_succeeded: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
     needs_untaken: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    priority: int = Field(default=0, sa_column_kwargs={"server_default": text("0")})
+    timeout_seconds: float | None = None
 
 
 class EdgeRow(SQLModel, table=True):

@@ -16,7 +16,8 @@ depends_on = None
 
 _NOW = sa.text("now()")
 _STEP_COLUMNS = (
-    "parent", "item", "awaits_turn", "children", "released", "choice", "needs_succeeded", "needs_untaken",
+    "parent", "item", "awaits_turn", "children", "released", "choice", "needs_succeeded", "needs_untaken", "priority",
+    "timeout_seconds",
 )  # fmt: skip
 _RUN_COLUMNS = ("parent_run", "parent_step", "ancestors", "mode")
 
@@ -26,10 +27,12 @@ def upgrade() -> None:
     _widen_runs()
     _create_gate()
     _create_signal()
+    _create_guidance()
 
 
 def downgrade() -> None:
     _refuse_to_forget_graphs()
+    op.drop_table("guidance")
     op.drop_table("signal")
     op.drop_table("gate_decision")
     op.drop_table("gate")
@@ -41,7 +44,7 @@ def downgrade() -> None:
     ):
         op.drop_index(index, table_name=table)
     op.drop_column("edge", "labels")
-    for table, columns in (("step", _STEP_COLUMNS), ("run", _RUN_COLUMNS)):
+    for table, columns in (("step", _STEP_COLUMNS), ("run", _RUN_COLUMNS), ("run_state", ("priority",))):
         for column in columns:
             op.drop_column(table, column)
 
@@ -70,6 +73,8 @@ def _widen_steps() -> None:
     op.add_column("step", sa.Column("choice", sa.Text))
     op.add_column("step", sa.Column("needs_succeeded", sa.Integer, nullable=False, server_default=sa.text("0")))
     op.add_column("step", sa.Column("needs_untaken", sa.Integer, nullable=False, server_default=sa.text("0")))
+    op.add_column("step", sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0")))
+    op.add_column("step", sa.Column("timeout_seconds", sa.Float))
     op.add_column("edge", sa.Column("labels", JSONB(none_as_null=True)))
     op.create_index("step_child", "step", ["run_id", "parent", "item"], postgresql_where=sa.text("parent IS NOT NULL"))
     op.create_index(
@@ -92,6 +97,7 @@ def _widen_runs() -> None:
     op.add_column("run", sa.Column("parent_step", sa.Text))
     op.add_column("run", sa.Column("ancestors", JSONB(none_as_null=True)))
     op.add_column("run", sa.Column("mode", sa.Text, nullable=False, server_default=sa.text("'auto'")))
+    op.add_column("run_state", sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0")))
     op.create_index(
         "run_parent_step", "run", ["parent_run", "parent_step"], postgresql_where=sa.text("parent_run IS NOT NULL")
     )
@@ -151,3 +157,18 @@ def _create_signal() -> None:
         sa.Column("taken_by", sa.Uuid),
     )
     op.create_index("signal_waiting", "signal", ["run_id", "name", "id"], postgresql_where=sa.text("taken_by IS NULL"))
+
+
+def _create_guidance() -> None:
+    op.create_table(
+        "guidance",
+        sa.Column("id", sa.BigInteger, sa.Identity(always=True), primary_key=True),
+        sa.Column("run_id", sa.Uuid, sa.ForeignKey("run.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("step_key", sa.Text),
+        sa.Column("sha256", sa.Text, nullable=False),
+        sa.Column("bytes", sa.Integer, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW),
+        sa.Column("taken_by", sa.Uuid),
+    )
+    op.create_index("guidance_run_id", "guidance", ["run_id", "id"])
