@@ -65,6 +65,9 @@ class ReasonCode(StrEnum):
     REUSED = "reused"
 
 
+PERSON_CODES = frozenset({ReasonCode.AWAITS_DECISION, ReasonCode.AWAITS_SIGNAL, ReasonCode.AWAITS_PERSON})
+"""Why a step is held that only somebody outside can let go: a run that has no other open step waits."""
+
 SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.EXIT_CODE: "exited with code {exit_code}",
     ReasonCode.SIGNALLED: "was ended by signal {signal}",
@@ -98,7 +101,7 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.REJECTED: "was rejected by {actor}",
     ReasonCode.EXPIRED: "nobody decided it in time",
     ReasonCode.CHILD_ENDED: "its child run {run} ended {state}",
-    ReasonCode.OVERRIDDEN: "set by {actor}",
+    ReasonCode.OVERRIDDEN: "set by {actor}: {why}",
     ReasonCode.WHEN_FALSE: "its condition does not hold",
     ReasonCode.WHEN_ERROR: "its condition cannot be evaluated: {problem}",
     ReasonCode.AWAITS_PERSON: "waits for a person: on_lost is hold, and it was broken off ({after})",

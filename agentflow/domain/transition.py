@@ -252,8 +252,9 @@ def _awaits_person(reason: Reason) -> Reason:
     return Reason(ReasonCode.AWAITS_PERSON, {"after": reason.code.value, **reason.detail})
 
 
-UNTAKEN = frozenset({ReasonCode.WHEN_FALSE, ReasonCode.NOT_CHOSEN, ReasonCode.NOT_TAKEN})
-"""Why a step is skipped that nobody meant to run: its way through the graph was not taken, and nothing went wrong."""
+UNTAKEN = frozenset({ReasonCode.WHEN_FALSE, ReasonCode.NOT_CHOSEN, ReasonCode.NOT_TAKEN, ReasonCode.OVERRIDDEN})
+"""Why a step is skipped that nobody meant to run, or that a person left out: its way through the graph was not taken,
+and nothing went wrong."""
 
 
 @dataclass(frozen=True, slots=True)
