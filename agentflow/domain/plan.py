@@ -166,6 +166,17 @@ class Plan(BaseModel):
     def _steps_by_id(self) -> dict[StepKey, Step]:
         return {step.id: step for step, _ in self._walk()}
 
+    def places(self) -> Iterator[tuple[Step, tuple[str | int, ...]]]:
+        """Every step with its path in the document."""
+        work: list[tuple[Step, tuple[str | int, ...]]] = [
+            (step, ("steps", position)) for position, step in reversed([*enumerate(self.steps)])
+        ]
+        while work:
+            step, path = work.pop()
+            yield step, path
+            body = step.foreach.steps if step.foreach is not None else ()
+            work.extend((inner, (*path, "steps", position)) for position, inner in reversed([*enumerate(body)]))
+
     @property
     def every_step(self) -> Iterable[Step]:
         """All steps, those in the bodies of foreachs too."""

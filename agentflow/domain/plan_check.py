@@ -26,10 +26,10 @@ def check_available(plan: Plan, available_actions: Collection[str]) -> tuple[Fau
         Fault(
             NOT_AVAILABLE,
             f"the action {step.action.type} is not available here; available: {listing(sorted(available_actions))}",
-            ("steps", position, step.action.type),
+            (*path, step.action.type),
             step.id,
         )
-        for position, step in enumerate(plan.steps)
+        for step, path in plan.places()
         if step.action.type not in available_actions and step.action.type not in ENGINE_ACTIONS
     )
 
@@ -106,6 +106,10 @@ def check_switches(drafts: Sequence[StepDraft], needs: Mapping[StepKey, Sequence
         action = draft.read.get("action")
         if not isinstance(action, DecisionAction) or draft.key is None or "cases" not in draft.value.value["switch"]:
             continue
+        if draft.is_foreach:
+            draft.value.child("foreach").fault(
+                "bad_value", "a switch is not done for each item: write a foreach with steps, and the switch among them"
+            )
         beside = {other.key for other in drafts if other.key is not None}
         for label, keys in action.cases.items():
             place = draft.value.child("switch").child("cases").child(label)

@@ -1,7 +1,7 @@
 """What an expression refers to, read from its syntax tree without evaluating it.
 
-Owns the four roots (vars, secrets, run, steps), the shape that a reference to each must have, and the parts of the
-expression language that are allowed. Whether the referred thing exists is reference_check's question.
+Owns the roots (vars, secrets, run, steps, and the items of foreachs), the shape that a reference to each must have, and
+the parts of the expression language that are allowed. Whether the referred thing exists is reference_check's question.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from agentflow.domain.wording import did_you_mean, shorten
 ROOTS = ("vars", "secrets", "run", "steps", "item", "index", "loops")
 LOOP_ROOTS = ("item", "index", "loops")
 """What a step reads of the foreachs around it: of the innermost, and of each by its id."""
+LOOP_ATTRIBUTES = ("item", "index")
 RUN_ATTRIBUTES = ("id",)
 STEP_ATTRIBUTES = (
-    "stdout", "stdout_path", "stderr_path", "text", "text_path", "result", "state", "exit_code", "artifacts",
+    "stdout", "stdout_path", "stderr_path", "text", "text_path", "result", "choice", "state", "exit_code", "artifacts",
+    "results", "count", "failed",
 )  # fmt: skip
 MAX_DEPTH = 64
 
@@ -166,6 +168,9 @@ def _refer(root: str, names: list[str | None]) -> Reference | Problem:
         )
     if root == "steps":
         return _step_reference(fixed)
+    if root == "loops" and fixed[1] not in LOOP_ATTRIBUTES:
+        near = did_you_mean(fixed[1], LOOP_ATTRIBUTES)
+        return Problem("unknown_attribute", f"loops.{shorten(fixed[0])} has no {shorten(fixed[1])!r}: {near}")
     return Reference(root, fixed)
 
 
@@ -197,5 +202,7 @@ def _shape(root: str, names: tuple[str, ...]) -> str:
             return "steps.ID.stdout"
         case "run", _:
             return "run.id"
+        case "loops", _:
+            return f"loops.{names[0] if names else 'ID'}.item (or .index)"
         case _:
             return f"{root}.NAME"

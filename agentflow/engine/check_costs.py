@@ -37,9 +37,9 @@ def check_costs(
     of_both = _names(scopes, lambda limits: limits.tokens is not None or limits.usd_nano is not None)
     of_usd = _names(scopes, lambda limits: limits.usd_nano is not None)
     faults: list[Fault] = []
-    for position, step in enumerate(plan.steps):
+    for step, path in plan.places():
         if isinstance(step.action, LlmAction):
-            place = ("steps", position, "llm")
+            place = (*path, "llm")
             faults += _unbounded(step, step.action, place, of_both)
             faults += _unpriced(step, step.action, place, of_usd, variables, settings)
     return tuple(faults)

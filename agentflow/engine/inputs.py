@@ -58,7 +58,7 @@ def content_of(action: Action) -> dict[str, ContentRef]:
 
 def content_hashes(plan: Plan) -> Iterator[str]:
     """The hash of every text that was taken out of the plan, each once."""
-    yield from dict.fromkeys(ref.sha256 for step in plan.steps for ref in content_of(step.action).values())
+    yield from dict.fromkeys(ref.sha256 for step in plan.every_step for ref in content_of(step.action).values())
 
 
 def input_address(owner: RunId | str, sha256: str) -> Address:
