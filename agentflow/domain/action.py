@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from agentflow.domain.budget import MAX_TOKENS, MAX_USD_NANO
+from agentflow.domain.budget import MAX_TOKENS, MAX_USD_NANO, Budget
 from agentflow.domain.gate import GateTerms
 from agentflow.domain.ids import StepKey
 
@@ -132,16 +132,19 @@ class ApprovalAction(BaseModel):
 
 
 class RunAction(BaseModel):
-    """Runs another plan as a child run; ``fingerprint`` is set once it was resolved, at submit at the latest."""
+    """Runs another plan as a child run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: Literal["run"] = "run"
     plan: str
-    """NAME or NAME@VERSION of a stored plan."""
+    """NAME or NAME@VERSION of a stored plan, or the path of a file beside this plan."""
     vars: dict[str, JsonValue] = {}
-    """Values of the child's vars; strings may be templates."""
+    """Values of the child's vars; strings in them may be templates."""
+    budget: Budget | None = None
+    """Caps of the child run, over its plan's by kinds; all those of the run that starts it hold too."""
     fingerprint: str | None = None
+    """Of the plan in a file, which was read with this one. A stored plan is looked up at submit (run.child_plans)."""
 
 
 class GroupAction(BaseModel):
