@@ -13,20 +13,18 @@ from agentflow.content.store import Address
 from agentflow.domain import expression
 from agentflow.domain.error import ContentError
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.plan import Plan, Step
+from agentflow.domain.plan import WHEN_WORDS, Plan, Step
 from agentflow.domain.reference import Reference
 from agentflow.domain.reference_check import ANSWER_ATTRIBUTES
 from agentflow.domain.reuse import reused_steps
 from agentflow.engine.answers import TEXT, is_passing
+from agentflow.engine.begin import sources_of
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.inputs import content_hashes, input_address
 from agentflow.engine.prepare import references_of
 from agentflow.engine.registration import check_registration
 from agentflow.storage.forks import REUSED_ATTEMPT, ReusableStep
-
-WRITTEN_RULES = ("succeeded", "failed", "always")
-"""Conditions that refer to nothing; every other is an expression."""
 
 
 @dataclass
@@ -78,7 +76,7 @@ class Carrying:
         if key not in self._references:
             step = self.view.plan.step(key)
             of_action = references_of(self.context, self.run_id, step.action)
-            self._references[key] = of_action | references_of_condition(step)
+            self._references[key] = of_action | sources_of(step) | references_of_condition(step)
         return self._references[key]
 
     def _answers_read(self, reused: frozenset[StepKey]) -> Iterator[StepKey]:
@@ -107,13 +105,16 @@ class Carrying:
 
     def _take(self, key: StepKey, name: str) -> bool:
         """Give the fork one file of a step; False when the origin has it no more."""
-        source = Address(str(self.origin_id), name, key, self.reusable[key].attempt)
+        work = self.reusable[key].work
+        if work is None:
+            return False
+        source = Address(str(self.origin_id), name, key, work.number)
         return self.context.store.copy(source, Address(str(self.run_id), name, key, REUSED_ATTEMPT))
 
 
 def references_of_condition(step: Step) -> frozenset[Reference]:
     """Return what a step's condition refers to; nothing for a word."""
-    if step.when in WRITTEN_RULES:
+    if step.when in WHEN_WORDS:
         return frozenset()
     return expression.inspect_expression(expression.bare_expression(step.when)).references
 

@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from agentflow.domain import expression
 from agentflow.domain.beginning import Beginning, Ends, Starts, beginning_of
+from agentflow.domain.child import is_item
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.merge import after_body, after_items
@@ -25,7 +26,8 @@ from agentflow.domain.state import StepState
 from agentflow.domain.transition import after_needs
 from agentflow.engine.begin import begin, sources_of
 from agentflow.engine.context import EngineContext, PlanView
-from agentflow.engine.gather import Scope, gather
+from agentflow.engine.gather import Scope, gather, read_facts
+from agentflow.engine.unchosen import told_by_switches
 from agentflow.storage import runs, steps
 from agentflow.telemetry import get_logger
 
@@ -70,7 +72,7 @@ class Conditions:
         if open_keys:
             variables = runs.read_vars(tx, run_id)
             raise ConditionsAsked([_question(tx, plan, run_id, key, variables) for key in open_keys])
-        return [(step, how) for step in free if (how := begun[step.key]) is not None]
+        return told_by_switches(tx, plan, run_id, [(step, how) for step in free if (how := begun[step.key])])
 
     def _of(self, plan: PlanView, step: steps.Successor) -> Beginning | None:
         """What is decided of a step, by its counters or by an answer; None where it is to be asked."""
@@ -101,12 +103,13 @@ def with_conditions(context: EngineContext, work: Callable[[Conditions], Done]) 
 
 def _question(tx: Connection, plan: PlanView, run_id: RunId, key: StepKey, variables: Mapping[str, Any]) -> Question:
     step = plan.plan.step(key)
-    condition = None if step.when in WHEN_WORDS else expression.bare_expression(step.when)
+    has_condition = step.when not in WHEN_WORDS and not is_item(key)  # what a foreach asks holds for its items
+    condition = expression.bare_expression(step.when) if has_condition else None
     references: set[Reference] = set()
     if condition is not None:
         references |= expression.inspect_expression(condition).references
     if plan.plan.is_engines(key):
-        references |= sources_of(step)
+        references |= sources_of(step, is_item=is_item(key))
     scope = Scope(plan.plan, key)
     return Question(
         run_id,
@@ -114,7 +117,7 @@ def _question(tx: Connection, plan: PlanView, run_id: RunId, key: StepKey, varia
         plan,
         condition,
         frozenset(references),
-        steps.read_facts(tx, run_id, scope.rows(references)),
+        read_facts(tx, run_id, scope, references),
         variables,
     )
 

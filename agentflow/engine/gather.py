@@ -9,22 +9,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
+
 from agentflow.content.store import Address
+from agentflow.domain.action import LlmAction
 from agentflow.domain.child import loops, resolve
-from agentflow.domain.error import TemplateError
+from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.item_flow import RESULTS
 from agentflow.domain.plan import Plan
 from agentflow.domain.reference import LOOP_ROOTS, Reference
+from agentflow.domain.state import StepState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.items import read_item
+from agentflow.engine.results import read_result_rows, results
 from agentflow.storage import steps
 
 MAX_TEXT_BYTES = 8 * 1024 * 1024
 """How much of a step's output a template may take as text; more is read through its ``_path``."""
 
 STDOUT, STDERR = "stdout", "stderr"
+OUTPUT = frozenset({STDOUT, "stdout_path", "stderr_path", "text", "text_path", "result", "artifacts"})
+"""What a step that was skipped has not: ``steps.a.text | default(steps.b.text)`` reads the one that was taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,16 @@ class Scope:
     def rows(self, references: Iterable[Reference]) -> set[StepKey]:
         """The rows whose facts ``gather`` needs for ``references``."""
         return {self.row(reference.step) for reference in references if reference.step is not None}
+
+
+def read_facts(
+    tx: Connection, run_id: RunId, scope: Scope, references: Iterable[Reference], also: Iterable[StepKey] = ()
+) -> dict[StepKey, steps.StepFacts]:
+    """Read the facts of all rows that ``gather`` needs for ``references``, and of the rows ``also``."""
+    references = list(references)
+    facts = steps.read_facts(tx, run_id, {*scope.rows(references), *also})
+    foreachs = [scope.row(each.step) for each in references if each.step and each.attribute == RESULTS]
+    return read_result_rows(tx, run_id, scope.plan, facts, foreachs) if foreachs else facts
 
 
 def gather(
@@ -64,7 +83,10 @@ def gather(
         row = scope.row(reference.step)
         if row in facts:
             of_step = values.setdefault(reference.step, {})
-            of_step[reference.attribute] = _value(context, run_id, facts[row], reference.attribute)
+            if reference.attribute == RESULTS:
+                of_step[RESULTS] = results(scope.plan, facts, row, partial(_item_result, context, run_id, scope.plan))
+                continue
+            of_step |= _found(context, run_id, facts[row], reference.attribute)
     return {
         **_loop_values(context, run_id, scope, references),
         "vars": dict(variables),
@@ -90,13 +112,28 @@ def _loop_values(
     return {**innermost, "loops": found}
 
 
+def _found(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attribute: str) -> dict[str, Any]:
+    """What a step has under a name; nothing where it did not come so far, so that only who uses it meets the gap."""
+    if facts.state is StepState.SKIPPED and attribute in OUTPUT:
+        return {}
+    try:
+        return {attribute: _value(context, run_id, facts, attribute)}
+    except ContentError:
+        if facts.state is StepState.SUCCEEDED:
+            raise
+        return {}
+
+
 def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attribute: str) -> Any:
     plain: Mapping[str, Callable[[], Any]] = {
         "state": lambda: facts.state.value,
         "exit_code": lambda: facts.exit_code,
+        "choice": lambda: facts.choice,
+        "count": lambda: facts.items or 0,
+        "failed": lambda: facts.items_failed,
         "result": lambda: _result(context, run_id, facts),
         "stdout": lambda: _text(context, run_id, facts, STDOUT),
-        "text": lambda: _text(context, run_id, facts, "text"),
+        "text": lambda: _answer(context, run_id, facts),
         "text_path": lambda: _path(context, run_id, facts, "text"),
         "stdout_path": lambda: _path(context, run_id, facts, STDOUT),
         "stderr_path": lambda: _path(context, run_id, facts, STDERR),
@@ -106,13 +143,28 @@ def _value(context: EngineContext, run_id: RunId, facts: steps.StepFacts, attrib
 
 
 def _result(context: EngineContext, run_id: RunId, facts: steps.StepFacts) -> Any:
-    """The declared result; that of a model call is in no row, but in its answer."""
-    if facts.action != "llm":
+    """The declared result; that of a model call is in no row, but in its answer, unless a person gave it."""
+    if facts.action != "llm" or facts.result is not None:
         return facts.result
     try:
         return json.loads(_text(context, run_id, facts, "text"))
     except ValueError:  # its text is not to be quoted
         raise TemplateError(f"The answer of step {facts.key!r} is no JSON") from None
+
+
+def _item_result(context: EngineContext, run_id: RunId, plan: Plan, facts: steps.StepFacts) -> Any:
+    """The result of an item; that of a model call which declares none is what it said."""
+    action = plan.step(facts.key).action
+    if isinstance(action, LlmAction) and action.output_schema is None:
+        return _answer(context, run_id, facts)
+    return _result(context, run_id, facts)
+
+
+def _answer(context: EngineContext, run_id: RunId, facts: steps.StepFacts) -> str:
+    """What was answered; where a person overrode a model call, what they gave as its result."""
+    if facts.action == "llm" and facts.result is not None:
+        return facts.result if isinstance(facts.result, str) else json.dumps(facts.result, ensure_ascii=False)
+    return _text(context, run_id, facts, "text")
 
 
 def _address(run_id: RunId, facts: steps.StepFacts, name: str) -> Address:

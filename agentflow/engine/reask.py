@@ -1,9 +1,9 @@
 """Reask: what a retry runs again besides, because a step that runs again refers to it and must wait for it.
 
-Owns which model calls are made again (their answers went with the end of the run), and which steps run again between a
-step and one that reads it. What a step refers to stands in the content store, and a transaction holds locks: so the
-verb asks inside its transaction, what is not known yet rolls it back, is read outside, and the verb starts over. Plans
-do not change, so what was read does not age.
+Owns which model calls are made again (their answers went with the end of the run), which decisions are decided again,
+and which steps run again between a step and one that reads it. What a step refers to stands in the content store, and a
+transaction holds locks: so the verb asks inside its transaction, what is not known yet rolls it back, is read outside,
+and the verb starts over. Plans do not change, so what was read does not age.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
+from agentflow.domain.action import DecisionAction
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.plan import Plan
 from agentflow.domain.reference import Reference
 from agentflow.domain.reference_check import ANSWER_ATTRIBUTES
 from agentflow.domain.reuse import with_dependents
 from agentflow.domain.state import StepState
 from agentflow.engine.answers import lost_answers
+from agentflow.engine.begin import sources_of
 from agentflow.engine.carry import references_of_condition
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.inputs import content_of
@@ -76,8 +79,9 @@ def also_again(
 ) -> frozenset[StepKey]:
     """Return what runs again because of what the steps ``again`` of an ended run refer to; some of it may be in there.
 
-    A call whose answer went, with all that follows from it, as in a fork: see carry.py. And where something ran all the
-    same behind a step that is taken up: what lies between that step and one that reads it.
+    A call whose answer went, and a decision that read what runs again, each with all that follows from it, as in a
+    fork: see carry.py. And where something ran all the same behind a step that is taken up: what lies between that step
+    and one that reads it.
     """
     graph = plan.graph
     succeeded = frozenset(key for key, step in standing.items() if step.state is StepState.SUCCEEDED)
@@ -92,7 +96,17 @@ def also_again(
                 calls.add(step)
             elif passed and step in again:
                 between |= _between(graph, step, key)
-    return with_dependents(graph, calls) | between
+    return with_dependents(graph, calls | _to_decide(plan.plan, succeeded - again, again)) | between
+
+
+def _to_decide(plan: Plan, decided: Collection[StepKey], again: Collection[StepKey]) -> set[StepKey]:
+    """The decisions that may come out otherwise, because something that they read runs again."""
+    decisions = (step for step in plan.steps if step.id in decided and isinstance(step.action, DecisionAction))
+    return {
+        step.id
+        for step in decisions
+        if any(reference.step in again for reference in sources_of(step) | references_of_condition(step))
+    }
 
 
 def _read_by(
@@ -103,7 +117,8 @@ def _read_by(
     of_action: Iterable[Reference],
 ) -> Iterator[tuple[StepKey, bool]]:
     """The steps that ``key`` reads when it runs again, and whether it is their answers."""
-    step, references = plan.plan.step(key), set(of_action)
+    step = plan.plan.step(key)
+    references = {*of_action, *sources_of(step)}
     if standing[key].state not in STARTS_OVER or any(need in again for need in step.needs):
         references |= references_of_condition(step)
     for reference in references:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from agentflow.domain.event import GENESIS, AuditEvent, mac_of
 from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason
+from agentflow.domain.state import StepState
 from agentflow.engine.context import EngineContext
 from agentflow.storage import events, installations
 
@@ -39,8 +40,9 @@ class Moves:
         self.noted.setdefault(kind, {})[key] = value
 
     def add_run(self, old: str | None, new: str) -> None:
-        """Note that the run moved."""
-        self.by_subject["run"] = [old, new]
+        """Note that the run moved; of several moves within one verb the ends are kept, whichever is noted first."""
+        first, last = self.by_subject.get("run", [old, old])
+        self.by_subject["run"] = [old, last] if first == new else [first, new]
 
     def add_step(self, key: StepKey, old: str | None, new: str) -> None:
         """Note that a step moved; of several moves within one verb the ends are kept, unless they are the same."""
@@ -55,6 +57,11 @@ class Moves:
             kind, _, key = subject.partition(":")
             if kind == "step":
                 yield StepKey(key), old, new
+
+    @property
+    def has_held(self) -> bool:
+        """Whether a step is held now: the dispatcher must learn when to look at it."""
+        return any(new == StepState.HELD for _, _, new in self.of_steps())
 
     def add_steps(self, keys: Iterable[StepKey], old: str | None, new: str) -> None:
         """Note that steps moved together."""

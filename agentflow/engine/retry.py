@@ -96,14 +96,11 @@ def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReference
         if run.state in FINAL_RUN_STATES:
             reopened = _with_what_is_read(run, plan, standing, reopened, known)
         moves = Moves()
-        _take_up(tx, plan, run, standing, reopened, conditions, moves)
+        going = _set_going(tx, plan, run, standing, reopened, moves)
+        followed = _take_up(tx, plan, going, standing, reopened, conditions, moves)
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
-        if run.state in FINAL_RUN_STATES:
-            moves.add_run(run.state, RunState.RUNNING)
-        has_waited = not any(step.state in MOVING_STEP_STATES for step in standing.values())
-        open_sinks = sum(now[sink] not in FINAL_STEP_STATES for sink in plan.graph.sinks)
-        runs.reopen(tx, run, open_sinks, has_waited=has_waited)
-        facts = {**asked.facts, **_rest(tx, run, maintenance)}
+        rest = _rest(tx, going, maintenance) if followed.run_state is RunState.RUNNING else {}
+        facts = {**asked.facts, **rest}
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=asked.actor, action="retry", subject="run", moves=moves, facts=facts)
     retried = Retried(
@@ -111,6 +108,23 @@ def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReference
         pending=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.PENDING),
     )
     return _Done(retried, moves)
+
+
+def _set_going(
+    tx: Connection,
+    plan: PlanView,
+    run: runs.LockedRun,
+    standing: Mapping[StepKey, steps.StandingStep],
+    reopened: frozenset[StepKey],
+    moves: Moves,
+) -> runs.LockedRun:
+    """Let the run run before its steps are let go: one of them may fail it at once."""
+    has_waited = not any(step.state in MOVING_STEP_STATES for step in standing.values())
+    open_sinks = sum(sink in reopened or standing[sink].state not in FINAL_STEP_STATES for sink in plan.graph.sinks)
+    runs.reopen(tx, run, open_sinks, has_waited=has_waited)
+    if run.state in FINAL_RUN_STATES:
+        moves.add_run(run.state, RunState.RUNNING)
+    return replace(run, state=RunState.RUNNING, reason=None, open_sinks=open_sinks)
 
 
 def _rest(tx: Connection, run: runs.LockedRun, maintenance: Pause | None) -> dict[str, Any]:
@@ -132,7 +146,11 @@ def _reopened(
     wanted = {StepState.HELD}
     if run.state in FINAL_RUN_STATES:
         wanted |= {StepState.FAILED, StepState.CANCELLED}
-    chosen = {key for key, step in standing.items() if step.state in wanted and (only is None or key in only)}
+    chosen = {
+        key
+        for key, step in standing.items()
+        if step.state in wanted and not _waits(step) and (only is None or key in only)
+    }
     if not chosen:
         named = listing([f"step {key!r} ({standing[key].state})" for key in sorted(only or ())])
         what = named or "no step of it failed, was cancelled or is held"
@@ -142,6 +160,11 @@ def _reopened(
     if run.state not in FINAL_RUN_STATES:
         return frozenset(chosen)
     return frozenset(_with_skipped(run, graph, standing, chosen))
+
+
+def _waits(step: steps.StandingStep) -> bool:
+    """Whether a held step waits for something that comes by itself or by another verb: that is no failure."""
+    return step.state is StepState.HELD and step.reason_code != ReasonCode.AWAITS_PERSON
 
 
 def _check_needs(
@@ -193,11 +216,18 @@ def _take_up(
     reopened: frozenset[StepKey],
     conditions: Conditions,
     moves: Moves,
-) -> None:
+) -> Advance:
     taken = steps.reopen(tx, [step_id(run.run_id, key) for key in reopened])
     for step in taken:
         moves.add_step(step.key, standing[step.key].state, StepState.PENDING)
-    over = {step.id for step in taken if standing[step.key].state in STARTS_OVER and not step.needs_open}
+    over = {
+        step.id
+        for step in taken
+        if standing[step.key].state in STARTS_OVER and not step.needs_open and not plan.plan.is_engines(step.key)
+    }
     make_ready(tx, [step for step in taken if step.id in over], Advance(RunState.RUNNING), moves)
     waiting = [step for step in taken if step.id not in over]
-    let_go(tx, plan, run, waiting, conditions=conditions, moves=moves)
+    followed = let_go(tx, plan, run, waiting, conditions=conditions, moves=moves)
+    if followed.closed_sinks:
+        runs.close_sinks(tx, run, followed.closed_sinks)
+    return followed

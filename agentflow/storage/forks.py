@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import RunId, StepKey, step_id
@@ -19,6 +19,8 @@ from agentflow.storage.view_shapes import Lineage
 
 REUSED_ATTEMPT = 1
 """The number that a step's attempt has in the run that took it over."""
+DECIDED_ACTIONS = ("decision", "wait")
+"""What the engine did itself that a fork takes over, though it has no attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +35,30 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """The attempt by which a step succeeded."""
+
+    number: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime
+    signal: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class ReusableStep:
-    """A step that succeeded, with the attempt that did it and the files that this left."""
+    """A step that succeeded, with the attempt that did it and the files that this left.
+
+    What the engine decided itself has no attempt; of a decision there is its choice.
+    """
 
     key: StepKey
     action: str
     exit_code: int | None
     result: Any
     has_result: bool
-    attempt: int
-    worker: str
-    started_at: datetime
-    ended_at: datetime
-    signal: int | None
+    choice: str | None
+    work: Work | None
     artifacts: tuple[Artifact, ...]
     reason: Reason
     """What a step says that takes this over: in which run, and by which attempt there, it was done."""
@@ -62,7 +75,7 @@ def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
 
 def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
     """Read the steps of a run that have succeeded so far, by position."""
-    rows = tx.execute(statement("read_reusable_steps"), {"run_id": run_id})
+    rows = tx.execute(statement("read_reusable_steps"), {"run_id": run_id, "decided_actions": list(DECIDED_ACTIONS)})
     return {
         StepKey(row.key): ReusableStep(
             key=StepKey(row.key),
@@ -70,11 +83,8 @@ def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
             exit_code=row.exit_code,
             result=row.result,
             has_result=row.has_result,
-            attempt=row.number,
-            worker=row.worker,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-            signal=row.signal,
+            choice=row.choice,
+            work=_work(row),
             artifacts=tuple(Artifact(**each) for each in row.artifacts),
             reason=_reason(run_id, row.number, row.reason),
         )
@@ -82,7 +92,13 @@ def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
     }
 
 
-def _reason(run_id: RunId, attempt: int, reason: Mapping[str, Any] | None) -> Reason:
+def _work(row: Row[Any]) -> Work | None:
+    if row.number is None:
+        return None
+    return Work(row.number, row.worker, row.started_at, row.ended_at, row.signal)
+
+
+def _reason(run_id: RunId, attempt: int | None, reason: Mapping[str, Any] | None) -> Reason:
     """Name the run in which the work was done: that is not the origin where this took it over itself."""
     if reason and reason.get("code") == ReasonCode.REUSED:
         return Reason.from_json(reason)
@@ -100,17 +116,24 @@ def insert_reused(tx: Connection, run_id: RunId, reused: Sequence[ReusableStep])
 def _record(run_id: RunId, step: ReusableStep) -> dict[str, Any]:
     return {
         "step_id": str(step_id(run_id, step.key)),
-        "attempt_id": str(uuid4()),
-        "claim_token": str(uuid4()),  # nobody knows it: the attempt has ended
-        "worker": step.worker,
-        "started_at": step.started_at.isoformat(),
-        "ended_at": step.ended_at.isoformat(),
         "exit_code": step.exit_code,
-        "signal": step.signal,
         "has_result": step.has_result,
         "result": step.result,
+        "choice": step.choice,
         "reason": step.reason.as_json(),
         "artifacts": [asdict(artifact) for artifact in step.artifacts],
+        **(_record_of_work(step.work) if step.work else {}),
+    }
+
+
+def _record_of_work(work: Work) -> dict[str, Any]:
+    return {
+        "attempt_id": str(uuid4()),
+        "claim_token": str(uuid4()),  # nobody knows it: the attempt has ended
+        "worker": work.worker,
+        "started_at": work.started_at.isoformat(),
+        "ended_at": work.ended_at.isoformat(),
+        "signal": work.signal,
     }
 
 

@@ -233,7 +233,7 @@ def stamp_line(tx: Connection, queues: Sequence[str], room: int, suspect: StepId
 
 
 def _due_steps(rows: Iterable[Row[Any]]) -> list[DueStep]:
-    ordered = sorted(rows, key=lambda row: (row.turn, row.not_before))
+    ordered = sorted(rows, key=lambda row: (row.turn, row.place, row.not_before))
     return [
         DueStep(StepId(row.id), RunId(row.run_id), StepKey(row.key), row.retries, row.plan_fingerprint)
         for row in ordered
@@ -305,7 +305,10 @@ def count_by_state(tx: Connection, run_id: RunId) -> StepCounts:
 
 @dataclass(frozen=True, slots=True)
 class StepFacts:
-    """What templates and conditions may know of a step: its row, its last attempt and the names of its artifacts."""
+    """What templates and conditions may know of a step: its row, its last attempt and the names of its artifacts.
+
+    ``choice`` is the label that a decision chose.
+    """
 
     key: StepKey
     action: str
@@ -314,6 +317,10 @@ class StepFacts:
     result: Any
     attempt: int
     artifacts: tuple[str, ...]
+    choice: str | None = None
+    items: int | None = None
+    """How many items a foreach has, once it has them, and how many of them failed."""
+    items_failed: int = 0
 
 
 def read_facts(tx: Connection, run_id: RunId, keys: Iterable[StepKey]) -> dict[StepKey, StepFacts]:
@@ -331,6 +338,9 @@ def read_facts(tx: Connection, run_id: RunId, keys: Iterable[StepKey]) -> dict[S
             row.result,
             row.attempts,
             tuple(row.artifacts),
+            row.choice,
+            row.children,
+            row.items_failed,
         )
         for row in rows
     }

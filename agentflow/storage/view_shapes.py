@@ -117,7 +117,10 @@ class AttemptView:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step with its attempts and the artifacts of the last one; ``result`` is its declared JSON output."""
+    """A step with its attempts and the artifacts of the last one; ``result`` is its declared JSON output.
+
+    ``choice`` is the label that a switch chose.
+    """
 
     id: StepKey
     action: str
@@ -127,6 +130,7 @@ class StepView:
     result: Any
     attempts: tuple[AttemptView, ...]
     artifacts: tuple[ArtifactView, ...]
+    choice: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The step as the contract writes it."""
@@ -137,6 +141,7 @@ class StepView:
             "state": self.state.value,
             "reason": self.reason,
             "result": self.result,
+            "choice": self.choice,
             "artifacts": [artifact.as_json() for artifact in self.artifacts],
             "attempts": [attempt.as_json() for attempt in self.attempts],
         }

@@ -253,6 +253,7 @@ def _step(
         result=row.result,
         attempts=tuple(attempts),
         artifacts=tuple(artifact for artifact in artifacts if artifact.attempt == row.attempts),
+        choice=row.choice,
     )
 
 

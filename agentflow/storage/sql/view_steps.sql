@@ -1,3 +1,3 @@
 -- The steps of a run in the order of its plan.
 -- Parameters: run_id
-SELECT id, key, action, state, reason, result, attempts FROM step WHERE run_id = :run_id ORDER BY position
+SELECT id, key, action, state, reason, result, choice, attempts FROM step WHERE run_id = :run_id ORDER BY position
