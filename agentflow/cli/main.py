@@ -23,6 +23,7 @@ VERBS = (
     "fork_commands",
     "act_commands",
     "pause_commands",
+    "signal_commands",
     "budget_commands",
     "limit_commands",
     "why_commands",

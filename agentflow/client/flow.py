@@ -28,6 +28,7 @@ from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, read_diff
 from agentflow.client.schedules import ScheduleKeeping
 from agentflow.client.service import Service
+from agentflow.client.signals import Signals
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.domain.budget import Budget as Caps
 from agentflow.domain.budget_document import read_given_budget
@@ -70,7 +71,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, Service):
+class AgentFlow(StoredPlans, DeadLetterBox, Pauses, ScheduleKeeping, Retention, Signals, Service):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else

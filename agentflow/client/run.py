@@ -27,6 +27,7 @@ from agentflow.engine.gather import artifact_name
 from agentflow.engine.pause import PauseAsked
 from agentflow.engine.resume import Resumed
 from agentflow.engine.retry import Retried
+from agentflow.engine.signal import Signalled
 from agentflow.engine.why import Explanation
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
 
@@ -213,6 +214,12 @@ class Run:
         resumed = self._flow.resume(self)
         self.refresh()
         return resumed
+
+    def signal(self, name: str, data: Any = None) -> Signalled:
+        """Send the run a signal, which ends the wait of one step or is kept. Raises as ``AgentFlow.signal`` does."""
+        signalled = self._flow.signal(self, name, data)
+        self.refresh()
+        return signalled
 
     def raise_budget(
         self,

@@ -16,8 +16,11 @@ from agentflow.domain.document import Form, Value
 from agentflow.domain.error import TemplateError
 from agentflow.domain.expression import bare_expression
 from agentflow.domain.ids import StepKey
+from agentflow.domain.moment import parse_moment
 from agentflow.domain.plan import DEFAULT_CHILDREN, MAX_STEPS
-from agentflow.domain.wording import listing
+from agentflow.domain.signal import is_signal_name
+from agentflow.domain.template import has_expressions
+from agentflow.domain.wording import listing, shorten
 
 SWITCH_FORM = Form(known=("on", "cases", "default"), required=("on", "cases"), elsewhere=ON_THE_STEP)
 WAIT_FORM = Form(known=("for", "until", "event", "timeout"), elsewhere=ON_THE_STEP)
@@ -67,14 +70,36 @@ def read_wait(value: Value, reading: ActionReading) -> None:
             seconds = fields["for"].seconds(is_zero_allowed=True)
             action = None if seconds is None else WaitAction(for_seconds=seconds)
         case "until":
-            text = reading.template(Place.UNTIL, fields["until"], fields["until"].text())
+            text = _read_until(fields["until"], reading)
             action = None if text is None else WaitAction(until=text)
         case _:
-            name = fields["event"].text()
+            name = _read_event(fields["event"])
             action = None if name is None else WaitAction(event=name, timeout_seconds=timeout)
     if "timeout" in fields and kinds[0] != "event":
         fields["timeout"].fault("bad_value", "timeout is for the wait for an event: a time comes by itself")
     reading.action = action
+
+
+def _read_until(value: Value, reading: ActionReading) -> str | None:
+    text = reading.template(Place.UNTIL, value, value.text())
+    if text is not None and not has_expressions(text):
+        try:
+            parse_moment(text)
+        except ValueError as error:
+            value.fault("bad_value", f"until {error}")
+    return text
+
+
+def _read_event(value: Value) -> str | None:
+    """The name of a signal is plain text: it stands in rows and reasons."""
+    name = value.text()
+    if name is not None and not is_signal_name(name):
+        value.fault(
+            "bad_value",
+            f"event cannot be {shorten(name)!r}: it is the plain name of a signal, of letters, digits, _, . and -, at "
+            "most 100 characters",
+        )
+    return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,9 +136,15 @@ class Explainer:
             case StepState.PENDING:
                 return self._unmet(step)
             case StepState.HELD:
-                return Why(WhyCode.HELD, {"reason": step.reason}, step.key)
+                return Why(WhyCode.HELD, {"reason": step.reason, **self._looked_at(step)}, step.key)
             case _:
                 return self._put_off(step) or self._due(step)
+
+    def _looked_at(self, step: StepFacts) -> dict[str, Any]:
+        """When a held step is looked at again; nothing where it is not."""
+        if step.not_before is None:
+            return {}
+        return {"at": moment(step.not_before), "seconds": _seconds(step.not_before - self._facts.now)}
 
     def _running(self, step: StepFacts, attempt: AttemptFacts) -> Why:
         now = self._facts.now

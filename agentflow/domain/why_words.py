@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentflow.domain.duration import format_duration
+from agentflow.domain.held_words import held_advice, held_sentence
 from agentflow.domain.reason import ReasonCode, sentence_of
 from agentflow.domain.why import Why, WhyCode
 from agentflow.domain.wording import listing
@@ -31,6 +32,8 @@ def advice(why: Why) -> str | None:
         return "`agentflow show {run}` tells what it did"
     if why.code is WhyCode.STEP_FINAL and (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED:
         return f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {why.step}`"
+    if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
+        return told
     if why.cause is not None:
         return advice(why.cause)
     text = _ADVICE.get(why.code)
@@ -204,7 +207,9 @@ _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
     WhyCode.RUN_PENDING: _plain("has not been admitted yet"),
     WhyCode.PAUSED: _paused,
     WhyCode.EXHAUSTED: _exhausted,
-    WhyCode.HELD: lambda why: f"is held{_because(why.detail['reason'])}",
+    WhyCode.HELD: lambda why: (
+        held_sentence(why.detail["reason"], why.detail.get("seconds")) or f"is held{_because(why.detail['reason'])}"
+    ),
     WhyCode.NO_WORKER: _no_worker,
     WhyCode.NO_DISPATCHER: _no_dispatcher,
     WhyCode.REDIS_AWAY: _redis_away,

@@ -22,6 +22,7 @@ from agentflow.engine.evaluate import Conditions
 from agentflow.engine.expand import expand, release
 from agentflow.engine.hold import hold
 from agentflow.engine.record import Moves
+from agentflow.engine.take_signal import with_signals
 from agentflow.storage import engine_steps, runs, steps
 
 ENDING = frozenset({RunState.FAILING, RunState.CANCELLING})
@@ -108,6 +109,7 @@ def _let_go(
         begun = conditions.begin(tx, plan, run.run_id, [step for step in waiting if not step.needs_open])
         if not holds_run and any(not isinstance(how, Starts) for _, how in begun):
             raise RunNeeded
+        begun = with_signals(tx, run.run_id, begun, moves)
         make_ready(tx, [step for step, how in begun if isinstance(how, Starts)], followed, moves)
         told = [child for step in waiting if step.has_turns for child in release(tx, plan, run.run_id, step)]
         for step, how in begun:

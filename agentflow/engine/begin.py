@@ -16,6 +16,7 @@ from agentflow.domain.beginning import Beginning, Ends, Holds
 from agentflow.domain.decision import RoutingError, chosen_label
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.moment import parse_moment
 from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.reference import Reference
@@ -99,9 +100,6 @@ def _wait(action: WaitAction, values: Mapping[str, Any]) -> Holds:
 
 def _moment(text: str) -> datetime:
     try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise TemplateError("until is no ISO 8601 time") from None
-    if moment.tzinfo is None:
-        raise TemplateError("until lacks its time zone: write 2026-11-21T18:00:00+01:00, or Z for UTC")
-    return moment
+        return parse_moment(text)
+    except ValueError as error:
+        raise TemplateError(f"until {error}") from None

@@ -22,7 +22,7 @@ from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import attempts, runs, steps
+from agentflow.storage import attempts, gates, runs, steps
 from agentflow.storage.retention import missing_run
 
 
@@ -106,7 +106,8 @@ def _cancel_step(
         )
     ready = [successor.key for successor in followed.ready]
     sends = tuple(first_sends(plan, ready))
-    return _StepCancelled(run.run_id, plan, stopping, sends, moves, is_more_ready=len(ready) > len(sends))
+    is_more = len(ready) > len(sends) or moves.has_held
+    return _StepCancelled(run.run_id, plan, stopping, sends, moves, is_more_ready=is_more)
 
 
 def _end_step(
@@ -119,6 +120,7 @@ def _end_step(
     moves: Moves,
 ) -> Advance:
     """Cancel a step that does not run, and let its successors go; the first of them are noted as sent."""
+    gates.withdraw(tx, [step.id])
     steps.move(tx, [step.id], [step.state], StepState.CANCELLED, reason)
     moves.add_step(step.key, step.state, StepState.CANCELLED)
     ended = EndedStep(step.id, step.key, step.is_sink, StepState.CANCELLED, reason)

@@ -76,7 +76,7 @@ def conclude(context: EngineContext, step_id: StepId, actor: str, verb: str, dec
     run_id = done.concluded.run_id
     if done.sends:
         send_steps(context, run_id, done.plan, done.sends)
-    if len(done.concluded.ready) > len(done.sends):
+    if len(done.concluded.ready) > len(done.sends) or done.moves.has_held:
         context.side_channel.wake()
     announce(context, run_id, done.moves)
     if done.is_over:

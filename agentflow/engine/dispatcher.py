@@ -103,11 +103,11 @@ class Dispatcher:
         self._rescue_lapsed()
         self._end_runs()
         self._resume_renewed()
-        self._wake_held()
+        next_held_at = self._wake_held()
         self._recall_lost_doorbells()
         self._reconcile_ledger()
         self._housekeeper.tend()
-        return self._send_due()
+        return min(self._send_due(), max(0.0, next_held_at - time.monotonic()))
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
         if self._clock.term is None:
@@ -224,13 +224,19 @@ class Dispatcher:
             with self._surviving("run_not_resumed", run_id=str(run_id)):
                 resume_renewed(self._context, run_id, self._actor)
 
-    def _wake_held(self) -> None:
-        """Look at the steps that the engine holds until a time that has come."""
+    def _wake_held(self) -> float:
+        """Look at the steps that the engine holds until a time that has come; returns when to look again at most."""
+        asked_at = time.monotonic()
         with self._context.database.transaction() as tx:
             due = engine_steps.find_due_held(tx, BATCH)
+            seconds = engine_steps.seconds_to_held(tx)
+        woken = 0
         for step_id in due:
             with self._surviving("step_not_woken", step_id=str(step_id)):
-                wake(self._context, step_id, self._actor)
+                woken += wake(self._context, step_id, self._actor) is not None
+        if woken and len(due) == BATCH:
+            return asked_at
+        return asked_at + (POLL_SECONDS if seconds is None else min(POLL_SECONDS, seconds))
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()

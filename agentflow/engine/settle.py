@@ -178,7 +178,7 @@ def _write(
     is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
     now_sent = _stamp(tx, settlement.plan, followed, settlement.chain_next)
     is_due = then.state in (StepState.RETRYING, StepState.READY) or len(now_sent) + is_carried < len(followed.ready)
-    is_dispatcher_due = is_due or settlement.plan.stands_in_line(held.key)  # a place is free
+    is_dispatcher_due = is_due or moves.has_held or settlement.plan.stands_in_line(held.key)  # a place is free
     record(
         context,
         tx,

@@ -179,7 +179,7 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
         return Submitted(run_id, is_existing=False)
     sends = first_sends(view, placed.ready)
     is_sent = send_steps(context, run_id, view, sends)
-    if len(placed.ready) > len(sends):
+    if len(placed.ready) > len(sends) or placed.moves.has_held:
         context.side_channel.wake()
     if placed.is_over:
         finalize(context, run_id, request.actor)

@@ -56,3 +56,9 @@ def end_held(tx: Connection, step_id: StepId, new_state: StepState, reason: Reas
 def find_due_held(tx: Connection, limit: int) -> list[StepId]:
     """Find steps that are held until a time that has come."""
     return [StepId(row.id) for row in tx.execute(statement("find_due_held"), {"limit": limit})]
+
+
+def seconds_to_held(tx: Connection) -> float | None:
+    """Read in how many seconds the next held step is to be looked at, by this transaction's clock."""
+    seconds = tx.execute(statement("next_held")).scalar_one_or_none()
+    return None if seconds is None else float(seconds)

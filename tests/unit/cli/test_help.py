@@ -44,6 +44,7 @@ VERBS = {
     "runs",
     "schedule",
     "show",
+    "signal",
     "up",
     "wait",
     "watch",

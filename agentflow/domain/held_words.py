@@ -1,0 +1,48 @@
+"""Held in words: what a step waits for that comes by itself or from outside, how long, and what ends it.
+
+Owns the wording for held steps, whose reason says what they wait for. ``{run}`` and ``{step}`` stand as in why_words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agentflow.domain.duration import format_duration
+from agentflow.domain.reason import ReasonCode, sentence_of
+
+_TENTHS_UNTIL = 10
+
+
+def held_sentence(reason: Mapping[str, Any] | None, seconds: float | None = None) -> str | None:
+    """Return why a step is held, with the ``seconds`` until it is looked at again; None where this owns no words."""
+    words = _WORDS.get(_code(reason))
+    if words is None or reason is None:
+        return None
+    return sentence_of(reason) + ("" if seconds is None else words(_span(seconds)))
+
+
+def held_advice(reason: Mapping[str, Any] | None) -> str | None:
+    """Return what a person may do for a step that is held for this; None where this owns no words."""
+    if _code(reason) is ReasonCode.AWAITS_SIGNAL and reason is not None:
+        return f"`agentflow signal {{run}} {(reason.get('detail') or {}).get('event')}` ends its wait"
+    if _code(reason) is ReasonCode.AWAITS_TIME:
+        return "it goes on by itself; `agentflow cancel {run}` ends the run"
+    return None
+
+
+def _code(reason: Mapping[str, Any] | None) -> ReasonCode | None:
+    try:
+        return ReasonCode((reason or {}).get("code"))
+    except ValueError:
+        return None
+
+
+def _span(seconds: float) -> str:
+    return format_duration(max(0.0, round(seconds, 1) if seconds < _TENTHS_UNTIL else round(seconds)))
+
+
+_WORDS: Mapping[ReasonCode | None, Callable[[str], str]] = {
+    ReasonCode.AWAITS_TIME: lambda span: f", in {span}",
+    ReasonCode.AWAITS_SIGNAL: lambda span: f", for at most {span} more",
+}
