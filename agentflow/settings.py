@@ -186,6 +186,11 @@ class Settings(BaseSettings):
         default=ConfiguredBudgets(),
         description="Caps of tokens and usd for projects, directives and each day; a table of the configuration file.",
     )
+    approver_groups: dict[str, tuple[str, ...]] = Field(
+        default={},
+        description="Who belongs to the groups that gates name with an @; a table of the configuration file, such as "
+        'ops = ["alice", "bob"].',
+    )
     provider_credentials: Path | None = Field(
         default=None,
         description="The file that names providers of models and where their keys come from; "

@@ -8,6 +8,8 @@
     ├── AmbiguousId              a prefix that fits several runs
     ├── IdempotencyConflict      the key was used for another submission
     ├── InvalidTransition        a verb that the state does not allow
+    │   └── AlreadyDecided       somebody else decided the gate before
+    ├── NotAllowed               the actor may not do this
     ├── Conflict                 others, or a value that cannot be stored, kept Postgres from doing it
     ├── TemplateError            a template that cannot be rendered
     ├── ContentError             the content store refuses or lacks something
@@ -94,6 +96,18 @@ class InvalidTransition(AgentflowError):
     """The verb is not allowed in this state; nothing was written."""
 
     code = "invalid_transition"
+
+
+class AlreadyDecided(InvalidTransition):
+    """The gate was decided before; the details say how, by whom and when. Nothing was written."""
+
+    code = "already_decided"
+
+
+class NotAllowed(AgentflowError):
+    """The actor may not do this; nothing was written."""
+
+    code = "not_allowed"
 
 
 class Conflict(AgentflowError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from agentflow.domain.action import LlmAction
+from agentflow.domain.action import ApprovalAction, LlmAction
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
 from agentflow.domain.plan import Plan, Step
@@ -19,11 +19,13 @@ def reused_steps(
     """Return the steps of ``new`` that a fork takes over from a run of ``old`` in which ``succeeded`` did.
 
     Not taken over are those named in ``again``, those that are new or whose document changed, and all that follows from
-    any of them: a step must not have read what another then says otherwise. ``graph`` is that of ``new``.
+    any of them: a step must not have read what another then says otherwise. Nor is a gate: what was approved was that
+    run, so a fork asks again. ``graph`` is that of ``new``.
     """
     known = {step.id: step for step in old.steps}
     changed = [step.id for step in new.steps if not is_same(known.get(step.id), step)]
-    return frozenset(succeeded) & frozenset(graph.keys) - with_dependents(graph, [*again, *changed])
+    gates = [step.id for step in new.steps if isinstance(step.action, ApprovalAction)]
+    return frozenset(succeeded) & frozenset(graph.keys) - with_dependents(graph, [*again, *changed, *gates])
 
 
 def is_same(old: Step | None, new: Step) -> bool:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from sqlalchemy import Connection
 
-from agentflow.domain.action import WaitAction
+from agentflow.domain.action import ApprovalAction, WaitAction
 from agentflow.domain.beginning import Ends
 from agentflow.domain.ids import StepId
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.engine.conclude import Concluded, Held, Verdict, conclude
 from agentflow.engine.context import EngineContext
+from agentflow.engine.expire import expired
 
 
 def wake(context: EngineContext, step_id: StepId, actor: str) -> Concluded | None:
@@ -20,6 +21,8 @@ def wake(context: EngineContext, step_id: StepId, actor: str) -> Concluded | Non
 
 def _woken(tx: Connection, held: Held) -> Verdict | None:
     action = held.plan.plan.step(held.step.key).action
+    if isinstance(action, ApprovalAction):
+        return expired(tx, held)
     if not isinstance(action, WaitAction):
         return None
     if action.event is None:

@@ -42,6 +42,12 @@ def hold(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | Non
     tx.execute(statement("hold_step"), parameters).one()
 
 
+def tell_held(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | None) -> None:
+    """Say anew why a locked step is held, and when the dispatcher looks at it."""
+    parameters = {"step_id": step_id, "reason": to_json(reason.as_json()), "due_at": due_at}
+    tx.execute(statement("tell_held"), parameters).one()
+
+
 def end_held(tx: Connection, step_id: StepId, new_state: StepState, reason: Reason | None, result: Any = None) -> None:
     """End a locked step that the engine held."""
     parameters = {

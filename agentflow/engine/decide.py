@@ -1,0 +1,183 @@
+"""Decide: approve or reject an open gate; the step goes on being held while approvals are missing, else it ends.
+
+Everything is judged under the locks of the run and the step, so of two who decide at once one wins and the other is
+told. A rejection fails the step, or sends the run back to an earlier one where the plan says so (engine/redo.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+from agentflow.domain.beginning import Ends
+from agentflow.domain.error import AlreadyDecided, InvalidTransition, NotAllowed, NotFound, UsageError
+from agentflow.domain.gate import GateState, Verdict, approved_by, group_of, refusal, values_given
+from agentflow.domain.gate_form import completed, fill_in
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.state import StepState
+from agentflow.domain.wording import listing
+from agentflow.engine import conclude
+from agentflow.engine.context import EngineContext
+from agentflow.engine.open_gate import awaits
+from agentflow.storage import engine_steps, gates, steps
+from agentflow.storage.gates import Gate
+from agentflow.storage.retention import missing_run
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody says to a gate; ``given`` are values of its form."""
+
+    actor: str
+    verdict: Verdict
+    why: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """What an answer did. ``state`` is how the gate stands now; ``is_new``: False where the actor had said so before.
+
+    ``approved_by`` are all who approved so far, of ``count`` that must.
+    """
+
+    run_id: RunId
+    step: StepKey
+    state: GateState
+    is_new: bool
+    approved_by: tuple[str, ...]
+    count: int
+    ready: tuple[StepKey, ...] = ()
+
+
+def decide(context: EngineContext, run_id: RunId, step: StepKey | None, answer: Answer) -> Decided:
+    """Approve or reject the open gate of a run; ``step`` names it where there are several.
+
+    NotFound for an unknown run or step, NotAllowed for somebody who may not decide it, UsageError for values that do
+    not fit the form, AlreadyDecided when somebody was faster, InvalidTransition when no gate is open.
+    """
+    key = _find(context, run_id, step)
+    deciding = _Deciding(context, answer)
+    concluded = conclude.conclude(context, step_id(run_id, key), answer.actor, "decide", deciding)
+    if deciding.repeated is not None:
+        return deciding.repeated
+    if concluded is None or deciding.decided is None:
+        raise _too_late(context, run_id, key)
+    return Decided(run_id, key, *deciding.decided, ready=concluded.ready)
+
+
+def _find(context: EngineContext, run_id: RunId, step: StepKey | None) -> StepKey:
+    with context.database.transaction() as tx:
+        every = gates.view(tx, run_id=run_id, is_open=False)
+        is_open = {view.step for view in gates.view(tx, run_id=run_id, is_open=True)}
+        if not every and not steps.read_states(tx, run_id):
+            raise missing_run(tx, run_id)
+        known = steps.read_states(tx, run_id) if step is not None else {}
+    if step is not None:
+        if step not in known:
+            raise NotFound(f"Run {run_id} has no step {step!r}", run_id=str(run_id), step=step)
+        return step
+    if len(is_open) > 1:
+        raise UsageError(f"Several gates of run {run_id} are open: name a step, {listing(sorted(is_open))}.")
+    if is_open:
+        return next(iter(is_open))
+    if not every:
+        raise InvalidTransition(f"Run {run_id} has no gate that waits for a decision")
+    return max(every, key=lambda view: view.gate.opened_at).step
+
+
+@dataclass(slots=True)
+class _Deciding:
+    """One answer on its way; it may be judged again when the verb starts over."""
+
+    context: EngineContext
+    answer: Answer
+    repeated: Decided | None = None
+    decided: tuple[GateState, bool, tuple[str, ...], int] | None = None
+
+    def __call__(self, tx: Connection, held: conclude.Held) -> conclude.Verdict | None:
+        gate = gates.read(tx, held.step.id)
+        if gate is None or gate.state is not GateState.OPEN:
+            return None
+        answer, groups = self.answer, self.context.settings.approver_groups
+        submitters = gates.read_submitters(tx, held.run.run_id)
+        refused = refusal(gate.terms, gate.approvers, answer.actor, answer.verdict, submitters, groups)
+        if refused is not None:
+            raise NotAllowed(f"Gate {held.step.key!r}: {refused.message}", reason=refused.code, step=held.step.key)
+        if any(said.actor == answer.actor and said.verdict is answer.verdict for said in gate.decisions):
+            by = approved_by(gate.decisions)
+            self.repeated = Decided(
+                held.run.run_id, held.step.key, gate.state, is_new=False, approved_by=by, count=gate.terms.count
+            )
+            return None
+        what = {"gate": gate.kind.value, "round": gate.round, "verdict": answer.verdict.value, "why": answer.why}
+        facts = {**what, "as": group_of(gate.approvers, answer.actor, groups)}
+        if answer.verdict is Verdict.REJECT:
+            return self._reject(tx, held, gate, facts)
+        return self._approve(tx, held, gate, facts)
+
+    def _reject(self, tx: Connection, held: conclude.Held, gate: Gate, facts: Mapping[str, Any]) -> conclude.Verdict:
+        answer = self.answer
+        gates.note_decision(tx, gate.id, answer.actor, Verdict.REJECT, why=answer.why)
+        gates.close(tx, gate.id, GateState.REJECTED)
+        by = tuple(each for each in approved_by(gate.decisions) if each != answer.actor)
+        self.decided = (GateState.REJECTED, True, by, gate.terms.count)
+        return conclude.Verdict(Ends(StepState.FAILED, Reason(ReasonCode.REJECTED, {"actor": answer.actor})), facts)
+
+    def _approve(self, tx: Connection, held: conclude.Held, gate: Gate, facts: Mapping[str, Any]) -> conclude.Verdict:
+        answer, before = self.answer, values_given(gate.decisions)
+        values, problems = fill_in(gate.terms.form, answer.given, before)
+        by = (*(each for each in approved_by(gate.decisions) if each != answer.actor), answer.actor)
+        filled, missing = completed(gate.terms.form, before | values)
+        is_last = len(by) >= gate.terms.count
+        if is_last and missing:
+            problems = (*problems, f"{listing(missing)} must be filled in: add --set NAME=VALUE")
+        if problems:
+            raise UsageError(f"The form of gate {held.step.key!r}: {'; '.join(problems)}.", step=held.step.key)
+        gates.note_decision(tx, gate.id, answer.actor, Verdict.APPROVE, why=answer.why, given=values)
+        told = {**facts, "given": len(by), "count": gate.terms.count, "set": sorted(values)}
+        if not is_last:
+            engine_steps.tell_held(tx, held.step.id, awaits(gate.terms, len(by), gate.expires_at), gate.expires_at)
+            self.decided = (GateState.OPEN, True, by, gate.terms.count)
+            return conclude.Verdict(None, told)
+        self.decided = (GateState.APPROVED, True, by, gate.terms.count)
+        return conclude.Verdict(approve(tx, held, gate, by, filled), told)
+
+
+def approve(tx: Connection, held: conclude.Held, gate: Gate, by: tuple[str, ...], filled: Mapping[str, Any]) -> Ends:
+    """Close a gate as approved: its form's values become vars of the run. Returns how its step ends."""
+    gates.close(tx, gate.id, GateState.APPROVED)
+    gates.set_vars(tx, held.run.run_id, filled)
+    return Ends(StepState.SUCCEEDED, result={"approved_by": list(by), "form": dict(filled)})
+
+
+def _too_late(context: EngineContext, run_id: RunId, key: StepKey) -> Exception:
+    """Say why a gate cannot be decided: it was, or there is none."""
+    with context.database.transaction() as tx:
+        gate = gates.read(tx, step_id(run_id, key))
+        standing = steps.read_states(tx, run_id).get(key)
+    if gate is None:
+        state = standing.state if standing else "unknown"
+        return InvalidTransition(f"Step {key!r} of run {run_id} ({state}) waits for no decision", step=key)
+    return too_late(run_id, key, gate)
+
+
+def too_late(run_id: RunId, key: StepKey, gate: Gate) -> AlreadyDecided:
+    """Say who decided a gate, how and when."""
+    wanted = Verdict.REJECT if gate.state is GateState.REJECTED else Verdict.APPROVE
+    last = [said for said in gate.decisions if said.verdict is wanted][-1:]
+    decided_by = last[0].actor if last else None
+    at = "" if gate.decided_at is None else f" at {gate.decided_at.isoformat(timespec='seconds')}"
+    by = f" by {decided_by}" if decided_by and gate.state in (GateState.APPROVED, GateState.REJECTED) else ""
+    return AlreadyDecided(
+        f"Gate {key!r} of run {run_id} was {gate.state.value}{by}{at}; nothing was changed",
+        run_id=str(run_id),
+        step=key,
+        state=gate.state.value,
+        decided_by=decided_by,
+        decided_at=None if gate.decided_at is None else gate.decided_at.isoformat(),
+    )
