@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey, step_id
 from agentflow.domain.outcome import ClaimRefusal
+from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.engine.context import EngineContext, PlanView
@@ -25,6 +26,7 @@ class Claimed:
     """A step that is this process's for one attempt, until the lease ends.
 
     ``budget`` holds the run's caps, ``active_seconds_used`` how long it was going before this attempt, without rests.
+    ``timeout_seconds`` is a person's word over the plan's.
     """
 
     run_id: RunId
@@ -41,6 +43,14 @@ class Claimed:
     budget: Budget
     started_at: datetime
     active_seconds_used: float
+    timeout_seconds: float | None = None
+
+    @property
+    def step(self) -> Step:
+        """The step as this attempt performs it."""
+        step = self.plan.plan.step(self.key)
+        seconds = self.timeout_seconds
+        return step if seconds is None else step.model_copy(update={"timeout_seconds": seconds})
 
 
 def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> Claimed | ClaimRefusal:
@@ -138,6 +148,7 @@ def _claimed(
         budget=taken.budget,
         started_at=taken.started_at,
         active_seconds_used=taken.active_seconds_used,
+        timeout_seconds=taken.timeout_seconds,
     )
 
 

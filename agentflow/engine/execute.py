@@ -148,7 +148,7 @@ def _withdraw_answer(context: EngineContext, claimed: Claimed) -> None:
 
 def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Worked:
     """Do everything between claim and settle; whatever goes wrong in it is an outcome, so that it is settled."""
-    step = claimed.plan.plan.step(claimed.key)
+    step = claimed.step
     call: CallRecord | None = NOT_SENT
     was_started = False
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pydantic import ValidationError
+from sqlalchemy import Connection
 
 from agentflow.domain.budget import Budget
 from agentflow.domain.error import InvalidTransition, UsageError
@@ -23,20 +24,28 @@ def raise_budget(context: EngineContext, run_id: RunId, more: Budget, actor: str
         run = runs.lock(tx, run_id)
         if run is None:
             raise missing_run(tx, run_id)
-        if run.state in FINAL_RUN_STATES:
-            raise InvalidTransition(f"Run {run_id} has ended ({run.state}): retry it first", state=run.state)
-        caps = runs.read_budget(tx, run_id)
-        raised = _sum(run_id, caps, more)
-        if not runs.raise_budget(tx, run, raised):
-            raise UsageError(f"The budget of run {run_id} can only be raised", run_id=str(run_id))
-        before, after = caps.model_dump(), raised.model_dump()
-        facts = {name: [before[name], after[name]] for name in after if before[name] != after[name]}
+        raised, facts = raise_locked(tx, run, more)
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         moves = Moves()
         record(
             context, tx, head, at=run.at, actor=actor, action="raise_budget", subject="run", moves=moves, facts=facts
         )
     return raised
+
+
+def raise_locked(tx: Connection, run: runs.LockedRun, more: Budget) -> tuple[Budget, dict[str, list[float | None]]]:
+    """Raise the caps of a run that the caller holds alone; returns them as they are now, and old and new by kind.
+
+    Raises as ``raise_budget`` does.
+    """
+    if run.state in FINAL_RUN_STATES:
+        raise InvalidTransition(f"Run {run.run_id} has ended ({run.state}): retry it first", state=run.state)
+    caps = runs.read_budget(tx, run.run_id)
+    raised = _sum(run.run_id, caps, more)
+    if not runs.raise_budget(tx, run, raised):
+        raise UsageError(f"The budget of run {run.run_id} can only be raised", run_id=str(run.run_id))
+    before, after = caps.model_dump(), raised.model_dump()
+    return raised, {name: [before[name], after[name]] for name in after if before[name] != after[name]}
 
 
 def _sum(run_id: RunId, caps: Budget, more: Budget) -> Budget:

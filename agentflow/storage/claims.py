@@ -25,7 +25,8 @@ from agentflow.storage.database import statement, to_json
 class ClaimedStep:
     """What a claim got: which step, which try, and what the plan and the run say about it.
 
-    ``active_seconds_used`` is how long the run was going before this attempt, without its rests.
+    ``active_seconds_used`` is how long the run was going before this attempt, without its rests; ``timeout_seconds`` a
+    person's word over the plan's.
     """
 
     old_state: str
@@ -43,6 +44,7 @@ class ClaimedStep:
     directive: str | None
     budget: Budget
     active_seconds_used: float
+    timeout_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ WITH gate AS MATERIALIZED (
     SET state = 'running', attempts = step.attempts + 1, sent_at = NULL, reason = NULL, ticket_at = timed.ticket_at
     FROM timed
     WHERE step.id = timed.id AND timed.at <= now() + interval '10 milliseconds'
-    RETURNING step.id, step.run_id, step.attempts, step.failures, step.losses, step.is_sink
+    RETURNING step.id, step.run_id, step.attempts, step.failures, step.losses, step.is_sink, step.timeout_seconds
 ), begun AS (
     INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, is_stop_requested)
     SELECT :attempt_id, taken.run_id, taken.id, taken.attempts, 'running', :claim_token, :worker,
@@ -68,7 +68,7 @@ WITH gate AS MATERIALIZED (
 )
 SELECT CASE WHEN taken.id IS NOT NULL THEN NULL WHEN timed.id IS NULL THEN 'slot_busy' ELSE 'rate_limited' END AS refusal,
        now() AS started_at, due.state AS old_state, due.key, due.event_sequence, due.event_head, due.rate_key, timed.at AS until,
-       taken.attempts AS number, taken.failures, taken.losses, taken.is_sink,
+       taken.attempts AS number, taken.failures, taken.losses, taken.is_sink, taken.timeout_seconds,
        run.plan_fingerprint, run.vars, run.project, run.directive,
        run_budget.steps, run_budget.tokens, run_budget.usd_nano, run_budget.active_seconds,
        greatest(shared.active_seconds_used, 0) AS active_seconds_used

@@ -2,6 +2,7 @@
 -- Parameters: queues, room, patience_seconds, suspect (the id of the one whose turn it is, or null), suspected_from
 -- A line is one over all runs and queues: who was given a ticket before stands first, then who fell due first. As many are
 -- sent as there are free places (up to a step's own limit), less those sent within patience_seconds and not yet claimed.
+-- Each point of priority, of the step and of its run, lets a step stand as if it had fallen due a minute before.
 -- Suspects whose turn it is not (find_suspect.sql) stand aside.
 -- Whoever has no place keeps those behind from passing. Two are left out of the line: a step in a queue that has not
 -- answered an older doorbell of the key within patience_seconds, and a step that would only be given a ticket while as
@@ -11,6 +12,7 @@
 WITH line AS MATERIALIZED (
     SELECT step.id, step.queue, step.slot_key, step.slot_limit, step.rate_key, step.ticket_at, step.not_before,
            step.position, step.sent_at,
+           step.not_before - make_interval(mins => step.priority + run_state.priority) AS stands_since,
            step.joint_losses < :suspected_from OR step.id = CAST(:suspect AS uuid) AS may_go
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.slot_key IS NOT NULL AND step.state IN ('ready', 'retrying')
@@ -36,7 +38,7 @@ WITH line AS MATERIALIZED (
 ), waiting AS (
     SELECT line.id, line.slot_key, free.places,
            row_number() OVER (
-               PARTITION BY line.slot_key ORDER BY line.ticket_at IS NULL, line.not_before, line.position, line.id) AS turn
+               PARTITION BY line.slot_key ORDER BY line.ticket_at IS NULL, line.stands_since, line.position, line.id) AS turn
     FROM line
     JOIN free ON free.slot_key = line.slot_key AND free.slot_limit = line.slot_limit
     LEFT JOIN promised ON promised.slot_key = line.slot_key AND promised.rate_key = line.rate_key
@@ -54,5 +56,5 @@ WITH line AS MATERIALIZED (
     FOR NO KEY UPDATE OF step SKIP LOCKED
 )
 UPDATE step SET sent_at = now() FROM picked, run WHERE step.id = picked.id AND run.id = step.run_id
-RETURNING step.id, step.run_id, step.key, step.failures + step.losses AS retries, picked.turn, step.not_before,
+RETURNING step.id, step.run_id, step.key, step.failures + step.losses AS retries, picked.turn, picked.turn AS place, step.not_before,
        run.plan_fingerprint

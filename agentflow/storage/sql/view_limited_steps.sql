@@ -2,7 +2,8 @@
 -- rate): those with a ticket, by its time. For a concurrency (kind concurrency): those that are due, as they stand in line.
 -- Parameters: most (steps of a key)
 WITH limited AS (
-    SELECT step.* FROM step JOIN run_state ON run_state.run_id = step.run_id
+    SELECT step.*, step.not_before - make_interval(mins => step.priority + run_state.priority) AS stands_since
+    FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.state IN ('ready', 'retrying') AND (step.slot_key IS NOT NULL OR step.rate_key IS NOT NULL)
       AND run_state.state = 'running' AND run_state.rests_since IS NULL
 ), waiting AS (
@@ -12,7 +13,7 @@ WITH limited AS (
     FROM limited WHERE rate_key IS NOT NULL AND ticket_at IS NOT NULL
     UNION ALL
     SELECT 'concurrency', slot_key, run_id, key, not_before,
-           row_number() OVER (PARTITION BY slot_key ORDER BY ticket_at IS NULL, not_before, position, id),
+           row_number() OVER (PARTITION BY slot_key ORDER BY ticket_at IS NULL, stands_since, position, id),
            count(*) OVER (PARTITION BY slot_key)
     FROM limited WHERE slot_key IS NOT NULL AND not_before <= now()
 )

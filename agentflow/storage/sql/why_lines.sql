@@ -4,7 +4,9 @@
 WITH line AS (
     SELECT step.id, step.run_id, step.slot_key, step.slot_limit,
            row_number() OVER (
-               PARTITION BY step.slot_key ORDER BY step.ticket_at IS NULL, step.not_before, step.position, step.id) AS turn
+               PARTITION BY step.slot_key
+               ORDER BY step.ticket_at IS NULL, step.not_before - make_interval(mins => step.priority + run_state.priority),
+                        step.position, step.id) AS turn
     FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE step.state IN ('ready', 'retrying') AND step.not_before <= now()
       AND run_state.state = 'running' AND run_state.rests_since IS NULL
