@@ -14,6 +14,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
+from agentflow.storage.child_runs import Parentage, run_ids
 from agentflow.storage.database import statement, to_json
 from agentflow.storage.retention import missing_run
 
@@ -56,6 +57,8 @@ class Submission:
     directive: str | None = None
     forked_from: RunId | None = None
     forked_at_step: StepKey | None = None
+    parentage: Parentage | None = None
+    child_plans: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,8 @@ def insert_plan(tx: Connection, fingerprint: str, name: str, document: bytes) ->
 
 
 def insert_run(tx: Connection, submission: Submission) -> datetime | None:
-    """Accept a run; None when another run already holds its idempotency key."""
+    """Accept a run; None when another run already holds its idempotency key, or its id."""
+    above = submission.parentage
     parameters = {
         "id": submission.run_id,
         "project": submission.project,
@@ -88,6 +92,10 @@ def insert_run(tx: Connection, submission: Submission) -> datetime | None:
         "directive": submission.directive,
         "forked_from": submission.forked_from,
         "forked_at_step": submission.forked_at_step,
+        "parent_run": above.parent_run if above else None,
+        "parent_step": above.parent_step if above else None,
+        "ancestors": to_json([str(run_id) for run_id in above.ancestors]) if above else None,
+        "child_plans": to_json(dict(submission.child_plans)) if submission.child_plans else None,
     }
     created_at: datetime | None = tx.execute(statement("insert_run"), parameters).scalar_one_or_none()
     return created_at
@@ -191,6 +199,8 @@ class Owner:
 
     project: str
     directive: str | None
+    ancestors: tuple[RunId, ...] = ()
+    """The runs above it, whose budgets it counts in too."""
 
 
 def read_owner(tx: Connection, run_id: RunId) -> Owner:
@@ -198,7 +208,7 @@ def read_owner(tx: Connection, run_id: RunId) -> Owner:
     row = tx.execute(statement("read_run_owner"), {"run_id": run_id}).one_or_none()
     if row is None:
         raise missing_run(tx, run_id)
-    return Owner(row.project, row.directive)
+    return Owner(row.project, row.directive, run_ids(row.ancestors))
 
 
 def set_state(

@@ -45,7 +45,8 @@ class PlanRow(SQLModel, table=True):
 class RunRow(SQLModel, table=True):
     """What a run is; written once at submit. ``forked_from`` is no foreign key: a fork outlives its origin.
 
-    A child run names the run and the step that it is part of, and all runs above it in ``ancestors``.
+    A child run names the run and the step that it is part of, and all runs above it in ``ancestors``. ``child_plans``
+    are the stored plans that its child runs, and theirs, name: ``{name: {version, fingerprint}}``.
     """
 
     __tablename__ = "run"
@@ -72,6 +73,7 @@ class RunRow(SQLModel, table=True):
     parent_run: UUID | None = None
     parent_step: str | None = None
     ancestors: list[str] | None = Field(default=None, sa_column=json(nullable=True))
+    child_plans: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     mode: str = Field(default="auto", sa_column_kwargs={"server_default": text("'auto'")})
 
 
@@ -151,6 +153,8 @@ class StepRow(SQLModel, table=True):
         ),
         Index("step_suspected", "joint_losses", postgresql_where=text("joint_losses > 0")),
         Index("step_child", "run_id", "parent", "item", postgresql_where=text("parent IS NOT NULL")),
+        Index("step_turn", "run_id", "parent", "item", postgresql_where=text("awaits_turn")),
+        Index("step_awaits_run", "run_id", postgresql_where=text("state = 'held' AND action = 'run'")),
         Index("step_held_due", "not_before", postgresql_where=text("state = 'held' AND not_before IS NOT NULL")),
         Index(
             "step_limited",

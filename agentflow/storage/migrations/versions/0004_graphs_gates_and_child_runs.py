@@ -19,7 +19,7 @@ _STEP_COLUMNS = (
     "parent", "item", "awaits_turn", "children", "released", "choice", "needs_succeeded", "needs_untaken", "priority",
     "timeout_seconds",
 )  # fmt: skip
-_RUN_COLUMNS = ("parent_run", "parent_step", "ancestors", "mode")
+_RUN_COLUMNS = ("parent_run", "parent_step", "ancestors", "child_plans", "mode")
 
 
 def upgrade() -> None:
@@ -38,7 +38,9 @@ def downgrade() -> None:
     op.drop_table("gate")
     for index, table in (
         ("step_child", "step"),
+        ("step_turn", "step"),
         ("step_held_due", "step"),
+        ("step_awaits_run", "step"),
         ("run_parent_step", "run"),
         ("run_ancestors", "run"),
     ):
@@ -77,6 +79,10 @@ def _widen_steps() -> None:
     op.add_column("step", sa.Column("timeout_seconds", sa.Float))
     op.add_column("edge", sa.Column("labels", JSONB(none_as_null=True)))
     op.create_index("step_child", "step", ["run_id", "parent", "item"], postgresql_where=sa.text("parent IS NOT NULL"))
+    op.create_index("step_turn", "step", ["run_id", "parent", "item"], postgresql_where=sa.text("awaits_turn"))
+    op.create_index(
+        "step_awaits_run", "step", ["run_id"], postgresql_where=sa.text("state = 'held' AND action = 'run'")
+    )
     op.create_index(
         "step_held_due", "step", ["not_before"], postgresql_where=sa.text("state = 'held' AND not_before IS NOT NULL")
     )
@@ -96,6 +102,7 @@ def _widen_runs() -> None:
     op.add_column("run", sa.Column("parent_run", sa.Uuid))
     op.add_column("run", sa.Column("parent_step", sa.Text))
     op.add_column("run", sa.Column("ancestors", JSONB(none_as_null=True)))
+    op.add_column("run", sa.Column("child_plans", JSONB(none_as_null=True)))
     op.add_column("run", sa.Column("mode", sa.Text, nullable=False, server_default=sa.text("'auto'")))
     op.add_column("run_state", sa.Column("priority", sa.Integer, nullable=False, server_default=sa.text("0")))
     op.create_index(
