@@ -33,6 +33,7 @@ class ReasonCode(StrEnum):
     STEP_FAILED = "step_failed"
     NEED_FAILED = "need_failed"
     NEED_SKIPPED = "need_skipped"
+    NEED_CANCELLED = "need_cancelled"
     NOT_CHOSEN = "not_chosen"
     NOT_TAKEN = "not_taken"
     NO_LABEL = "no_label"
@@ -88,11 +89,12 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.STEP_FAILED: "step {step} failed",
     ReasonCode.NEED_FAILED: "needs a step that failed",
     ReasonCode.NEED_SKIPPED: "needs a step that was skipped",
+    ReasonCode.NEED_CANCELLED: "needs a step that was cancelled",
     ReasonCode.NOT_CHOSEN: "{switch} chose {choice}",
     ReasonCode.NOT_TAKEN: "needs a step that was not taken",
     ReasonCode.NO_LABEL: "names no label ({code}): {problem}",
     ReasonCode.ITEMS: "has no list to go through: {problem}",
-    ReasonCode.ITEMS_FAILED: "{failed} of its {items} items failed",
+    ReasonCode.ITEMS_FAILED: "{failed} of its {items} items did not succeed",
     ReasonCode.AWAITS_TIME: "waits until {until}",
     ReasonCode.AWAITS_SIGNAL: "waits for the signal {event}",
     ReasonCode.AWAITS_DECISION: "waits for a decision ({kind}): {given} of {count} given",

@@ -78,7 +78,8 @@ STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
     (S.READY, S.SKIPPED): BEGINNERS,
     (S.RETRYING, S.SKIPPED): BEGINNERS,
     (S.HELD, S.SKIPPED): BEGINNERS,
-    (S.PENDING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
+    # A foreach, or an item of one, of which nothing failed but something was cancelled.
+    (S.PENDING, S.CANCELLED): BEGINNERS | {"cancel"},
     (S.READY, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.RETRYING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.HELD, S.CANCELLED): frozenset({"cancel", "cancel_step"}),

@@ -21,6 +21,7 @@ from agentflow.engine.context import PlanView
 from agentflow.engine.evaluate import Conditions
 from agentflow.engine.expand import expand, release
 from agentflow.engine.hold import hold
+from agentflow.engine.open_gate import with_gates
 from agentflow.engine.record import Moves
 from agentflow.engine.take_signal import with_signals
 from agentflow.storage import engine_steps, runs, steps
@@ -103,21 +104,29 @@ def _let_go(
     holds_run: bool,
     moves: Moves,
 ) -> None:
-    """Going down the graph locks out of id order, so all but making ready is done only while the run is held alone."""
+    """Going down the graph locks out of id order, so all but making ready is done only while the run is held alone.
+
+    But for the end of an item's body, which leads nowhere but up, to the foreach: the items of one would else wait for
+    each other.
+    """
     while told:
         waiting = [step for step in told if step.state is StepState.PENDING]
         begun = conditions.begin(tx, plan, run.run_id, [step for step in waiting if not step.needs_open])
-        if not holds_run and any(not isinstance(how, Starts) for _, how in begun):
+        if not holds_run and any(not isinstance(how, Starts) and not plan.plan.is_body(s.key) for s, how in begun):
             raise RunNeeded
-        begun = with_signals(tx, run.run_id, begun, moves)
+        begun = with_gates(tx, plan, run, with_signals(tx, run.run_id, begun, moves), moves)
         make_ready(tx, [step for step, how in begun if isinstance(how, Starts)], followed, moves)
         told = [child for step in waiting if step.has_turns for child in release(tx, plan, run.run_id, step)]
+        ended = [(step, how) for step, how in begun if isinstance(how, Ends)]
         for step, how in begun:
             if isinstance(how, Holds):
                 hold(tx, plan, run, step, how, moves)
             elif isinstance(how, Expands):
-                told += expand(tx, plan, run.run_id, step, how, moves)
-        ended = [(step, how) for step, how in begun if isinstance(how, Ends)]
+                made = expand(tx, plan, run.run_id, step, how, moves)
+                if isinstance(made, Ends):
+                    ended.append((step, made))
+                else:
+                    told += made
         told += _end(tx, ended, followed, moves)
         stopping = next(
             (s.key for s, how in ended if how.state is StepState.FAILED and plan.plan.stops_run(s.key)), None

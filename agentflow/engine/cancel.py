@@ -15,14 +15,15 @@ from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
-from agentflow.engine.advance import Advance, EndedStep, follow
+from agentflow.engine.advance import Advance, EndedStep, follow, let_go
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
+from agentflow.engine.expand import end_inside
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import attempts, gates, runs, steps
+from agentflow.storage import attempts, children, gates, runs, steps
 from agentflow.storage.retention import missing_run
 
 
@@ -97,6 +98,11 @@ def _cancel_step(
             stopping = attempts.request_stop(tx, run.run_id, step_id)
             if not any(stopping.values()):  # asked before: every worker of the house hears a revoke and reports it
                 return CancelAsked(is_new=False, stopping=len(stopping))
+        elif inner := _end_inside(tx, plan, run.run_id, step, reason, moves):
+            stopping = _ask_to_stop(tx, run.run_id, inner)
+            if not any(stopping.values()) and not moves.by_subject:
+                return CancelAsked(is_new=False, stopping=len(stopping))
+            followed = _let_go_around(tx, plan, run, inner, conditions, moves)
         else:
             followed = _end_step(tx, plan, run, step, reason, conditions, moves)
         head = ChainHead(run.run_id, step_id, step.event_sequence, step.event_head)
@@ -125,6 +131,45 @@ def _end_step(
     moves.add_step(step.key, step.state, StepState.CANCELLED)
     ended = EndedStep(step.id, step.key, step.is_sink, StepState.CANCELLED, reason)
     followed, _ = follow(tx, plan, run, ended, conditions=conditions, holds_run=True, moves=moves)
+    sends = first_sends(plan, [successor.key for successor in followed.ready])
+    steps.stamp_sent(tx, [successor.id for successor in followed.ready if successor.key in sends])
+    return followed
+
+
+def _end_inside(
+    tx: Connection, plan: PlanView, run_id: RunId, step: steps.LockedStep, reason: Reason, moves: Moves
+) -> list[children.Inner]:
+    """Cancel what waits inside of a foreach or of an item with a body; nothing for another step, or without items.
+
+    The step itself ends when what runs inside of it has.
+    """
+    if not plan.plan.is_foreach(step.key) and not plan.plan.is_body(step.key):
+        return []
+    return end_inside(tx, run_id, step.key, StepState.CANCELLED, reason, moves)
+
+
+def _ask_to_stop(tx: Connection, run_id: RunId, inner: Iterable[children.Inner]) -> dict[AttemptId, bool]:
+    stopping: dict[AttemptId, bool] = {}
+    for step in inner:
+        if step.state is StepState.RUNNING:
+            stopping |= attempts.request_stop(tx, run_id, step.id)
+    return stopping
+
+
+def _let_go_around(
+    tx: Connection,
+    plan: PlanView,
+    run: runs.LockedRun,
+    inner: Iterable[children.Inner],
+    conditions: Conditions,
+    moves: Moves,
+) -> Advance:
+    """Tell what waits for the steps that were just cancelled; the first that begin are noted as sent."""
+    ended = [step.id for step in inner if step.state is not StepState.RUNNING and not step.is_open]
+    told = steps.advance(tx, ended, StepState.CANCELLED)
+    followed = let_go(tx, plan, run, told, conditions=conditions, moves=moves)
+    if followed.closed_sinks:
+        runs.close_sinks(tx, run, followed.closed_sinks)
     sends = first_sends(plan, [successor.key for successor in followed.ready])
     steps.stamp_sent(tx, [successor.id for successor in followed.ready if successor.key in sends])
     return followed

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
-from agentflow.domain.beginning import Expands
-from agentflow.domain.child import body_key, item_key
+from agentflow.domain.beginning import Ends, Expands
+from agentflow.domain.child import body_key, item_key, plan_id
 from agentflow.domain.ids import RunId, StepKey, step_id
-from agentflow.domain.plan import Foreach, Step
+from agentflow.domain.plan import MAX_STEPS, Foreach, Step
+from agentflow.domain.reason import Reason
+from agentflow.domain.state import StepState
 from agentflow.engine.context import PlanView
+from agentflow.engine.items import no_items
 from agentflow.engine.new_steps import labels_of, new_step
 from agentflow.engine.record import Moves
 from agentflow.storage import children, limits, runs, steps
@@ -24,12 +27,19 @@ from agentflow.storage.steps import NewEdge, NewStep
 
 def expand(
     tx: Connection, plan: PlanView, run_id: RunId, foreach: steps.Successor, how: Expands, moves: Moves
-) -> list[steps.Successor]:
-    """Make the steps of a foreach; returns those that may begin, or the foreach itself where it has no items."""
+) -> list[steps.Successor] | Ends:
+    """Make the steps of a foreach; returns those that may begin, or the foreach itself where it has no items.
+
+    Ends when the run would have too many steps then, or when it began before with another number of items.
+    """
     terms = plan.plan.step(foreach.key).foreach
     if terms is None:
         raise LookupError(f"{foreach.key} is no foreach")
+    if before := children.count_items(tx, run_id, foreach.key):
+        return _begin_anew(tx, run_id, foreach, how, before, terms, moves)
     made = _Made(plan, run_id, foreach, terms, runs.read_owner(tx, run_id).project, children.next_position(tx, run_id))
+    if (total := made.first_position + how.items * (1 + len(terms.steps))) > MAX_STEPS:
+        return no_items(f"with its {how.items} items the run would have {total} steps, and {MAX_STEPS} is the most")
     rows, edges = list(made.rows(how.items)), list(made.edges(how.items))
     limits.insert_slots(tx, [step.concurrency for step in made.templates if step.concurrency is not None])
     steps.insert_graph(tx, run_id, rows, edges)
@@ -40,12 +50,41 @@ def expand(
     return children.read_fresh(tx, run_id, [row.id for row in rows if not row.needs])
 
 
+def _begin_anew(
+    tx: Connection, run_id: RunId, foreach: steps.Successor, how: Expands, before: int, terms: Foreach, moves: Moves
+) -> list[steps.Successor] | Ends:
+    """Let the items of a foreach that was taken up again have their turns, if its list is as long as it was."""
+    if how.items != before:
+        ended = no_items(f"it has {how.items} items now and had {before}; fork the run from {plan_id(foreach.key)}")
+        end_inside(tx, run_id, foreach.key, StepState.SKIPPED, ended.reason, moves)
+        return ended
+    children.note_expanded(tx, foreach.id, how.items, released=0)
+    moves.note("expanded", foreach.key, how.items)
+    return children.release(tx, foreach.id, terms.max_parallel or how.items)
+
+
+def end_inside(
+    tx: Connection, run_id: RunId, around: StepKey, state: StepState, reason: Reason | None, moves: Moves
+) -> list[children.Inner]:
+    """End what waits inside of a foreach or of an item, but for what waits for steps inside of it and ends as they do.
+
+    Returns all that was not final, as it stood. The caller holds the run alone, and tells the successors.
+    """
+    inner = children.lock_inner(tx, run_id, around)
+    for old in (StepState.PENDING, StepState.READY, StepState.RETRYING, StepState.HELD):
+        ended = [step for step in inner if step.state is old and not step.is_open]
+        if ended:
+            steps.move(tx, [step.id for step in ended], [old], state, reason)
+            moves.add_steps([step.key for step in ended], old, state)
+    return inner
+
+
 def release(tx: Connection, plan: PlanView, run_id: RunId, foreach: steps.Successor) -> list[steps.Successor]:
     """Let as many further items have their turn as have ended; returns their steps that may begin."""
     terms = plan.plan.step(foreach.key).foreach
-    if terms is None or terms.max_parallel is None:
+    if terms is None:
         return []
-    return children.release(tx, run_id, foreach.id, foreach.key, terms.max_parallel)
+    return children.release(tx, foreach.id, terms.max_parallel or foreach.children or 0)
 
 
 @dataclass(frozen=True)
@@ -71,7 +110,7 @@ class _Made:
         ends = self.plan.body_graph(self.foreach.key).sinks if body else ()
         for item in range(items):
             key, has_turn = item_key(self.foreach.key, item), item < self.released(items)
-            yield self._row(key, position, item, needs=len(ends), awaits_turn=not body and not has_turn)
+            yield self._row(key, position, item, needs=len(ends), awaits_turn=not has_turn)
             for offset, step in enumerate(body, start=1):
                 awaits_turn = not step.needs and not has_turn
                 inner = body_key(key, step.id)

@@ -1,12 +1,15 @@
 """Items: the list that a foreach goes through, kept in the content store; rows hold only how many there are.
 
-They may come from what a model returned. A list that stands in the plan is read from there.
+They may come from what a model returned. A list that stands in the plan is read from there. The file begins with the
+places of its items, so that a thousand readers of one item each do not read a thousand lists.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from agentflow.content.store import Address
@@ -23,6 +26,8 @@ ITEMS = "items"
 """What the list of a foreach is called among its content."""
 _ATTEMPT = 0
 """A foreach has no attempts."""
+_PLACE = struct.Struct("<Q")
+"""A place in the file, in bytes from the end of the table: where an item begins, and the one before it ends."""
 
 
 def keep_items(
@@ -33,10 +38,10 @@ def keep_items(
         return _expanded(foreach.items, foreach)
     found = expression.evaluate(foreach.items, values)
     if not isinstance(found, list | tuple):
-        return _failed(f"it is {_kind(found)}, not a list")
+        return no_items(f"it is {_kind(found)}, not a list")
     expanded = _expanded(found, foreach)
     if isinstance(expanded, Expands):
-        context.store.put(_address(run_id, key), json.dumps(list(found), ensure_ascii=False).encode())
+        context.store.put(items_address(run_id, key), _packed(found))
     return expanded
 
 
@@ -44,21 +49,37 @@ def read_item(context: EngineContext, run_id: RunId, key: StepKey, foreach: Fore
     """Read one item of the foreach ``key``. ContentError when it is not there any more."""
     if not isinstance(foreach.items, str):
         return foreach.items[item]
-    with context.store.open(_address(run_id, key)) as file:
-        found = json.load(file)
-    if item >= len(found):
-        raise ContentError(f"The list of {key} has no item {item} any more")
-    return found[item]
+    with context.store.open(items_address(run_id, key)) as file:
+        (count,) = _PLACE.unpack(file.read(_PLACE.size))
+        if item >= count:
+            raise ContentError(f"The list of {key} has no item {item} any more")
+        file.seek(_PLACE.size * (1 + item))
+        begin, end = (_PLACE.unpack(file.read(_PLACE.size))[0] for _ in range(2))
+        file.seek(_PLACE.size * (2 + count) + begin)
+        return json.loads(file.read(end - begin))
+
+
+def no_items(problem: str) -> Ends:
+    """How a foreach ends that cannot go through its list; ``problem`` quotes nothing of it."""
+    return Ends(StepState.FAILED, Reason(ReasonCode.ITEMS, {"problem": problem}))
+
+
+def items_address(run_id: RunId, key: StepKey) -> Address:
+    """Where the list of the foreach ``key`` lies, unless it stands in the plan."""
+    return Address(str(run_id), ITEMS, key, _ATTEMPT)
+
+
+def _packed(items: Sequence[Any]) -> bytes:
+    """The number of the items, where each begins and the last ends, then the items as JSON."""
+    texts = [json.dumps(item, ensure_ascii=False).encode() for item in items]
+    places = accumulate((len(text) for text in texts), initial=0)
+    return b"".join((_PLACE.pack(len(texts)), *map(_PLACE.pack, places), *texts))
 
 
 def _expanded(items: Sequence[Any], foreach: Foreach) -> Expands | Ends:
     if len(items) > foreach.max_children:
-        return _failed(f"it has {len(items)} items, and max_children is {foreach.max_children}")
+        return no_items(f"it has {len(items)} items, and max_children is {foreach.max_children}")
     return Expands(len(items))
-
-
-def _failed(problem: str) -> Ends:
-    return Ends(StepState.FAILED, Reason(ReasonCode.ITEMS, {"problem": problem}))
 
 
 def _kind(value: Any) -> str:
@@ -71,7 +92,3 @@ def _kind(value: Any) -> str:
             return "an object"
         case _:
             return "a single value"
-
-
-def _address(run_id: RunId, key: StepKey) -> Address:
-    return Address(str(run_id), ITEMS, key, _ATTEMPT)

@@ -26,7 +26,10 @@ def new_step(
     item: int | None = None,
     awaits_turn: bool = False,
 ) -> NewStep:
-    """Build the row of a step; ``is_begun_later``: it is pending even where it needs nothing."""
+    """Build the row of a step; ``is_begun_later``: it is pending even where it needs nothing.
+
+    A turn that it awaits is one more need, but for an item that has a body: the first steps of that wait for the turn.
+    """
     step, plan = view.plan.step(key), view.plan
     return NewStep(
         id=step_id(run_id, key),
@@ -36,7 +39,7 @@ def new_step(
         queue=view.queue_of(key),
         when_rule="succeeded" if item is not None and parent is not None and key.endswith("]") else step.when,
         is_sink=is_sink,
-        needs=needs + awaits_turn,
+        needs=needs + (awaits_turn and not plan.is_body(key)),
         limits=StepLimits() if plan.is_engines(key) else _limits(plan, step, project),
         is_engines=is_begun_later or plan.is_engines(key),
         parent=parent,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.reference import Reference
 from agentflow.engine.claim import Claimed
 from agentflow.engine.context import EngineContext
-from agentflow.engine.gather import Scope, artifact_name, gather
+from agentflow.engine.gather import Scope, artifact_name, gather, read_facts
 from agentflow.engine.inputs import JSON, STDIN, content_of, input_address
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
@@ -54,13 +54,13 @@ def has_scratch(action: Action) -> bool:
 
 def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignment:
     """Build the assignment for a claimed step, inside ``scratch`` if it wants a directory; raises Unprepared."""
-    step = claimed.plan.plan.step(claimed.key)
+    step = claimed.step
     try:
         contents = _contents(context, claimed.run_id, step.action)
         references = _references(step.action, contents)
         secrets = _secrets(claimed.plan.plan, references)
         scope = Scope(claimed.plan.plan, claimed.key)
-        facts = _facts(context, claimed.run_id, scope.rows(references) | {scope.row(wish.step) for wish in step.inputs})
+        facts = _facts(context, claimed.run_id, scope, references, {scope.row(wish.step) for wish in step.inputs})
         values = gather(
             context, claimed.run_id, references, facts, scope=scope, variables=claimed.vars, secrets=secrets
         )
@@ -117,11 +117,13 @@ def _references(action: Action, contents: Mapping[str, str]) -> frozenset[Refere
     return frozenset().union(*(expression.references(text) for text in _texts(action, contents)))
 
 
-def _facts(context: EngineContext, run_id: RunId, keys: set[StepKey]) -> dict[StepKey, steps.StepFacts]:
-    if not keys:
+def _facts(
+    context: EngineContext, run_id: RunId, scope: Scope, references: Collection[Reference], also: set[StepKey]
+) -> dict[StepKey, steps.StepFacts]:
+    if not also and not scope.rows(references):
         return {}
     with context.database.transaction() as tx:
-        return steps.read_facts(tx, run_id, keys)
+        return read_facts(tx, run_id, scope, references, also)
 
 
 def _texts(action: Action, contents: Mapping[str, str]) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
 from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.state import StepState
 from agentflow.storage.database import statement
 from agentflow.storage.steps import Successor, successor
 
@@ -28,8 +30,35 @@ def read_fresh(tx: Connection, run_id: RunId, step_ids: Sequence[StepId]) -> lis
     return [successor(row) for row in tx.execute(statement("read_fresh_steps"), parameters)]
 
 
-def release(tx: Connection, run_id: RunId, foreach: StepId, key: StepKey, max_parallel: int) -> list[Successor]:
-    """Give further items of a foreach their turn; returns the steps that waited for it, by position."""
-    parameters = {"run_id": run_id, "step_id": foreach, "key": key, "max_parallel": max_parallel}
+def count_items(tx: Connection, run_id: RunId, foreach: StepKey) -> int:
+    """Count the items that a foreach has made in any round."""
+    return int(tx.execute(statement("count_items"), {"run_id": run_id, "foreach": foreach}).scalar_one())
+
+
+def release(tx: Connection, foreach: StepId, max_parallel: int) -> list[Successor]:
+    """Give further items of a locked foreach their turn; returns the steps that waited for it, by position."""
+    parameters = {"step_id": foreach, "max_parallel": max_parallel}
     rows = tx.execute(statement("release_items"), parameters).all()
     return sorted((successor(row) for row in rows), key=lambda step: step.position)
+
+
+def read_turns(tx: Connection, foreachs: Sequence[StepId]) -> list[Successor]:
+    """Note of foreachs that wait for their items how many of these await their turn; returns the foreachs."""
+    return [successor(row) for row in tx.execute(statement("count_turns"), {"step_ids": list(foreachs)})]
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A step inside of a foreach, or of one of its items, that is not final."""
+
+    id: StepId
+    key: StepKey
+    state: StepState
+    is_open: bool
+    """Whether it waits for steps inside of it, and ends as they do."""
+
+
+def lock_inner(tx: Connection, run_id: RunId, around: StepKey) -> list[Inner]:
+    """Lock what is not final inside of a foreach or of an item, in id order; the caller holds the run alone."""
+    rows = tx.execute(statement("lock_inner_steps"), {"run_id": run_id, "around": around})
+    return [Inner(StepId(row.id), StepKey(row.key), StepState(row.state), row.is_open) for row in rows]

@@ -1,5 +1,5 @@
 -- End pending steps that the engine decided itself, as their needs ended.
--- Parameters: step_ids, new_state (succeeded, failed or skipped), reason (json text or null), choice, result (json text or null)
+-- Parameters: step_ids, new_state (succeeded, failed, skipped or cancelled), reason (json text or null), choice, result (json text or null)
 -- Keeps true: only steps that still wait end so, and nothing that a worker could hold does.
 UPDATE step
 SET state = :new_state, reason = CAST(:reason AS jsonb), choice = :choice, result = CAST(:result AS jsonb)
