@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from agentflow.domain import expression
-from agentflow.domain.action import ApprovalAction, DecisionAction, RunAction, WaitAction
+from agentflow.domain.action import ApprovalAction, DecisionAction, GroupAction, RunAction, WaitAction
 from agentflow.domain.beginning import Beginning, Ends, Holds
+from agentflow.domain.child import is_item
 from agentflow.domain.decision import RoutingError, chosen_label
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
@@ -28,13 +29,13 @@ from agentflow.telemetry import get_logger
 log = get_logger(__name__)
 
 
-def sources_of(step: Step) -> frozenset[Reference]:
-    """What the engine reads to begin a step."""
-    return frozenset().union(*(expression.inspect_template(text).references for text in _texts(step)))
+def sources_of(step: Step, *, is_item: bool = False) -> frozenset[Reference]:
+    """What the engine reads to begin a step, or one item of a foreach."""
+    return frozenset().union(*(expression.inspect_template(text).references for text in _texts(step, is_item=is_item)))
 
 
-def _texts(step: Step) -> Iterator[str]:
-    if step.foreach is not None:
+def _texts(step: Step, *, is_item: bool) -> Iterator[str]:
+    if step.foreach is not None and not is_item:
         if isinstance(step.foreach.items, str):
             yield f"{{{{ {step.foreach.items} }}}}"
         return
@@ -63,7 +64,7 @@ def begin(context: EngineContext, run_id: RunId, key: StepKey, step: Step, value
 
 
 def _begun(context: EngineContext, run_id: RunId, key: StepKey, step: Step, values: Mapping[str, Any]) -> Beginning:
-    if step.foreach is not None:
+    if step.foreach is not None and not is_item(key):
         return keep_items(context, run_id, key, step.foreach, values)
     match step.action:
         case DecisionAction():
@@ -71,9 +72,12 @@ def _begun(context: EngineContext, run_id: RunId, key: StepKey, step: Step, valu
         case WaitAction():
             return _wait(step.action, values)
         case ApprovalAction(gate=terms):
-            return Holds(Reason(ReasonCode.AWAITS_DECISION), gate=terms, due_seconds=terms.expires_seconds)
+            message = expression.render(terms.message, values)
+            return Holds(Reason(ReasonCode.AWAITS_DECISION), gate=terms.model_copy(update={"message": message}))
         case RunAction():
             return Holds(Reason(ReasonCode.AWAITS_RUN), due_seconds=0)
+        case GroupAction():  # a join: between two waves
+            return Ends(StepState.SUCCEEDED)
         case _:
             raise LookupError(f"no engine step: {step.action.type}")
 
