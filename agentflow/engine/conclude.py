@@ -23,7 +23,7 @@ from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import engine_steps, runs, steps
+from agentflow.storage import engine_steps, gates, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,7 @@ def _in_transaction(
         moves, is_over = Moves(), False
         ready: tuple[StepKey, ...] = ()
         if verdict.ends is not None:
+            gates.rest_waiting(tx, run.run_id)
             ready, is_over = _end(tx, held, verdict.ends, conditions, moves)
         sends = tuple(first_sends(held.plan, ready)) if not run.rests else ()
         steps.stamp_sent(tx, [id_of(run.run_id, key) for key in sends])
