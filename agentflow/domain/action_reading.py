@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from pydantic import JsonValue
 
-from agentflow.domain.action import Action, ContentRef
+from agentflow.domain.action import Action, ContentRef, RunAction
 from agentflow.domain.document import Value
 from agentflow.domain.template import has_expressions
 
@@ -29,6 +29,7 @@ STEP_FIELDS = (
     "on_failure",
     "on_lost",
     "foreach",
+    "wave",
 )
 ON_THE_STEP = dict.fromkeys(STEP_FIELDS, "the step: write it beside the action, one level up")
 
@@ -51,6 +52,10 @@ class Place(StrEnum):
     SWITCH = "switch.on"
     ITEMS = "foreach.items"
     UNTIL = "until"
+    ARGS = "args"
+    EMAIL = "email"
+    MESSAGE = "message"
+    VARS = "the vars of a child run"
 
 
 EXPRESSIONS = (Place.WHEN, Place.SWITCH, Place.ITEMS)
@@ -77,6 +82,8 @@ class ActionReading:
     templates: list[Template] = field(default_factory=list)
     content: dict[str, bytes] = field(default_factory=dict)
     schemas: list[tuple[JsonValue, Value]] = field(default_factory=list)
+    runs: list[tuple[RunAction, Value]] = field(default_factory=list)
+    """Child runs, each with its value: the plans of files are yet to be read."""
 
     def template(self, place: Place, value: Value, text: str | None) -> str | None:
         """Note ``text`` as a template if it is one; returns it."""

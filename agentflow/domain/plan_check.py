@@ -14,6 +14,7 @@ from agentflow.domain.graph import find_cycles
 from agentflow.domain.ids import StepKey
 from agentflow.domain.plan import Plan
 from agentflow.domain.step_document import StepDraft
+from agentflow.domain.wave import is_laid_in_waves
 from agentflow.domain.wording import did_you_mean, listing, shorten
 
 STARTS_AT_ONCE = (None, "succeeded", "always")
@@ -59,11 +60,12 @@ def _check_bodies(draft: StepDraft) -> dict[StepKey, tuple[StepKey, ...]]:
 def _check_level(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...]]:
     known = {draft.key for draft in drafts if draft.key is not None}
     is_written = any(draft.needs is not None for draft in drafts)
+    has_waves = is_laid_in_waves(drafts)
     resolved: dict[StepKey, tuple[StepKey, ...]] = {}
     above: StepKey | None = None
     for position, draft in enumerate(drafts):
         needs = _written_needs(draft, known)
-        if draft.needs is None and position > 0:
+        if draft.needs is None and position > 0 and not has_waves:
             if is_written and isinstance(draft.value.value, Mapping):
                 draft.value.fault(
                     "missing_needs",
@@ -78,17 +80,17 @@ def _check_level(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ..
     return resolved
 
 
-def check_roots(drafts: Sequence[StepDraft]) -> None:
+def check_roots(drafts: Sequence[StepDraft], behind: Collection[StepKey] = ()) -> None:
     """Record a fault for each condition of a step that waits for none: it starts with the run, and nobody asks.
 
-    A condition that has another fault is left at that.
+    A condition that has another fault is left at that. The steps ``behind`` wait for a wave.
     """
     for draft in drafts:
         if draft.body:
             check_roots(draft.body)
     for position, draft in enumerate(drafts):
-        is_root = draft.needs == [] or (draft.needs is None and not position)
-        if not is_root or draft.read.get("when") in STARTS_AT_ONCE:
+        is_root = draft.needs == [] or (draft.needs is None and (not position or is_laid_in_waves(drafts)))
+        if not is_root or draft.key in behind or draft.read.get("when") in STARTS_AT_ONCE:
             continue
         value = draft.value.child("when")
         if not any(fault.path == value.path for fault in value.faults):

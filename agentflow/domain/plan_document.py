@@ -7,17 +7,22 @@ Takes content (prompts, system texts, stdin) out of the plan. Reads no file: eng
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import JsonValue
 
+from agentflow.domain.action import RunAction
 from agentflow.domain.action_document import ENV_NAME
+from agentflow.domain.action_reading import Place
 from agentflow.domain.budget_document import read_budget
 from agentflow.domain.document import Form, Path, Value
+from agentflow.domain.expression import inspect_expression
 from agentflow.domain.fault import Fault
+from agentflow.domain.gate_check import check_gates, form_fields
 from agentflow.domain.ids import StepKey
+from agentflow.domain.item_flow import FlowNode, ItemFlow
 from agentflow.domain.limit_document import read_concurrency, read_rate_limit
 from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, Plan, PlanFile, VarSpec
 from agentflow.domain.plan_check import check_order, check_roots, check_switches
@@ -25,6 +30,7 @@ from agentflow.domain.reference_check import Declared, Producer, check_reference
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.step_document import Defaults, StepDraft, read_step
 from agentflow.domain.variable import read_vars
+from agentflow.domain.wave import lay_waves
 from agentflow.domain.wording import shorten
 
 AVAILABLE_ACTIONS = ("http", "llm", "noop", "subprocess")
@@ -48,6 +54,15 @@ class WrittenSchema:
     step: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenRun:
+    """A child run that stands in a plan: where, and in which step. The plan of a file is yet to be read."""
+
+    action: RunAction
+    path: Path
+    step: str | None
+
+
 @dataclass(frozen=True)
 class PlanReading:
     """What came out of a document: the plan (None when there are faults), its content by SHA-256, and the faults.
@@ -61,6 +76,7 @@ class PlanReading:
     faults: tuple[Fault, ...] = ()
     file_patterns: tuple[tuple[str, Path], ...] = ()
     schemas: tuple[WrittenSchema, ...] = ()
+    runs: tuple[WrittenRun, ...] = ()
 
 
 def read_plan(
@@ -84,18 +100,21 @@ def read_plan(
     secrets = _read_secrets(fields["secrets"]) if "secrets" in fields else ()
     defaults = _read_defaults(fields["defaults"]) if "defaults" in fields else Defaults()
     drafts = _read_steps(fields["steps"], defaults, available_actions) if "steps" in fields else []
-    needs = check_order(drafts)
+    waves = lay_waves(drafts, check_order(drafts))
+    needs = waves.needs
     every = [inner for draft in drafts for inner in draft.walk()]
-    needed = check_references(every, _declared(variables, secrets, _seen_needs(drafts, needs), every))
-    check_roots(drafts)
+    needed = check_references(every, _declared(variables, secrets, drafts, needs))
+    check_roots(drafts, waves.behind)
     check_switches(drafts, needs)
+    check_gates(every, variables, needs, _seen_needs(drafts, needs))
     content = {digest: data for draft in every for digest, data in draft.content.items()}
     schemas = tuple(WrittenSchema(schema, value.path, value.step) for draft in every for schema, value in draft.schemas)
+    runs = tuple(WrittenRun(action, value.path, value.step) for draft in every for action, value in draft.runs)
     if faults:
-        return PlanReading(None, content, _in_order(faults), patterns, schemas)
-    steps = tuple(draft.step(needs, needed) for draft in drafts)
+        return PlanReading(None, content, _in_order(faults), patterns, schemas, runs)
+    steps = waves.with_joins([draft.step(needs, needed) for draft in drafts])
     plan = Plan.model_validate(header | {"files": tuple(files), "vars": variables, "secrets": secrets, "steps": steps})
-    return PlanReading(plan, content, (), patterns, schemas)
+    return PlanReading(plan, content, (), patterns, schemas, runs)
 
 
 def _read_header(fields: dict[str, Value]) -> tuple[dict[str, object], tuple[tuple[str, Path], ...]]:
@@ -159,7 +178,12 @@ def _read_steps(value: Value, defaults: Defaults, available_actions: Collection[
     if len(items) > MAX_STEPS:
         value.fault("too_many_steps", f"the plan has {len(items)} steps; {MAX_STEPS} is the most: split it")
         return []
-    return [read_step(item, defaults, available_actions) for item in items]
+    drafts = [read_step(item, defaults, available_actions) for item in items]
+    if (every := sum(1 for draft in drafts for _ in draft.walk())) > MAX_STEPS:
+        value.fault(
+            "too_many_steps", f"with the bodies of its foreachs the plan has {every} steps; {MAX_STEPS} is the most"
+        )
+    return drafts
 
 
 def _seen_needs(
@@ -179,14 +203,33 @@ def _seen_needs(
 def _declared(
     variables: dict[str, VarSpec] | None,
     secrets: tuple[str, ...] | None,
-    needs: dict[StepKey, tuple[StepKey, ...]],
     drafts: Sequence[StepDraft],
+    needs: Mapping[StepKey, tuple[StepKey, ...]],
 ) -> Declared:
+    every = [inner for draft in drafts for inner in draft.walk()]
     # Of steps with one id the first counts, here as in check_order.
     producers = {
-        draft.key: Producer(draft.action_name, draft.has_result) for draft in reversed(drafts) if draft.key is not None
+        draft.key: Producer("foreach" if draft.is_foreach else draft.action_name, draft.has_result)
+        for draft in reversed(every)
+        if draft.key is not None
     }
-    return Declared(variables, secrets, needs, producers)
+    flow = ItemFlow(dict(reversed([*_flow_nodes(drafts, needs, ())])))
+    names = None if variables is None else {*variables, *form_fields(every)}
+    return Declared(names, secrets, _seen_needs(drafts, needs), producers, flow)
+
+
+def _flow_nodes(
+    drafts: Sequence[StepDraft], needs: Mapping[StepKey, tuple[StepKey, ...]], around: tuple[StepKey, ...]
+) -> Iterator[tuple[StepKey, FlowNode]]:
+    for draft in drafts:
+        if draft.key is None:
+            continue
+        needed = {need for inner in draft.body for need in needs.get(inner.key or draft.key, ())}
+        ends = [inner.key for inner in draft.body if inner.key is not None and inner.key not in needed]
+        lists = [each.text for each in draft.templates if each.place is Place.ITEMS]
+        items = frozenset().union(*(inspect_expression(text).references for text in lists))
+        yield draft.key, FlowNode(draft.action_name, around, draft.is_foreach, items, ends[-1] if ends else None)
+        yield from _flow_nodes(draft.body, needs, (*around, draft.key))
 
 
 def _in_order(faults: list[Fault]) -> tuple[Fault, ...]:

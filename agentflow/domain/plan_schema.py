@@ -20,7 +20,7 @@ from agentflow.domain.retry_policy import Backoff
 
 Schema = dict[str, Any]
 
-ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait")
+ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait", "run")
 _BODY = "In the place of an action: the body of a foreach."
 SCHEMA_ID = "urn:agentflow:plan:1"
 _VAR_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
@@ -60,6 +60,7 @@ def plan_schema() -> Schema:
             "http": _http(),
             "switch": _switch(),
             "wait": _wait(),
+            "run": _run(),
             "foreach": _foreach(),
         },
     }
@@ -168,6 +169,11 @@ def _step() -> Schema:
             **{action: {"$ref": f"#/$defs/{action}"} for action in ACTIONS if action != "noop"},
             "steps": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/step"}, "description": _BODY},
             "foreach": {"$ref": "#/$defs/foreach"},
+            "wave": {
+                "type": "integer",
+                "minimum": 1,
+                "description": "Waves run one after the other; the steps of one start together.",
+            },
             "needs": {
                 "type": "array",
                 "items": {"type": "string"},
@@ -207,6 +213,17 @@ def _wait() -> Schema:
     return _mapping(
         {"for": _DURATION, "until": _TEXT, "event": _TEXT, "timeout": _DURATION},
         oneOf=[{"required": ["for"]}, {"required": ["until"]}, {"required": ["event"]}],
+    )
+
+
+def _run() -> Schema:
+    return _mapping(
+        {
+            "plan": {**_TEXT, "minLength": 1, "description": "NAME or NAME@VERSION of a stored plan, or ./FILE.yaml."},
+            "vars": {"type": "object", "description": "Values of its vars; texts may be templates."},
+            "budget": {"$ref": "#/$defs/budget"},
+        },
+        required=["plan"],
     )
 
 

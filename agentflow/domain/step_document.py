@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass, field
 
 from pydantic import JsonValue
 
-from agentflow.domain.action import ENGINE_ACTIONS, GroupAction, HttpAction, LlmAction
+from agentflow.domain.action import ENGINE_ACTIONS, GroupAction, HttpAction, LlmAction, RunAction
 from agentflow.domain.action_document import ACTION_TYPES, FIELD_HOMES, LATER_ACTIONS, READERS, relative_path
 from agentflow.domain.action_reading import STEP_FIELDS, ActionReading, Place, Template
+from agentflow.domain.child import MAX_DEPTH
 from agentflow.domain.document import NOT_AVAILABLE, Form, Value
 from agentflow.domain.error import TemplateError
 from agentflow.domain.expression import bare_expression
@@ -22,13 +23,13 @@ from agentflow.domain.graph_document import ForeachReading, read_foreach
 from agentflow.domain.ids import StepKey
 from agentflow.domain.limit import ConcurrencyLimit, RateLimit
 from agentflow.domain.limit_document import read_concurrency, read_rate_limit
-from agentflow.domain.plan import DEFAULT_TIMEOUT_SECONDS, ID_PATTERN, WHEN_WORDS, Foreach, Step, StepInput
+from agentflow.domain.plan import DEFAULT_TIMEOUT_SECONDS, ID_PATTERN, MAX_STEPS, WHEN_WORDS, Foreach, Step, StepInput
 from agentflow.domain.reference import ROOTS
 from agentflow.domain.retry_document import read_retry
 from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
 from agentflow.domain.wording import listing, nearest, shorten
 
-LATER_STEP_FIELDS = ("budget", "wave")
+LATER_STEP_FIELDS = ("budget",)
 """Fields of the format that this version does not have."""
 OUTPUTS: Mapping[str, tuple[str, str]] = {
     "stdout_json": ("subprocess", "the stdout of a command"),
@@ -69,6 +70,7 @@ class StepDraft:
     templates: list[Template] = field(default_factory=list)
     content: dict[str, bytes] = field(default_factory=dict)
     schemas: list[tuple[JsonValue, Value]] = field(default_factory=list)
+    runs: list[tuple[RunAction, Value]] = field(default_factory=list)
     read: dict[str, object] = field(default_factory=dict)
     """Further fields of Step by name."""
     foreach: ForeachReading | None = None
@@ -123,6 +125,10 @@ def read_step(value: Value, defaults: Defaults, available_actions: Collection[st
     if "id" in fields:
         draft.key = _read_id(fields["id"])
     if "foreach" in fields:
+        if value.path.count(BODY) > MAX_DEPTH:
+            fields["foreach"].fault(
+                "too_deep", f"foreachs nest at most {MAX_DEPTH} deep: make the inner ones a child run"
+            )
         reading = ActionReading()
         draft.foreach = read_foreach(fields["foreach"], reading)
         draft.templates += reading.templates
@@ -134,6 +140,8 @@ def read_step(value: Value, defaults: Defaults, available_actions: Collection[st
     for item in (fields["inputs"].items() or ()) if "inputs" in fields else ():
         if (one := _read_input(item)) is not None:
             draft.inputs.append((one, item))
+    if "wave" in fields:
+        draft.read["wave"] = fields["wave"].integer(1, MAX_STEPS)
     _read_when(draft, fields.get("when"))
     _read_choices(draft, fields)
     _read_limits(draft, fields, defaults)
@@ -187,6 +195,7 @@ def _read_action(draft: StepDraft, fields: dict[str, Value], available_actions: 
         draft.templates += reading.templates
         draft.content |= reading.content
         draft.schemas += reading.schemas
+        draft.runs += reading.runs
         if draft.action_name not in ENGINE_ACTIONS and name not in available_actions:
             fields[name].fault(
                 NOT_AVAILABLE,
@@ -203,16 +212,16 @@ def _report_no_action(value: Value, written: list[object], available_actions: Co
 
 
 def _read_needs(value: Value) -> list[tuple[StepKey, Value]]:
-    needs: list[tuple[StepKey, Value]] = []
+    needs: dict[StepKey, Value] = {}
     for item in value.items() or ():
         key = item.text()
         if key is None:
             continue
-        if any(key == other for other, _ in needs):
+        if key in needs:
             item.fault("bad_value", f"needs names {shorten(key)!r} twice")
             continue
-        needs.append((StepKey(key), item))
-    return needs
+        needs[StepKey(key)] = item
+    return list(needs.items())
 
 
 def _read_input(value: Value) -> StepInput | None:

@@ -201,3 +201,30 @@ def test_a_merge_of_which_no_way_was_taken_is_not_taken_either(house: Runtime) -
     assert work_off(house, run_id) is RunState.COMPLETED
     row = step_rows(house.context, run_id)["merge"]
     assert (row.state, row.reason["code"]) == ("skipped", "not_taken")
+
+
+def test_a_wave_waits_for_all_of_the_one_before_it_however_that_ended(house: Runtime, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+
+    def waved(key: str, wave: int, then: str = "true", **fields: Any) -> dict[str, Any]:
+        script = f"echo {key} >> {log}; {then}"
+        return {"id": key, "wave": wave, "subprocess": {"command": ["sh", "-c", script]}, "retry": 1, **fields}
+
+    steps = [waved("c", 2), waved("a", 1, "false", on_failure="continue"), waved("b", 1), waved("d", 3, needs=["a"])]
+
+    run_id = submitted(house.context, steps)
+
+    assert work_off(house, run_id) is RunState.PARTIAL
+    assert sorted(lines := log.read_text().split()[:2]) == ["a", "b"], lines
+    assert log.read_text().split()[2:] == ["c"]
+    states = _states(house, run_id)
+    assert (states["wave-1-end"], states["wave-2-end"], states["d"]) == ("succeeded", "succeeded", "skipped")
+
+
+def test_a_failed_step_ends_a_run_in_waves_as_ever(house: Runtime) -> None:
+    failing = {"id": "a", "wave": 1, "subprocess": {"command": ["false"]}, "retry": 1}
+
+    run_id = submitted(house.context, [failing, {"id": "b", "wave": 2, "noop": {}}])
+
+    assert work_off(house, run_id) is RunState.FAILED
+    assert _states(house, run_id)["b"] == "skipped"

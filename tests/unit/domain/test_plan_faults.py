@@ -143,7 +143,7 @@ STEP_FAULTS = [
     ({"concurrency": {"key": "db", "limit": 0}}, "bad_limit", ("concurrency", "limit"), "from 1 to 10000"),
     ({"concurrency": {"key": "db", "limit": 2.5}}, "wrong_type", ("concurrency", "limit"), "a whole number"),
     ({"budget": {}}, "not_available", ("budget",), "not available"),
-    ({"wave": 1}, "not_available", ("wave",), "not available"),
+    ({"wave": 0}, "bad_value", ("wave",), "from 1 to 10000"),
     ({"timeout": 60}, "bad_duration", ("timeout",), "write a unit, such as 60ms or 60s"),
     ({"timeout": "60"}, "bad_duration", ("timeout",), "write a unit, such as 60ms or 60s"),
     ({"timeout": "-5s"}, "bad_duration", ("timeout",), "negative"),
@@ -379,7 +379,7 @@ def test_a_mistyped_action_is_one_fault_that_names_the_nearest() -> None:
     assert (fault.code, "did you mean 'subprocess'?" in fault.message) == ("unknown_field", True)
 
 
-@pytest.mark.parametrize("action", ["python", "approval", "notify", "decision", "run"])
+@pytest.mark.parametrize("action", ["python", "approval", "notify", "decision"])
 def test_an_action_of_a_later_version_is_never_ignored(action: str) -> None:
     fault = only_fault(document({"id": "a", action: {}}))
     assert (fault.code, fault.path) == ("not_available", ("steps", 0, action))
