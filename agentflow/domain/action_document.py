@@ -14,9 +14,11 @@ from pathlib import PurePosixPath
 from agentflow.domain.action import NoopAction, SubprocessAction
 from agentflow.domain.action_reading import ON_THE_STEP, ActionReading, Place
 from agentflow.domain.document import Form, Value
+from agentflow.domain.gate_document import read_approval
 from agentflow.domain.graph_document import SWITCH_FORM, read_switch, read_wait
 from agentflow.domain.http_document import HTTP_FORM, read_http
 from agentflow.domain.llm_document import LLM_FORM, read_llm
+from agentflow.domain.run_document import read_run
 from agentflow.domain.template import has_expressions
 from agentflow.domain.wording import shorten
 
@@ -141,10 +143,12 @@ READERS: Mapping[str, Callable[[Value, ActionReading], None]] = {
     "http": read_http,
     "switch": read_switch,
     "wait": read_wait,
+    "approval": read_approval,
+    "run": read_run,
 }
 ACTION_TYPES: Mapping[str, str] = {"switch": "decision"}
 """What an action is called that is written otherwise."""
-LATER_ACTIONS = ("python", "approval", "notify", "decision", "run")
+LATER_ACTIONS = ("python", "notify", "decision")
 """Actions of the format that this version does not have."""
 FIELD_HOMES: Mapping[str, str] = {
     **dict.fromkeys(HTTP_FORM.known, "http"),

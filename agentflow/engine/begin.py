@@ -21,6 +21,7 @@ from agentflow.domain.moment import parse_moment
 from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.reference import Reference
+from agentflow.domain.run_document import templates_in
 from agentflow.domain.state import StepState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.items import keep_items
@@ -45,7 +46,7 @@ def _texts(step: Step, *, is_item: bool) -> Iterator[str]:
         case WaitAction(until=str(until)):
             yield until
         case RunAction(vars=values):
-            yield from (value for value in values.values() if isinstance(value, str))
+            yield from (text for value in values.values() for text in templates_in(value))
         case _:
             return
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection
 
 from agentflow.domain.beginning import Holds
+from agentflow.domain.child_run import next_awaited
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.engine.context import PlanView
 from agentflow.engine.record import Moves
-from agentflow.storage import engine_steps, runs, steps
+from agentflow.storage import child_runs, engine_steps, runs, steps
 
 
 def hold(tx: Connection, plan: PlanView, run: runs.LockedRun, step: steps.Successor, how: Holds, moves: Moves) -> None:
@@ -20,6 +21,10 @@ def hold(tx: Connection, plan: PlanView, run: runs.LockedRun, step: steps.Succes
     reason = how.reason
     if reason.code is ReasonCode.AWAITS_TIME and due_at is not None:
         reason = Reason(reason.code, {**reason.detail, "until": _stamp(due_at)})
+    if reason.code is ReasonCode.AWAITS_RUN:
+        awaited = next_awaited(step.id, *child_runs.read_last(tx, run.run_id, step.key))
+        reason = awaited.reason
+        moves.note("awaits", step.key, str(awaited.run_id))
     engine_steps.hold(tx, step.id, reason, due_at)
     moves.add_step(step.key, StepState.PENDING, StepState.HELD)
 

@@ -71,10 +71,64 @@ def plan_owner(fingerprint: str) -> str:
     return f"plan-{fingerprint}"
 
 
+def file_children(plan: Plan) -> Iterator[str]:
+    """The fingerprint of every plan of a child run that is a file, each once; it is the hash of its document."""
+    actions = [step.action for step in plan.every_step]
+    yield from dict.fromkeys(each.fingerprint for each in actions if isinstance(each, RunAction) and each.fingerprint)
+
+
+def read_input(context: EngineContext, owner: RunId | str, sha256: str) -> bytes:
+    """Read one of the texts that were handed in. ContentError when it is gone, or is not what it was."""
+    with context.store.open(input_address(owner, sha256)) as file:
+        text = file.read()
+    if hashlib.sha256(text).hexdigest() != sha256:
+        raise ContentError(f"{sha256!r} in the content store is not what it was")
+    return text
+
+
+def brought_hashes(context: EngineContext, owner: RunId | str, plan: Plan) -> Iterator[str]:
+    """The hash of everything that ``owner`` has for the child runs of ``plan`` whose plans are files.
+
+    ContentError when a document of them is gone.
+    """
+    work, seen = [plan], set[str]()
+    while work:
+        for fingerprint in file_children(work.pop()):
+            if fingerprint in seen:
+                continue
+            seen.add(fingerprint)
+            child = Plan.from_stored(read_input(context, owner, fingerprint))
+            yield fingerprint
+            yield from content_hashes(child)
+            yield from (file.sha256 for file in child.files)
+            work.append(child)
+
+
+def every_hash(context: EngineContext, owner: RunId | str, plan: Plan) -> dict[str, None]:
+    """The hash of everything that was handed in with ``plan``, each once. ContentError as ``brought_hashes``."""
+    own = [*content_hashes(plan), *(file.sha256 for file in plan.files)]
+    return dict.fromkeys([*own, *brought_hashes(context, owner, plan)])
+
+
+def take_inputs(context: EngineContext, source: RunId | str, owner: RunId | str, plan: Plan) -> bool:
+    """Give ``owner`` all that ``source`` has for ``plan``; False when something of it is not there any more."""
+    check_registration(context.database, context.store, context.audit_key)
+    try:
+        hashes = every_hash(context, source, plan)
+    except ContentError:
+        return False
+    return all(context.store.copy(input_address(source, each), input_address(owner, each)) for each in hashes)
+
+
 def keep_inputs(
-    context: EngineContext, owner: RunId | str, plan: Plan, content: Mapping[str, bytes], files: Mapping[str, Path]
+    context: EngineContext,
+    owner: RunId | str,
+    plan: Plan,
+    content: Mapping[str, bytes],
+    files: Mapping[str, Path],
+    brought: Mapping[str, bytes | Path] | None = None,
 ) -> None:
-    """Put what ``plan`` brings along into the store.
+    """Put what ``plan`` brings along into the store; ``brought`` is what the plans of its child runs do, by hash.
 
     Raises StoreMismatch when this process sees another store than the workers, ContentError when it refuses.
     """
@@ -85,6 +139,13 @@ def keep_inputs(
         address = input_address(owner, file.sha256)
         context.store.put_file(address, files[file.path])
         _check_captured(context, address, file.path, file.sha256)
+    for sha256, what in (brought or {}).items():
+        address = input_address(owner, sha256)
+        if isinstance(what, bytes):
+            context.store.put(address, what)
+        else:
+            context.store.put_file(address, what)
+            _check_captured(context, address, what.name, sha256)
 
 
 def _check_captured(context: EngineContext, address: Address, path: str, sha256: str) -> None:

@@ -1,7 +1,7 @@
 """Load a plan from a file, with the files beside it.
 
 Owns the way from a path to a LoadedPlan, or to every fault with its line: read, parse, judge, capture. What a document
-means is domain/plan_document's.
+means is domain/plan_document's; the plans of child runs beside it are read by load_children.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from agentflow.domain.plan_document import AVAILABLE_ACTIONS, PlanReading, read_
 from agentflow.domain.source_map import Mark
 from agentflow.engine.capture_files import MAX_FILE_BYTES, Capture, capture_files
 from agentflow.engine.check_schemas import check_schemas
+from agentflow.engine.load_children import Brought, Children, load_children
 from agentflow.engine.parse_json import parse_json
 from agentflow.engine.parse_yaml import parse_yaml
 
@@ -29,7 +30,8 @@ class LoadedPlan:
     """A plan with all that it needs from its author's machine.
 
     ``content`` holds prompts, system texts and stdin by SHA-256; ``files`` the captured files by their path in the
-    plan; ``source`` names the document for people, ``marks`` its lines where it was a text.
+    plan; ``source`` names the document for people, ``marks`` its lines where it was a text. ``brought`` is what the
+    plans of its child runs need that are files too, by SHA-256: documents, texts and files.
     """
 
     plan: Plan
@@ -37,6 +39,7 @@ class LoadedPlan:
     files: Mapping[str, Path]
     source: str
     marks: Mark | None = field(default=None, repr=False, compare=False)
+    brought: Brought = field(default_factory=dict)
 
     def placed(self, faults: Iterable[Fault]) -> tuple[Fault, ...]:
         """Return ``faults`` that were found in the plan after it was loaded, with their lines where those are known."""
@@ -69,19 +72,29 @@ def examine_plan(
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
     """Return the plan at ``path``, or None and its faults in the order of the file. Raises as load_plan does."""
-    file = Path(path)
-    text, faults = _decode(_read(file), str(path))
+    return _examine(Path(path), (), str(path), available_actions, max_file_bytes)
+
+
+def _examine(
+    file: Path, above: tuple[Path, ...], path: str, available_actions: Collection[str], max_file_bytes: int
+) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
+    text, faults = _decode(_read(file), path)
     if text is None:
         return None, faults
-    document = parse_json(text, str(path)) if _is_json(file, text) else parse_yaml(text, str(path))
+    document = parse_json(text, path) if _is_json(file, text) else parse_yaml(text, path)
     if document.marks is None:
         return None, document.faults
     marks = document.marks
     reading = read_plan(document.data, available_actions=available_actions, written=marks.spelling)
     capture = capture_files(file.parent, reading.file_patterns, document=file, max_file_bytes=max_file_bytes)
-    judged = (*reading.faults, *check_schemas(reading.schemas), *capture.faults)
-    found = [*document.faults, *(_placed(fault, marks, str(path)) for fault in judged)]
-    return _finish(reading, capture, str(path), found, marks)
+
+    def examine(child: Path, above_it: tuple[Path, ...]) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
+        return _examine(child, above_it, str(child), available_actions, max_file_bytes)
+
+    children = load_children(file.parent, reading.runs, examine, above=(*above, file.resolve()))
+    judged = (*reading.faults, *check_schemas(reading.schemas), *capture.faults, *children.faults)
+    found = [*document.faults, *(_placed(fault, marks, path) if fault.file is None else fault for fault in judged)]
+    return _finish(reading, capture, children, path, found, marks)
 
 
 def load_data(
@@ -91,25 +104,43 @@ def load_data(
     source: str = "plan",
     available_actions: Collection[str] = AVAILABLE_ACTIONS,
     max_file_bytes: int = MAX_FILE_BYTES,
+    children: Mapping[str, LoadedPlan] | None = None,
 ) -> LoadedPlan:
-    """Return the plan of a document that was built in Python, with the files of ``folder``. Raises PlanRejected."""
+    """Return the plan of a document that was built in Python, with the files of ``folder``. Raises PlanRejected.
+
+    ``children`` are plans of child runs that were built too, by what the document writes for them.
+    """
     reading = read_plan(data, available_actions=available_actions)
     capture = capture_files(Path(folder), reading.file_patterns, max_file_bytes=max_file_bytes)
-    found = [*reading.faults, *check_schemas(reading.schemas), *capture.faults]
-    loaded, faults = _finish(reading, capture, source, found)
+
+    def examine(child: Path, above: tuple[Path, ...]) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
+        return _examine(child, above, str(child), available_actions, max_file_bytes)
+
+    below = load_children(Path(folder), reading.runs, examine, given=children)
+    found = [*reading.faults, *check_schemas(reading.schemas), *capture.faults, *below.faults]
+    loaded, faults = _finish(reading, capture, below, source, found)
     if loaded is None:
         raise PlanRejected(faults)
     return loaded
 
 
 def _finish(
-    reading: PlanReading, capture: Capture, source: str, faults: list[Fault], marks: Mark | None = None
+    reading: PlanReading,
+    capture: Capture,
+    children: Children,
+    source: str,
+    faults: list[Fault],
+    marks: Mark | None = None,
 ) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
     if reading.plan is None or faults:
-        return None, tuple(sorted(faults, key=lambda fault: (fault.line or 0, fault.column or 0)))
-    # A copy and no update in place: the fingerprint covers the files.
-    plan = Plan.model_validate(dict(reading.plan) | {"files": capture.plan_files()})
-    return LoadedPlan(plan, reading.content, capture.paths, source, marks), ()
+        in_order = sorted(
+            faults, key=lambda fault: (fault.file not in (None, source), fault.line or 0, fault.column or 0)
+        )
+        return None, tuple(in_order)
+    # A copy and no update in place: the fingerprint covers the files, and the plans of child runs.
+    steps = children.named_in(reading.plan.steps)
+    plan = Plan.model_validate(dict(reading.plan) | {"files": capture.plan_files(), "steps": steps})
+    return LoadedPlan(plan, reading.content, capture.paths, source, marks, children.brought), ()
 
 
 def _read(file: Path) -> bytes:

@@ -6,7 +6,6 @@ nothing from it. Versions never change; the same plan is pushed again as the ver
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,14 @@ from agentflow.domain.error import ContentError, NotFound
 from agentflow.domain.plan import Plan
 from agentflow.domain.wording import did_you_mean
 from agentflow.engine.context import EngineContext
-from agentflow.engine.inputs import content_hashes, input_address, keep_inputs, plan_owner
+from agentflow.engine.inputs import (
+    brought_hashes,
+    content_hashes,
+    input_address,
+    keep_inputs,
+    plan_owner,
+    read_input,
+)
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.record import record_outside
 from agentflow.storage import installations, plans, runs
@@ -47,11 +53,13 @@ class StoredPlan:
     files: Mapping[str, Path]
     project: str
     version: int
+    brought: Mapping[str, Path]
 
     @property
     def loaded(self) -> LoadedPlan:
         """The plan as one that was read from a file."""
-        return LoadedPlan(self.plan, self.content, self.files, f"{self.plan.name}@{self.version}")
+        source = f"{self.plan.name}@{self.version}"
+        return LoadedPlan(self.plan, self.content, self.files, source, brought=dict(self.brought))
 
 
 def push_plan(context: EngineContext, loaded: LoadedPlan, project: str, actor: str) -> Pushed:
@@ -60,7 +68,7 @@ def push_plan(context: EngineContext, loaded: LoadedPlan, project: str, actor: s
     What it brings along is put into the store either way: what got lost there is mended by pushing again.
     """
     plan = loaded.plan
-    keep_inputs(context, plan_owner(plan.fingerprint), plan, loaded.content, loaded.files)
+    keep_inputs(context, plan_owner(plan.fingerprint), plan, loaded.content, loaded.files, loaded.brought)
     with context.database.transaction() as tx:
         house = installations.lock(tx)
         runs.insert_plan(tx, plan.fingerprint, plan.name, plan.canonical_json())
@@ -93,8 +101,11 @@ def open_stored(context: EngineContext, project: str, name: str, version: int | 
             raise _not_found(project, name, version, known)
         plan = context.plans.get(tx, found.fingerprint).plan
     try:
-        content = {sha256: _text(context, found.fingerprint, sha256) for sha256 in content_hashes(plan)}
         owner, store = plan_owner(found.fingerprint), context.store
+        content = {sha256: read_input(context, owner, sha256) for sha256 in content_hashes(plan)}
+        brought = {
+            sha256: store.local_path(input_address(owner, sha256)) for sha256 in brought_hashes(context, owner, plan)
+        }
         files = {file.path: store.local_path(input_address(owner, file.sha256)) for file in plan.files}
     except ContentError as error:
         raise ContentError(
@@ -102,15 +113,7 @@ def open_stored(context: EngineContext, project: str, name: str, version: int | 
             name=name,
             version=found.version,
         ) from error
-    return StoredPlan(plan, content, files, project, found.version)
-
-
-def _text(context: EngineContext, fingerprint: str, sha256: str) -> bytes:
-    with context.store.open(input_address(plan_owner(fingerprint), sha256)) as file:
-        text = file.read()
-    if hashlib.sha256(text).hexdigest() != sha256:
-        raise ContentError(f"{sha256!r} in the content store is not what it was")
-    return text
+    return StoredPlan(plan, content, files, project, found.version, brought)
 
 
 def _not_found(project: str, name: str, version: int | None, known: list[plans.PlanVersion]) -> NotFound:
