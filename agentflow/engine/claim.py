@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
+from agentflow.domain.action import LlmAction
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey, step_id
 from agentflow.domain.outcome import ClaimRefusal
@@ -18,7 +19,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import claims, steps
+from agentflow.storage import claims, guidance, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Claimed:
     """A step that is this process's for one attempt, until the lease ends.
 
     ``budget`` holds the run's caps, ``active_seconds_used`` how long it was going before this attempt, without rests.
-    ``timeout_seconds`` is a person's word over the plan's.
+    ``timeout_seconds`` is a person's word over the plan's, ``guidance`` the hashes of what they say to a model call.
     """
 
     run_id: RunId
@@ -44,6 +45,7 @@ class Claimed:
     started_at: datetime
     active_seconds_used: float
     timeout_seconds: float | None = None
+    guidance: tuple[str, ...] = ()
 
     @property
     def step(self) -> Step:
@@ -70,9 +72,11 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
         )
         match taken:
             case claims.ClaimedStep():
-                _record(context, tx, run_id, step, worker, taken)
                 plan = context.plans.get(tx, taken.plan_fingerprint)
-                answer = _claimed(run_id, step, attempt_id, claim_token, taken, plan)
+                is_call = isinstance(plan.plan.step(key).action, LlmAction)
+                given = guidance.take(tx, run_id, step, key) if is_call else ()
+                _record(context, tx, run_id, step, worker, taken, given)
+                answer = _claimed(run_id, step, attempt_id, claim_token, taken, plan, given)
             case claims.PlacelessStep():
                 steps.forget_sent(tx, [step])  # this was its doorbell; its place in the line is that of its due time
                 return ClaimRefusal.SLOT_BUSY
@@ -87,7 +91,13 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
 
 
 def _record(
-    context: EngineContext, tx: Connection, run_id: RunId, step: StepId, worker: str, taken: claims.ClaimedStep
+    context: EngineContext,
+    tx: Connection,
+    run_id: RunId,
+    step: StepId,
+    worker: str,
+    taken: claims.ClaimedStep,
+    given: tuple[str, ...],
 ) -> None:
     moves = Moves()
     moves.add_step(taken.key, taken.old_state, StepState.RUNNING)
@@ -100,7 +110,7 @@ def _record(
         action="claim",
         subject=f"step:{taken.key}",
         moves=moves,
-        facts={"attempt": taken.number},
+        facts={"attempt": taken.number, **({"guidance": list(given)} if given else {})},
     )
 
 
@@ -132,6 +142,7 @@ def _claimed(
     claim_token: ClaimToken,
     taken: claims.ClaimedStep,
     plan: PlanView,
+    given: tuple[str, ...],
 ) -> Claimed:
     return Claimed(
         run_id=run_id,
@@ -149,6 +160,7 @@ def _claimed(
         started_at=taken.started_at,
         active_seconds_used=taken.active_seconds_used,
         timeout_seconds=taken.timeout_seconds,
+        guidance=given,
     )
 
 

@@ -32,7 +32,8 @@ from agentflow.domain.reference import Reference
 from agentflow.engine.claim import Claimed
 from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import Scope, artifact_name, gather, read_facts
-from agentflow.engine.inputs import JSON, STDIN, content_of, input_address
+from agentflow.engine.guide import with_guidance
+from agentflow.engine.inputs import JSON, STDIN, SYSTEM, content_of, input_address
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
 from agentflow.settings import secret_from_environment
@@ -69,6 +70,7 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
             _lay_out(context, claimed, files, scratch / "work")
         action = _rendered(step.action, values)
         texts = {name: _render_content(name, text, values) for name, text in contents.items()}
+        texts = with_guidance(context, claimed.run_id, claimed.guidance, texts, SYSTEM)
         stdin_path = _write_stdin(scratch, texts.pop(STDIN, None))
     except TemplateError as error:
         raise Unprepared(Reason(ReasonCode.TEMPLATE, {"problem": str(error)})) from error
