@@ -37,6 +37,9 @@ BEGINNERS = frozenset(
 ENDERS = frozenset({"wake", "signal", "decide", "settle_child", "override"})
 """The verbs that end what the engine holds."""
 
+TAKERS_UP = frozenset({"retry", "decide"})
+"""The verbs that take up what ended: a retry, and the rejection of a gate that sends the run back."""
+
 RUN_TRANSITIONS: Mapping[tuple[RunState, RunState], frozenset[str]] = {
     (R.PENDING, R.RUNNING): frozenset({"admit"}),
     (R.PENDING, R.CANCELLING): frozenset({"cancel"}),
@@ -83,18 +86,22 @@ STEP_TRANSITIONS: Mapping[tuple[StepState, StepState], frozenset[str]] = {
     (S.READY, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.RETRYING, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
     (S.HELD, S.CANCELLED): frozenset({"cancel", "cancel_step"}),
-    (S.HELD, S.READY): frozenset({"retry"}),
+    (S.HELD, S.READY): TAKERS_UP,
     # A retry takes every step up as pending first, and lets go within the same transaction what waits for nothing.
-    (S.HELD, S.PENDING): frozenset({"retry"}),
-    (S.FAILED, S.READY): frozenset({"retry"}),
-    (S.FAILED, S.PENDING): frozenset({"retry"}),
-    (S.SUCCEEDED, S.READY): frozenset({"retry"}),
-    (S.SUCCEEDED, S.PENDING): frozenset({"retry"}),
-    (S.CANCELLED, S.READY): frozenset({"retry"}),
-    (S.CANCELLED, S.PENDING): frozenset({"retry"}),
+    (S.HELD, S.PENDING): TAKERS_UP,
+    (S.FAILED, S.READY): TAKERS_UP,
+    (S.FAILED, S.PENDING): TAKERS_UP,
+    (S.FAILED, S.HELD): TAKERS_UP,
+    (S.SUCCEEDED, S.READY): TAKERS_UP,
+    (S.SUCCEEDED, S.PENDING): TAKERS_UP,
+    (S.SUCCEEDED, S.HELD): TAKERS_UP,
+    (S.CANCELLED, S.READY): TAKERS_UP,
+    (S.CANCELLED, S.PENDING): TAKERS_UP,
+    (S.CANCELLED, S.HELD): TAKERS_UP,
     (S.CANCELLED, S.SKIPPED): frozenset({"retry"}),
-    (S.SKIPPED, S.READY): frozenset({"retry"}),
-    (S.SKIPPED, S.PENDING): frozenset({"retry"}),
+    (S.SKIPPED, S.READY): TAKERS_UP,
+    (S.SKIPPED, S.PENDING): TAKERS_UP,
+    (S.SKIPPED, S.HELD): TAKERS_UP,
 }
 
 ATTEMPT_TRANSITIONS: Mapping[tuple[AttemptState, AttemptState], frozenset[str]] = {

@@ -23,6 +23,7 @@ from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.engine.redo import redo
 from agentflow.storage import engine_steps, gates, runs, steps
 
 
@@ -37,10 +38,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a held step: how it ends, or None where it is held on; and what the event says of it."""
+    """What becomes of a held step: how it ends, or None where it is held on; and what the event says of it.
+
+    ``redo``: it does not end, but the run goes back to that step.
+    """
 
     ends: Ends | None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    redo: StepKey | None = None
 
 
 Decide = Callable[[Connection, Held], Verdict | None]
@@ -99,9 +104,12 @@ def _in_transaction(
             return None
         moves, is_over = Moves(), False
         ready: tuple[StepKey, ...] = ()
-        if verdict.ends is not None:
+        if verdict.ends is not None or verdict.redo is not None:
             gates.rest_waiting(tx, run.run_id)
+        if verdict.ends is not None:
             ready, is_over = _end(tx, held, verdict.ends, conditions, moves)
+        elif verdict.redo is not None:
+            ready, is_over = redo(tx, held.plan, run, step.key, verdict.redo, conditions, moves)
         sends = tuple(first_sends(held.plan, ready)) if not run.rests else ()
         steps.stamp_sent(tx, [id_of(run.run_id, key) for key in sends])
         record(

@@ -126,6 +126,9 @@ class _Deciding:
         gates.close(tx, gate.id, GateState.REJECTED)
         by = tuple(each for each in approved_by(gate.decisions) if each != answer.actor)
         self.decided = (GateState.REJECTED, True, by, gate.terms.count)
+        back = gate.terms.on_reject
+        if back is not None and gates.count(tx, held.step.id, held.run.round).in_round <= back.max_rounds:
+            return conclude.Verdict(None, {**facts, "redo": back.step}, redo=back.step)
         return conclude.Verdict(Ends(StepState.FAILED, Reason(ReasonCode.REJECTED, {"actor": answer.actor})), facts)
 
     def _approve(self, tx: Connection, held: conclude.Held, gate: Gate, facts: Mapping[str, Any]) -> conclude.Verdict:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from agentflow.domain.ids import StepId, StepKey
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
+from agentflow.domain.transition import UNTAKEN
 from agentflow.storage.database import statement, to_json
 from agentflow.storage.steps import MovedStep
 
@@ -57,6 +58,12 @@ def end_held(tx: Connection, step_id: StepId, new_state: StepState, reason: Reas
         "result": None if result is None else to_json(result),
     }
     tx.execute(statement("end_held_step"), parameters).one()
+
+
+def recount_needs(tx: Connection, step_ids: Iterable[StepId]) -> None:
+    """Count the needs of steps anew that still wait; some of the needs were taken up again."""
+    parameters = {"step_ids": list(step_ids), "untaken_codes": sorted(UNTAKEN)}
+    tx.execute(statement("recount_needs"), parameters)
 
 
 def find_due_held(tx: Connection, limit: int) -> list[StepId]:

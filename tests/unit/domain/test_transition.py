@@ -75,16 +75,19 @@ DRAINED = Reason(ReasonCode.DRAINED)
 LOST = Reason(ReasonCode.WORKER_LOST, {"worker": "w"})
 
 
-def test_only_retry_leads_out_of_a_final_state() -> None:
-    for transitions, finals in ((RUN_TRANSITIONS, FINAL_RUN_STATES), (STEP_TRANSITIONS, FINAL_STEP_STATES)):
+def test_only_a_retry_and_a_rejected_gate_lead_out_of_a_final_state() -> None:
+    for transitions, finals, leading in (
+        (RUN_TRANSITIONS, FINAL_RUN_STATES, {"retry"}),
+        (STEP_TRANSITIONS, FINAL_STEP_STATES, {"retry", "decide"}),
+    ):
         for (old, _), verbs in transitions.items():
-            assert old not in finals or verbs == {"retry"}
+            assert old not in finals or verbs <= leading
     assert not any(old in FINAL_ATTEMPT_STATES for old, _ in ATTEMPT_TRANSITIONS)
 
 
-def test_only_a_retry_that_needs_a_lost_answer_leads_out_of_success() -> None:
+def test_what_is_taken_up_after_its_success_starts_over() -> None:
     again = {new for old, new in STEP_TRANSITIONS if old is StepState.SUCCEEDED}
-    assert again == {StepState.READY, StepState.PENDING}
+    assert again == {StepState.READY, StepState.PENDING, StepState.HELD}
     assert not any(old is RunState.COMPLETED for old, _ in RUN_TRANSITIONS)
 
 
