@@ -21,8 +21,8 @@ from agentflow.engine.context import PlanView
 from agentflow.engine.items import no_items
 from agentflow.engine.new_steps import labels_of, new_step
 from agentflow.engine.record import Moves
-from agentflow.storage import children, limits, runs, steps
-from agentflow.storage.steps import NewEdge, NewStep
+from agentflow.storage import children, graphs, limits, runs, steps
+from agentflow.storage.graphs import NewEdge, NewStep
 
 
 def expand(
@@ -42,7 +42,7 @@ def expand(
         return no_items(f"with its {how.items} items the run would have {total} steps, and {MAX_STEPS} is the most")
     rows, edges = list(made.rows(how.items)), list(made.edges(how.items))
     limits.insert_slots(tx, [step.concurrency for step in made.templates if step.concurrency is not None])
-    steps.insert_graph(tx, run_id, rows, edges)
+    graphs.insert_graph(tx, run_id, graphs.written_graph(rows, edges))
     expanded = children.note_expanded(tx, foreach.id, how.items, released=made.released(how.items))
     moves.note("expanded", foreach.key, how.items)
     if not how.items:

@@ -6,7 +6,7 @@ from agentflow.domain.action import DecisionAction
 from agentflow.domain.ids import RunId, StepId, StepKey, step_id
 from agentflow.domain.plan import Plan, Step
 from agentflow.engine.context import PlanView
-from agentflow.storage.steps import NewEdge, NewStep, StepLimits
+from agentflow.storage.graphs import NewEdge, NewStep, StepLimits
 
 FOREACH = "foreach"
 """What the action of a foreach itself is called; its items have the action that is written."""

@@ -26,6 +26,7 @@ from agentflow.domain.plan import Plan
 from agentflow.domain.state import RunState, StepState
 from agentflow.engine.advance import Advance, let_go
 from agentflow.engine.check_costs import check_costs
+from agentflow.engine.child_plans import documents_in, resolve_plans
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
@@ -33,8 +34,10 @@ from agentflow.engine.finalize import finalize
 from agentflow.engine.inputs import forget_run, keep_inputs
 from agentflow.engine.new_steps import labels_of, new_step
 from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.engine.start_guard import hold_parent
 from agentflow.settings import Settings
-from agentflow.storage import children, installations, limits, runs, steps
+from agentflow.storage import children, graphs, installations, limits, runs, steps
+from agentflow.storage.child_runs import Parentage
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,14 @@ class SubmitRequest:
     directive: str | None = None
     forked_from: RunId | None = None
     forked_at_step: StepKey | None = None
+    brought: Mapping[str, bytes | Path] = field(default_factory=dict)
+    """What the plans of its child runs bring along that are files, by hash."""
+    child_plans: Mapping[str, Any] | None = None
+    """The stored plans that its child runs name; None where they are yet to be looked up."""
+    parentage: Parentage | None = None
+    """Of a child run."""
+    caps_above: tuple[Budget, ...] = ()
+    """What the runs above a child run are capped to."""
 
     @property
     def sha256(self) -> str:
@@ -83,6 +94,7 @@ class SubmitRequest:
             self.plan,
             self.vars,
             caps=self.caps,
+            caps_above=self.caps_above,
             project=self.project,
             directive=self.run_directive,
             settings=settings,
@@ -122,6 +134,14 @@ class Opening(Protocol):
         """Let the steps stand as they begin; they were just written, ready where a worker performs them at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What is written of a plan, made beforehand: for a large one that takes longer than a transaction may rest."""
+
+    plan: bytes
+    graph: graphs.WrittenGraph
+
+
 class _KeyTaken(Exception):
     """Another submission under the same key was quicker: nothing of this one stays, not even its plan."""
 
@@ -143,7 +163,8 @@ class _FromTheTop:
     action: str = "submit"
 
     def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
-        keep_inputs(context, run_id, view.plan, self.request.content, self.request.files)
+        request = self.request
+        keep_inputs(context, run_id, view.plan, request.content, request.files, request.brought)
 
     def place(self, tx: Connection, run: runs.LockedRun, view: PlanView, conditions: Conditions) -> Placed:
         moves, roots = Moves(), view.graph.roots
@@ -163,13 +184,18 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
         return existing
     if faults := request.cost_faults(context.settings):
         raise PlanRejected(faults)
-    run_id, view = RunId(uuid4()), PlanView(request.plan)
+    request = _with_child_plans(context, request)
+    run_id = RunId(uuid4()) if request.parentage is None else request.parentage.run_id
+    view = PlanView(request.plan)
     opening.fill(context, run_id, view)
+    written = _Written(request.plan.canonical_json(), _graph_of(run_id, view, request.project))
     try:
         placed, is_paused = with_conditions(
-            context, lambda conditions: _in_transaction(context, run_id, view, request, opening, conditions)
+            context, lambda conditions: _in_transaction(context, run_id, view, request, opening, written, conditions)
         )
     except _KeyTaken:
+        if request.parentage is not None:  # it is there already, with this content
+            return Submitted(run_id, is_existing=True)
         forget_run(context, run_id)
         existing = _find_existing(context, request)
         if existing is None:
@@ -184,6 +210,17 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
     if placed.is_over:
         finalize(context, run_id, request.actor)
     return Submitted(run_id, is_existing=False, is_sent=is_sent)
+
+
+def _with_child_plans(context: EngineContext, request: SubmitRequest) -> SubmitRequest:
+    """Look up the stored plans that child runs name. PlanRejected when there is none of a name, or its vars misfit."""
+    if request.child_plans is not None:
+        return request
+    documents = documents_in(request.brought)
+    found, faults = resolve_plans(context, request.project, request.plan, documents)
+    if faults:
+        raise PlanRejected(faults)
+    return replace(request, child_plans=found)
 
 
 def _find_existing(context: EngineContext, request: SubmitRequest) -> Submitted | None:
@@ -206,13 +243,17 @@ def _in_transaction(
     view: PlanView,
     request: SubmitRequest,
     opening: Opening,
+    written: _Written,
     conditions: Conditions,
 ) -> tuple[Placed, bool]:
     """Write the run; returns how it stands, and whether it rests."""
     with context.database.transaction() as tx:
         maintenance = installations.enter(tx)
-        created_at = _insert_run(tx, run_id, request)
-        _write_graph(tx, run_id, view, request.project)
+        if request.parentage is not None:
+            hold_parent(tx, request.parentage)
+        created_at = _insert_run(tx, run_id, request, written.plan)
+        graphs.insert_graph(tx, run_id, written.graph)
+        limits.insert_slots(tx, [step.concurrency for step in view.plan.steps if step.concurrency is not None])
         paused = replace(maintenance, at=created_at) if maintenance else None
         runs.insert_run_state(tx, run_id, len(view.graph.sinks), paused)
         run = runs.lock(tx, run_id)
@@ -236,9 +277,9 @@ def _in_transaction(
     return placed, paused is not None
 
 
-def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest) -> datetime:
+def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest, document: bytes) -> datetime:
     plan = request.plan
-    runs.insert_plan(tx, plan.fingerprint, plan.name, plan.canonical_json())
+    runs.insert_plan(tx, plan.fingerprint, plan.name, document)
     submission = runs.Submission(
         run_id=run_id,
         project=request.project,
@@ -250,6 +291,8 @@ def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest) -> dateti
         directive=request.run_directive,
         forked_from=request.forked_from,
         forked_at_step=request.forked_at_step,
+        parentage=request.parentage,
+        child_plans=request.child_plans,
     )
     created_at = runs.insert_run(tx, submission)
     if created_at is None:
@@ -262,10 +305,12 @@ def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest) -> dateti
 def _facts(request: SubmitRequest) -> dict[str, Any]:
     facts = {"plan": request.plan.fingerprint, "steps": len(request.plan.steps), "project": request.project}
     more = {"directive": request.run_directive, "budget": request.caps.model_dump(exclude_none=True)}
+    if request.parentage is None:
+        more["child_plans"] = dict(request.child_plans or {})
     return facts | {name: value for name, value in more.items() if value}
 
 
-def _write_graph(tx: Connection, run_id: RunId, view: PlanView, project: str) -> None:
+def _graph_of(run_id: RunId, view: PlanView, project: str) -> graphs.WrittenGraph:
     graph, ids = view.graph, {key: step_id(run_id, key) for key in view.graph.keys}
     sinks = set(graph.sinks)
     fresh = [
@@ -273,12 +318,11 @@ def _write_graph(tx: Connection, run_id: RunId, view: PlanView, project: str) ->
         for position, step in enumerate(view.plan.steps)
     ]
     edges = [
-        steps.NewEdge(ids[need], ids[step.id], labels_of(view.plan.step(need), step.id))
+        graphs.NewEdge(ids[need], ids[step.id], labels_of(view.plan.step(need), step.id))
         for step in view.plan.steps
         for need in step.needs
     ]
-    steps.insert_graph(tx, run_id, fresh, edges)
-    limits.insert_slots(tx, [step.concurrency for step in view.plan.steps if step.concurrency is not None])
+    return graphs.written_graph(fresh, edges)
 
 
 def begin_steps(

@@ -1,9 +1,9 @@
-"""Steps and edges: writing a run's graph, moving, advancing, and the delivery notes of doorbells."""
+"""Steps: moving, advancing, and the delivery notes of doorbells. How a run's graph is written stands in graphs.py."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -21,48 +21,6 @@ LINE_PATIENCE_SECONDS = 10.0
 """How long a doorbell that nobody answers keeps a place of its concurrency key from the next in line."""
 SUSPECT_PATIENCE_SECONDS = 60.0
 """How long a suspect that nobody takes keeps those of other queues waiting: longer than a worker needs to come back."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepLimits:
-    """The limits of a step as its row holds them; None where it has none."""
-
-    slot_key: str | None = None
-    slot_limit: int | None = None
-    rate_key: str | None = None
-    rate_interval_seconds: float | None = None
-    rate_burst: int | None = None
-
-
-UNLIMITED = StepLimits()
-
-
-@dataclass(frozen=True, slots=True)
-class NewStep:
-    """A step as it is written at submit."""
-
-    id: StepId
-    key: StepKey
-    position: int
-    action: str
-    queue: str
-    when_rule: str
-    is_sink: bool
-    needs: int
-    limits: StepLimits = UNLIMITED
-    is_engines: bool = False
-    parent: StepKey | None = None
-    item: int | None = None
-    awaits_turn: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NewEdge:
-    """``to_step`` needs ``from_step``; ``labels`` are those of a decision that take it."""
-
-    from_step: StepId
-    to_step: StepId
-    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,34 +66,6 @@ class DueStep:
     key: StepKey
     retries: int
     plan_fingerprint: str
-
-
-def insert_graph(tx: Connection, run_id: RunId, steps: Sequence[NewStep], edges: Sequence[NewEdge]) -> None:
-    """Write steps and edges, in two statements whatever their number."""
-    records = [
-        {
-            "id": str(step.id),
-            "key": step.key,
-            "position": step.position,
-            "action": step.action,
-            "queue": step.queue,
-            "when_rule": step.when_rule,
-            "is_sink": step.is_sink,
-            "needs": step.needs,
-            "is_engines": step.is_engines,
-            "parent": step.parent,
-            "item": step.item,
-            "awaits_turn": step.awaits_turn,
-            **asdict(step.limits),
-        }
-        for step in steps
-    ]
-    tx.execute(statement("insert_steps"), {"run_id": run_id, "steps": to_json(records)})
-    if edges:
-        written = [
-            {"from_step": str(edge.from_step), "to_step": str(edge.to_step), "labels": edge.labels} for edge in edges
-        ]
-        tx.execute(statement("insert_edges"), {"edges": to_json(written)})
 
 
 def advance(
