@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "benchmarks")]
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the helpers that the tests have
 
 import psycopg
 import redis
@@ -35,13 +34,14 @@ from rich.table import Table
 from agentflow import AgentFlow, Run
 from agentflow.embedded import EmbeddedServers, ServerUrls
 from agentflow.engine import installation
-from agentflow.engine.load_plan import LoadedPlan, load_data
+from agentflow.engine.load_plan import load_data
 from agentflow.engine.verify import verify_run
 from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from tests.workers import descendants
 
+REPOSITORY = Path(__file__).parents[1]
 KEY = "benchmark-key-benchmark-key-0000"
 WAIT_SECONDS = 3600
 HANDOVERS = """
@@ -253,7 +253,18 @@ def _worker(app: list[str], environment: Mapping[str, str], slots: int) -> Itera
 def _print(measured: list[Measured], peers: Mapping[str, float], slots: int) -> None:
     console = Console(width=160)
     table = Table(title=f"One run, one prefork worker, -c {slots}; seconds, hand-over in milliseconds")
-    headings = ("shape", "state", "load", "submit", "steps/s", "hand-over p50", "p95", "show", "why", "why, at the start")
+    headings = (
+        "shape",
+        "state",
+        "load",
+        "submit",
+        "steps/s",
+        "hand-over p50",
+        "p95",
+        "show",
+        "why",
+        "why, at the start",
+    )
     for heading in (*headings, "report", "audit verify", "worker MB"):
         table.add_column(heading)
     for each in measured:
