@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -87,6 +88,29 @@ def raise_(
             printing.print_json(head | {"raised": raised.as_json()})
         else:
             _tell(found, raised)
+
+
+def read_more(written: Sequence[str] | None) -> dict[str, Any]:
+    """Read ``KIND=+N`` options into what is added to a budget. UsageError for anything else."""
+    from agentflow.domain.error import UsageError
+
+    more: dict[str, Any] = {}
+    for each in written or ():
+        kind, equals, amount = each.partition("=")
+        option = f"--budget {kind}="
+        match kind if equals else "":
+            case "steps" | "tokens":
+                more[kind] = _whole(option, amount)
+            case "usd":
+                more[kind] = _amount(option, amount)
+            case "active_time":
+                more[kind] = _unsigned(option, amount)
+            case _:
+                raise UsageError(
+                    f"--budget takes KIND=+N, such as tokens=+5000 or usd=+0.50, of steps, tokens, usd and "
+                    f"active_time; not {each!r}."
+                )
+    return more
 
 
 def _tell(found: Run, raised: BudgetRaised) -> None:

@@ -24,6 +24,7 @@ VERBS = (
     "act_commands",
     "pause_commands",
     "signal_commands",
+    "intervene_commands",
     "budget_commands",
     "limit_commands",
     "why_commands",

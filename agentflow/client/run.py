@@ -15,6 +15,7 @@ from agentflow.client.budget_report import BudgetReport
 from agentflow.client.budgets import BudgetRaised, Money
 from agentflow.client.checks import checked_timeout
 from agentflow.client.feed import EventFeed
+from agentflow.client.interventions import RunInterventions
 from agentflow.client.pace import Pace
 from agentflow.content.store import Address
 from agentflow.domain.error import NotFound, RunFailed, ServersUnreachable, UsageError, WaitTimeout
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from agentflow.engine.load_plan import LoadedPlan
 
 
-class Run:
+class Run(RunInterventions):
     """A run. Its properties show a snapshot, taken at first use and anew after ``refresh``, ``wait`` and the verbs.
 
     ``existing`` tells that a submit found the run under its idempotency key; ``is_sent`` is False when Redis did not

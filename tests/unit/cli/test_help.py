@@ -19,6 +19,7 @@ HEAVY = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "structlog", "jinj
 """pydantic is not among them: typer parses with it."""
 BUDGET_SECONDS = 0.3
 VERBS = {
+    "abort",
     "artifact",
     "audit",
     "beat",
@@ -30,10 +31,13 @@ VERBS = {
     "down",
     "flower",
     "fork",
+    "guide",
     "init",
     "limits",
     "logs",
     "migrate",
+    "modify",
+    "override",
     "pause",
     "plan",
     "prune",
