@@ -42,10 +42,11 @@ def check_order(drafts: Sequence[StepDraft]) -> dict[StepKey, tuple[StepKey, ...
     must. Bodies of foreachs are ordered each by itself; ids are unique in the whole plan.
     """
     _check_ids([inner for draft in drafts for inner in draft.walk()])
-    resolved = _check_level(drafts)
-    for draft in drafts:
-        resolved = {**_check_bodies(draft), **resolved}
-    return resolved
+    own = _check_level(drafts)
+    resolved: dict[StepKey, tuple[StepKey, ...]] = {}
+    for bodies in reversed([_check_bodies(draft) for draft in drafts]):
+        resolved |= bodies
+    return resolved | own
 
 
 def _check_bodies(draft: StepDraft) -> dict[StepKey, tuple[StepKey, ...]]:
@@ -88,8 +89,9 @@ def check_roots(drafts: Sequence[StepDraft], behind: Collection[StepKey] = ()) -
     for draft in drafts:
         if draft.body:
             check_roots(draft.body)
+    has_waves = is_laid_in_waves(drafts)
     for position, draft in enumerate(drafts):
-        is_root = draft.needs == [] or (draft.needs is None and (not position or is_laid_in_waves(drafts)))
+        is_root = draft.needs == [] or (draft.needs is None and (not position or has_waves))
         if not is_root or draft.key in behind or draft.read.get("when") in STARTS_AT_ONCE:
             continue
         value = draft.value.child("when")
