@@ -63,25 +63,31 @@ class _LiveTable:
 
     def __init__(self) -> None:
         self._view: RunView | None = None
+        self._percent = 0
         self._seen_at = 0.0
 
     def show(self, view: RunView) -> None:
         """Take over a new look at the run."""
-        self._view, self._seen_at = view, time.monotonic()
+        self._view, self._percent, self._seen_at = view, view.progress.percent, time.monotonic()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if self._view is None:
             return
         now = self._view.summary.read_at + timedelta(seconds=time.monotonic() - self._seen_at)
         room = max(3, (options.max_height or console.height) - _LINES_AROUND)
-        parts: list[RenderableType] = [_clocked(self._view, now), steps_table(self._view, now, room, is_wrapping=False)]
+        parts: list[RenderableType] = [
+            _clocked(self._view, self._percent, now),
+            steps_table(self._view, now, room, is_wrapping=False),
+        ]
         if is_untaken(self._view, now):
             parts.append(Text(NO_WORKER, "yellow"))
         yield Group(*parts)
 
 
-def _clocked(view: RunView, now: datetime) -> Text:
+def _clocked(view: RunView, percent: int, now: datetime) -> Text:
     line = headline(view)
+    if view.summary.ended_at is None:
+        line.append(f"  {percent} %", "dim")
     if view.summary.ended_at is None and view.summary.started_at and view.summary.round == 1:
         line.append(f"  {words.duration((now - view.summary.started_at).total_seconds())}", "dim")
     return line

@@ -98,6 +98,7 @@ def _facts(view: RunView) -> Table:
         ("used", used(usage)),
         ("budget", "; ".join(map(capped, view.budget))),
         ("steps", tally(Counter(step.state.value for step in view.steps.values()))),
+        ("progress", "" if summary.ended_at else f"{view.progress.percent} %"),
     ):
         if value:
             table.add_row(name, Text(words.printable(value)))

@@ -14,6 +14,7 @@ from uuid import UUID
 
 from agentflow.domain.budget import BudgetKind
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.progress import Progress, progress_of
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, ShownRunState, StepState
 
@@ -265,11 +266,17 @@ class RunView:
     budget: tuple[BudgetLine, ...] = ()
     lineage: Lineage = Lineage()
 
+    @property
+    def progress(self) -> Progress:
+        """How far the run has come."""
+        states = {StepKey(key): step.state for key, step in self.steps.items()}
+        return progress_of(states, has_ended=self.summary.ended_at is not None)
+
     def as_json(self) -> dict[str, Any]:
         """The run as ``show --json`` prints it."""
         steps = [step.as_json() for step in self.steps.values()]
         budget = [line.as_json() for line in self.budget]
-        told = {"usage": self.usage.as_json(), "budget": budget, "steps": steps}
+        told = {"progress": self.progress.as_json(), "usage": self.usage.as_json(), "budget": budget, "steps": steps}
         return self.summary.as_json() | self.lineage.as_json() | told
 
 

@@ -176,3 +176,10 @@ def test_the_audit_shows_an_actor_with_nothing_that_a_terminal_would_act_on() ->
     )
 
     assert r"me\x1b[1A\u202e" in drawn(events_table([event]))
+
+
+def test_a_page_says_how_far_a_run_has_come_until_it_has_ended() -> None:
+    steps = [step("a", "succeeded"), step("b", "running")]
+
+    assert "50 %" in drawn(run_page(run("running", *steps)))
+    assert "%" not in drawn(run_page(run("completed", step("a", "succeeded"), ended=2)))
