@@ -15,9 +15,10 @@ from agentflow.domain.reason import Reason, ReasonCode
 
 
 class PauseScope(StrEnum):
-    """What was paused: the run itself, or everything."""
+    """What was paused: the run itself, the run above it, or everything."""
 
     RUN = "run"
+    PARENT = "parent"
     MAINTENANCE = "maintenance"
 
 
@@ -48,15 +49,20 @@ class Pause:
         return Reason(ReasonCode.PAUSED, {key: value for key, value in self.as_json().items() if key != "is_hard"})
 
 
+_OWN = {PauseScope.MAINTENANCE: 0, PauseScope.PARENT: 1, PauseScope.RUN: 2}
+"""How much a pause is a run's own: the more it is, the fewer others lift it."""
+
+
 def paused_by(standing: Pause | None, asked: Pause) -> Pause:
     """Return the pause that stands after ``asked``: one that stood keeps who, why and since when.
 
-    It is hardened if ``asked`` is hard. A run that a maintenance paused and a person pauses is that person's from then
-    on, so that the end of the maintenance leaves it.
+    It is hardened if ``asked`` is hard. A run that a maintenance paused and a person pauses, itself or with the run
+    above it, is that person's from then on, so that the end of the maintenance leaves it. One that was paused with the
+    run above it, and that a person pauses by itself, rests on when the run above goes on.
     """
     if standing is None:
         return asked
     is_hard = standing.is_hard or asked.is_hard
-    if standing.scope is PauseScope.MAINTENANCE and asked.scope is PauseScope.RUN:
+    if _OWN[asked.scope] > _OWN[standing.scope]:
         return replace(asked, at=standing.at, is_hard=is_hard)
     return replace(standing, is_hard=is_hard)

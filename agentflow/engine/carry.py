@@ -21,9 +21,8 @@ from agentflow.engine.answers import TEXT, is_passing
 from agentflow.engine.begin import sources_of
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.gather import artifact_name
-from agentflow.engine.inputs import content_hashes, input_address
+from agentflow.engine.inputs import take_inputs
 from agentflow.engine.prepare import references_of
-from agentflow.engine.registration import check_registration
 from agentflow.storage.forks import REUSED_ATTEMPT, ReusableStep
 
 
@@ -42,16 +41,12 @@ class Carrying:
 
     def take_inputs(self) -> None:
         """Take along what was handed in with the origin. ContentError when it is not there any more."""
-        check_registration(self.context.database, self.context.store, self.context.audit_key)
-        hashes = dict.fromkeys([*content_hashes(self.old), *(file.sha256 for file in self.old.files)])
-        for sha256 in hashes:
-            source, target = input_address(self.origin_id, sha256), input_address(self.run_id, sha256)
-            if not self.context.store.copy(source, target):
-                raise ContentError(
-                    f"What was handed in with run {self.origin_id} is not in the content store any more; fork it with "
-                    "an edited plan, which brings its own",
-                    run_id=str(self.origin_id),
-                )
+        if not take_inputs(self.context, self.origin_id, self.run_id, self.old):
+            raise ContentError(
+                f"What was handed in with run {self.origin_id} is not in the content store any more; fork it with "
+                "an edited plan, which brings its own",
+                run_id=str(self.origin_id),
+            )
 
     def take_over(self) -> frozenset[StepKey]:
         """Choose the steps to take over and give the fork their files; its inputs are there already.

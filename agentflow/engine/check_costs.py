@@ -28,12 +28,17 @@ def check_costs(
     variables: Mapping[str, Any],
     *,
     caps: Budget,
+    caps_above: Sequence[Budget] = (),
     project: str,
     directive: str | None,
     settings: Settings,
 ) -> tuple[Fault, ...]:
-    """Return a fault for each model call of a run with ``caps`` whose cost has no bound although a budget caps it."""
-    scopes = [Scope("the run", caps), *settings.budgets.scopes(project, directive, _ANY_DAY)]
+    """Return a fault for each model call of a run with ``caps`` whose cost has no bound although a budget caps it.
+
+    ``caps_above`` are those of the runs above a child run.
+    """
+    above = [Scope("the runs above it", each) for each in caps_above]
+    scopes = [Scope("the run", caps), *above, *settings.budgets.scopes(project, directive, _ANY_DAY)]
     of_both = _names(scopes, lambda limits: limits.tokens is not None or limits.usd_nano is not None)
     of_usd = _names(scopes, lambda limits: limits.usd_nano is not None)
     faults: list[Fault] = []

@@ -20,6 +20,7 @@ from agentflow.content.store import ContentStore
 from agentflow.domain.child import body_key, is_child, is_item, parent, plan_id
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.item_flow import ItemFlow, flow_of
 from agentflow.domain.plan import Plan
 from agentflow.executors.base import executor_for
 from agentflow.settings import Settings
@@ -38,9 +39,19 @@ class PlanView:
     plan: Plan
 
     @cached_property
+    def has_child_runs(self) -> bool:
+        """Whether a step of it runs another plan."""
+        return any(step.action.type == "run" for step in self.plan.every_step)
+
+    @cached_property
     def graph(self) -> Graph:
         """The plan's graph."""
         return Graph(self.plan)
+
+    @cached_property
+    def flow(self) -> ItemFlow:
+        """The plan's foreachs, and where what they go through comes from."""
+        return flow_of(self.plan)
 
     @cached_property
     def _body_graphs(self) -> dict[StepKey, Graph]:

@@ -33,6 +33,7 @@ from agentflow.engine.maintenance import finish as finish_maintenance
 from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume_renewed
+from agentflow.engine.tend_children import find_child_work
 from agentflow.engine.wake import wake
 from agentflow.storage import attempts, engine_steps, leaders, runs, steps
 from agentflow.storage.database import ConflictingWrite
@@ -59,6 +60,7 @@ class _Clockwork:
     contact_since: float | None = None
     audited_doorbells_at: float = 0.0
     reconciled_at: float = 0.0
+    swept_children_at: float = 0.0
 
 
 class Dispatcher:
@@ -104,6 +106,7 @@ class Dispatcher:
         self._end_runs()
         self._resume_renewed()
         next_held_at = self._wake_held()
+        self._tend_children()
         self._recall_lost_doorbells()
         self._reconcile_ledger()
         self._housekeeper.tend()
@@ -237,6 +240,16 @@ class Dispatcher:
         if woken and len(due) == BATCH:
             return asked_at
         return asked_at + (POLL_SECONDS if seconds is None else min(POLL_SECONDS, seconds))
+
+    def _tend_children(self) -> None:
+        """Start the child runs that are waited for; now and then do what a crash left undone between runs."""
+        now = time.monotonic()
+        is_sweep = now - self._clock.swept_children_at >= POLL_SECONDS
+        if is_sweep:
+            self._clock.swept_children_at = now
+        for run_or_step, tend in find_child_work(self._context, self._actor, BATCH, is_sweep=is_sweep):
+            with self._surviving("child_not_tended", of=str(run_or_step)):
+                tend()
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()

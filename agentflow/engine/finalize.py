@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -16,42 +17,76 @@ from agentflow.domain.transition import StepTally, run_end
 from agentflow.engine.answers import find_passing, forget_answers
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import attempts, runs, step_heads, steps
+from agentflow.storage import attempts, child_runs, runs, step_heads, steps
+from agentflow.storage.child_runs import Forsaken, Parent
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
 
+CHILDREN = 1000
+"""How many child runs are cancelled at a time; the dispatcher goes on with the others."""
+
 
 def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
     """End the run if nothing of it is open any more; None when it goes on, rests, or had ended before.
 
-    A cancelled run ends only when no process of it is left: the command of an attempt that was just lost with its
-    worker may take its kill grace. Answers that go with the run go first, between two transactions, for a store may be
-    slow: nobody asks for them any more. A process that does not see the store of the installation ends no such run.
-    What is not ended here is looked at again by the dispatcher, every second: also what Postgres breaks off, for the
-    verb before this one has been committed.
+    It ends only when its child runs have; those that nobody waits for any more are cancelled first. What waits for this
+    one is told. A cancelled run ends only when no process of it is left: the command of an attempt that was just lost
+    with its worker may take its kill grace. Answers that go with the run go first, between two transactions, for a
+    store may be slow: nobody asks for them any more. A process that does not see the store of the installation ends no
+    such run. What is not ended here is looked at again by the dispatcher, every second: also what Postgres breaks off,
+    for the verb before this one has been committed.
     """
     try:
-        return _finalized(context, run_id, actor)
+        ended = _finalized(context, run_id, actor)
+        if ended is not None and ended.parent is not None:
+            _tell_parent(context, ended.parent, actor)
     except ConflictingWrite as error:
         log.warning("end_left_to_dispatcher", run_id=str(run_id), error=str(error))
         return None
+    return None if ended is None else ended.state
 
 
-def _finalized(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """How a run ended, and what started it if it is a child run."""
+
+    state: RunState
+    parent: Parent | None
+
+
+def _finalized(context: EngineContext, run_id: RunId, actor: str) -> _Ended | None:
     forgotten: frozenset[Address] = frozenset()
     while True:  # more than twice only if others ended the run meanwhile, and a retry ran its course again
         with context.database.transaction() as tx:
             over = _find_over(context, tx, run_id)
-            if over is None:
-                return None
-            passing = find_passing(tx, run_id, over.plan) - forgotten
-            if not passing:
-                return _end(context, tx, over, actor)
+            if isinstance(over, _Over):
+                passing = find_passing(tx, run_id, over.plan) - forgotten
+                if not passing:
+                    return _Ended(_end(context, tx, over, actor), child_runs.read_parent(tx, run_id))
+        if not isinstance(over, _Over):
+            _cancel_below(context, over or (), actor)
+            return None
         if not forget_answers(context, passing):
             return None
         forgotten |= passing
+
+
+def _cancel_below(context: EngineContext, forsaken: Sequence[Forsaken], actor: str) -> None:
+    """Cancel the child runs that nobody waits for any more; the run ends when they have."""
+    from agentflow.engine.cancel_child import cancel_child  # it ends runs itself
+
+    for child in forsaken:
+        cancel_child(context, child, actor)
+
+
+def _tell_parent(context: EngineContext, parent: Parent, actor: str) -> None:
+    """Let the step above an ended child run end, or the run above that waited for nothing else."""
+    from agentflow.engine.settle_child import settle_child  # it ends runs itself
+
+    if settle_child(context, parent.child.run_id, actor) is None:
+        finalize(context, parent.run_id, actor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +98,15 @@ class _Over:
     tally: StepTally
 
 
-def _find_over(context: EngineContext, tx: Connection, run_id: RunId) -> _Over | None:
+def _find_over(context: EngineContext, tx: Connection, run_id: RunId) -> _Over | list[Forsaken] | None:
+    """Find a run over, or below it what must end first because nobody waits for it any more."""
     run = runs.lock(tx, run_id)
-    if run is None or run.state in FINAL_RUN_STATES or run.rests:
+    if run is None or run.state in FINAL_RUN_STATES:
+        return None
+    view = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id))
+    if view.has_child_runs and (forsaken := child_runs.find_forsaken(tx, CHILDREN, run_id)):
+        return forsaken
+    if run.rests:
         return None
     counts = steps.count_by_state(tx, run_id)
     if any(state not in FINAL_STEP_STATES for state in counts.every):
@@ -73,8 +114,9 @@ def _find_over(context: EngineContext, tx: Connection, run_id: RunId) -> _Over |
     grace_seconds = context.settings.kill_grace_seconds
     if run.state is RunState.CANCELLING and attempts.has_recent_loss(tx, run_id, grace_seconds):
         return None
-    plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id)).plan
-    return _Over(run, plan, _tally(tx, run_id, plan, counts))
+    if view.has_child_runs and child_runs.find_open(tx, run_id):
+        return None
+    return _Over(run, view.plan, _tally(tx, run_id, view.plan, counts))
 
 
 def _tally(tx: Connection, run_id: RunId, plan: Plan, counts: steps.StepCounts) -> StepTally:

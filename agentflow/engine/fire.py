@@ -184,6 +184,7 @@ def _request(
         actor=actor,
         content=stored.content,
         files=stored.files,
+        brought=stored.brought,
         idempotency_key=key,
         budget=budget,
         directive=directive,

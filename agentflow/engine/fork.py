@@ -122,6 +122,8 @@ def _request(origin_id: RunId, origin: forks.Origin, old: Plan, new: Plan, asked
         idempotency_key=asked.idempotency_key,
         budget=overlaid(caps, asked.budget),
         directive=asked.directive or directive,
+        brought=asked.edited.brought if asked.edited else {},
+        child_plans=None if asked.edited else origin.child_plans,
         forked_from=origin_id,
         forked_at_step=asked.from_step,
     )
@@ -157,7 +159,8 @@ class _FromAStep:
             if self.asked.edited is None:
                 carrying.take_inputs()
             else:
-                keep_inputs(context, run_id, view.plan, self.asked.edited.content, self.asked.edited.files)
+                edited = self.asked.edited
+                keep_inputs(context, run_id, view.plan, edited.content, edited.files, edited.brought)
             self.reused = carrying.take_over()
         except ContentError:
             forget_run(context, run_id)

@@ -1,13 +1,14 @@
 """Pause: let a run rest until somebody resumes it, softly or hard. Softly what runs finishes; hard it is given back.
 
 Nothing of a paused run is claimed or sent, from the commit on. What runs settles as ever, and its successors wait. Hard
-is a row first: each attempt is asked to yield, and hears it at once through Redis or with its next heartbeat.
+is a row first: each attempt is asked to yield, and hears it at once through Redis or with its next heartbeat. Child
+runs rest with the run above them, and go on with it, unless somebody paused them by themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
@@ -18,7 +19,8 @@ from agentflow.domain.pause import Pause, PauseScope, paused_by
 from agentflow.domain.state import RunState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import attempts, runs
+from agentflow.engine.start_guard import lock_parent
+from agentflow.storage import attempts, child_runs, runs
 from agentflow.storage.retention import missing_run
 
 
@@ -46,7 +48,34 @@ def pause(
             raise InvalidTransition(f"Run {run_id} {how} {run.state} and cannot be paused", state=run.state)
         done = pause_locked(context, tx, run, Pause(actor, why, run.at, is_hard, PauseScope.RUN), actor)
     tell(context, done.yielding)
-    return PauseAsked(done.is_new, done.running)
+    running = done.running + pause_below(context, run_id, actor)
+    return PauseAsked(done.is_new, running)
+
+
+def pause_below(context: EngineContext, run_id: RunId, actor: str) -> int:
+    """Let the child runs of a paused run rest, and theirs; returns how many attempts of them still run.
+
+    One transaction each. What is missed by a crash, the dispatcher finds.
+    """
+    with context.database.transaction() as tx:
+        below = child_runs.find_open(tx, run_id)
+    return sum(pause_child(context, child, actor) for child in below)
+
+
+def pause_child(context: EngineContext, run_id: RunId, actor: str) -> int:
+    """Let a child run rest, and what is below it, since the run above it was paused; and as hard as that."""
+    with context.database.transaction() as tx:
+        parent = lock_parent(tx, run_id)
+        above = runs.lock(tx, parent.run_id, is_shared=True) if parent else None
+        run = runs.lock(tx, run_id)
+        if above is None or above.paused is None or run is None or run.state is not RunState.RUNNING:
+            return 0
+        if above.paused.scope is PauseScope.MAINTENANCE:  # it pauses every run itself
+            return 0
+        asked = replace(above.paused, at=run.at, scope=PauseScope.PARENT)
+        done = pause_locked(context, tx, run, asked, actor)
+    tell(context, done.yielding)
+    return done.running + pause_below(context, run_id, actor)
 
 
 @dataclass(frozen=True, slots=True)

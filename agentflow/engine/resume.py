@@ -1,7 +1,8 @@
 """Resume: let a run go on that rests, because it was paused or because a budget was exhausted.
 
 One verb, all or nothing: what a person resumes goes on, or stays as it is. Only the day that renews a budget and the
-end of a maintenance lift one thing and leave the other.
+end of a maintenance lift one thing and leave the other. Child runs go on with the run above them: those that were
+paused with it, and those that rest over budgets which do now.
 """
 
 from __future__ import annotations
@@ -10,18 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from agentflow.domain.budget import BudgetKind
 from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.pause import Pause
+from agentflow.domain.pause import Pause, PauseScope
 from agentflow.domain.shortfall import cap_of, missing, written
 from agentflow.engine.context import EngineContext
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import installations, runs
+from agentflow.engine.start_guard import lock_parent
+from agentflow.storage import child_runs, installations, runs
 from agentflow.storage.retention import missing_run
 
 
@@ -55,9 +58,10 @@ def _is_renewed(exhausted: Mapping[str, Any], now: datetime) -> bool:
 
 
 def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
-    """Let a resting run go on. InvalidTransition when it does not rest, or when its own budget still does not do.
+    """Let a resting run go on, and what rests below it.
 
-    Then a pause of it stays too. While all is under maintenance no run is resumed alone: InvalidTransition. Budgets of
+    InvalidTransition when neither rests, or when its own budget, or that of a run above it, still does not do;
+    then a pause of it stays too. While all is under maintenance no run is resumed alone: InvalidTransition. Budgets of
     the configuration are not asked: the next attempt asks them, and the run rests again if they do not do.
     """
     with context.database.transaction() as tx:
@@ -65,15 +69,46 @@ def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
         run = runs.lock(tx, run_id)
         if run is None:
             raise missing_run(tx, run_id)
-        if not run.rests:
-            raise InvalidTransition(f"Run {run_id} is {run.state} and does not rest", state=run.state)
-        if maintenance is not None:
+        if maintenance is not None and run.rests:
             raise _under_maintenance(run, maintenance)
+        _check_parent(tx, run)
         _check_budget(tx, run)
-        ready = lift(context, tx, run, actor)
+        ready = lift(context, tx, run, actor) if run.rests else []
+    below = resume_below(context, run_id, actor)
+    if not (run.rests or below):
+        raise InvalidTransition(f"Run {run_id} is {run.state} and does not rest", state=run.state)
     context.side_channel.wake()
     finalize(context, run_id, actor)  # everything may have ended while it rested
     return Resumed(tuple(ready))
+
+
+def resume_below(context: EngineContext, run_id: RunId, actor: str) -> int:
+    """Let the child runs of a run go on that rest on its account, and theirs; returns how many do now."""
+    with context.database.transaction() as tx:
+        below = child_runs.find_open(tx, run_id)
+    return sum(resume_child(context, child, actor) for child in below)
+
+
+def resume_child(context: EngineContext, run_id: RunId, actor: str) -> int:
+    """Let a child run go on, and what is below it, unless the run above rests or somebody paused it by itself."""
+    with context.database.transaction() as tx:
+        maintenance = installations.enter(tx)
+        parent = lock_parent(tx, run_id)
+        above = runs.lock(tx, parent.run_id, is_shared=True) if parent else None
+        run = runs.lock(tx, run_id)
+        if maintenance is not None or above is None or above.rests or run is None:
+            return 0
+        is_own = run.paused is not None and run.paused.scope is not PauseScope.PARENT
+        lifts = run.rests and not is_own
+        lifts_exhaustion = not any(_shortfall(tx, each) for each in run.exhausted)
+        if lifts and (run.paused is not None or lifts_exhaustion):
+            lift(context, tx, run, actor, lifts_exhaustion=lifts_exhaustion)
+        else:
+            lifts = False
+    if lifts:
+        context.side_channel.wake()
+        finalize(context, run_id, actor)
+    return lifts + (0 if is_own else resume_below(context, run_id, actor))
 
 
 def lift(
@@ -107,20 +142,53 @@ def _under_maintenance(run: runs.LockedRun, maintenance: Pause) -> InvalidTransi
     )
 
 
+def _check_parent(tx: Connection, run: runs.LockedRun) -> None:
+    """Refuse to let a child run go on alone that was paused with the run above it: it would be paused again."""
+    if run.paused is None or run.paused.scope is not PauseScope.PARENT:
+        return
+    parent = child_runs.read_parent(tx, run.run_id)
+    if parent is not None and parent.is_paused:
+        raise InvalidTransition(
+            f"Run {run.run_id} was paused with the run that it is a child of, and goes on with that: "
+            f"agentflow resume {parent.run_id}",
+            state=run.state,
+            parent=str(parent.run_id),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shortfall:
+    """A budget of a run that still does not do: whose, of what kind, how much there is and how much is missing."""
+
+    owner: str
+    kind: BudgetKind
+    limit: float
+    more: str
+
+
+def _shortfall(tx: Connection, exhausted: Mapping[str, Any]) -> _Shortfall | None:
+    """What is still missing of a budget of a run; None where it does now, and for those of the configuration."""
+    what, _, owner = str(exhausted["scope"]).partition(":")
+    if what != "run":
+        return None
+    kind = BudgetKind(exhausted["budget"])
+    limit = cap_of(runs.read_budget(tx, RunId(UUID(owner))), kind)
+    more = missing(exhausted, limit)
+    return None if limit is None or more is None else _Shortfall(owner, kind, limit, str(more))
+
+
 def _check_budget(tx: Connection, run: runs.LockedRun) -> None:
-    caps = runs.read_budget(tx, run.run_id)
     for each in run.exhausted:
-        if each["scope"] != f"run:{run.run_id}":
+        short = _shortfall(tx, each)
+        if short is None:
             continue
-        kind = BudgetKind(each["budget"])
-        limit = cap_of(caps, kind)
-        more = missing(each, limit)
-        if limit is not None and more is not None:
-            used, needed = written(kind, each["used"]), written(kind, each["needed"])
-            too = ", and stays paused" if run.paused else ""
-            raise InvalidTransition(
-                f"Run {run.run_id} is still exhausted{too}: of {written(kind, limit)} {kind}, {used} are used and "
-                f"{needed} needed. Raise it first: agentflow budget raise {run.run_id} "
-                f"--{kind.replace('_', '-')} +{more}",
-                exhausted=dict(each),
-            )
+        kind = short.kind
+        used, needed = written(kind, each["used"]), written(kind, each["needed"])
+        too = ", and stays paused" if run.paused else ""
+        whose = "" if short.owner == str(run.run_id) else f" by the budget of run {short.owner} above it"
+        raise InvalidTransition(
+            f"Run {run.run_id} is still exhausted{whose}{too}: of {written(kind, short.limit)} {kind}, {used} are used "
+            f"and {needed} needed. Raise it first: agentflow budget raise {short.owner} "
+            f"--{kind.replace('_', '-')} +{short.more}",
+            exhausted=dict(each),
+        )

@@ -152,11 +152,11 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     IdempotencyConflict when its key stands for another submission, PlanRejected when the cost of a model call has no
     bound under the budgets that there are. Under maintenance the run rests from its first moment.
     """
-    return start_run(context, request, _FromTheTop(request))
+    return start_run(context, request, FromTheTop(request))
 
 
 @dataclass(frozen=True, slots=True)
-class _FromTheTop:
+class FromTheTop:
     """Begins with what was handed in, and with every step that needs nothing."""
 
     request: SubmitRequest

@@ -52,13 +52,17 @@ class WaitingStep:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The step that a child run was started by. ``awaited``: what it waits for; ``child``: how the child run stands."""
+    """The step that a child run was started by. ``awaited``: what it waits for; ``child``: how the child run stands.
+
+    ``is_paused`` is of the run above.
+    """
 
     run_id: RunId
     step: StepKey
     step_id: StepId
     awaited: Awaited | None
     child: ChildRun
+    is_paused: bool
 
     @property
     def awaits_end(self) -> bool:
@@ -134,7 +138,12 @@ def read_parent(tx: Connection, run_id: RunId) -> Parent | None:
         return None
     child = ChildRun(run_id, RunState(row.state), row.round)
     return Parent(
-        RunId(row.parent_run), StepKey(row.parent_step), StepId(row.step_id), Awaited.from_reason(row.reason), child
+        RunId(row.parent_run),
+        StepKey(row.parent_step),
+        StepId(row.step_id),
+        Awaited.from_reason(row.reason),
+        child,
+        is_paused=row.is_paused,
     )
 
 

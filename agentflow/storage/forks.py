@@ -32,6 +32,7 @@ class Origin:
     plan_fingerprint: str
     vars: Mapping[str, Any]
     caps: Budget
+    child_plans: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
     if row is None:
         return None
     caps = Budget(steps=row.steps, tokens=row.tokens, usd_nano=row.usd_nano, active_seconds=row.active_seconds)
-    return Origin(row.project, row.directive, row.plan_fingerprint, row.vars, caps)
+    return Origin(row.project, row.directive, row.plan_fingerprint, row.vars, caps, row.child_plans or {})
 
 
 def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
