@@ -35,6 +35,11 @@ def count_items(tx: Connection, run_id: RunId, foreach: StepKey) -> int:
     return int(tx.execute(statement("count_items"), {"run_id": run_id, "foreach": foreach}).scalar_one())
 
 
+def read_foreachs(tx: Connection, run_id: RunId) -> list[StepKey]:
+    """Read the names of a run's foreachs, those inside of others too."""
+    return [StepKey(row) for row in tx.execute(statement("read_foreachs"), {"run_id": run_id}).scalars()]
+
+
 def release(tx: Connection, foreach: StepId, max_parallel: int) -> list[Successor]:
     """Give further items of a locked foreach their turn; returns the steps that waited for it, by position."""
     parameters = {"step_id": foreach, "max_parallel": max_parallel}
@@ -42,8 +47,8 @@ def release(tx: Connection, foreach: StepId, max_parallel: int) -> list[Successo
     return sorted((successor(row) for row in rows), key=lambda step: step.position)
 
 
-def read_turns(tx: Connection, foreachs: Sequence[StepId]) -> list[Successor]:
-    """Note of foreachs that wait for their items how many of these await their turn; returns the foreachs."""
+def count_turns(tx: Connection, foreachs: Sequence[StepId]) -> list[Successor]:
+    """Count anew how many items of foreachs await their turn; returns those that wait for items."""
     return [successor(row) for row in tx.execute(statement("count_turns"), {"step_ids": list(foreachs)})]
 
 

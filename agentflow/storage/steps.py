@@ -317,9 +317,19 @@ def read_states(tx: Connection, run_id: RunId) -> dict[StepKey, StandingStep]:
     return {StepKey(row.key): StandingStep(StepState(row.state), row.reason_code) for row in rows}
 
 
-def reopen(tx: Connection, step_ids: Sequence[StepId]) -> list[Successor]:
-    """Take final or held steps up again as pending, with their needs counted anew; returns them by position."""
-    parameters = {"step_ids": list(step_ids), "untaken_codes": sorted(UNTAKEN)}
+def reopen(
+    tx: Connection, step_ids: Sequence[StepId], anew: Sequence[StepId] = (), awaiting: Sequence[StepId] = ()
+) -> list[Successor]:
+    """Take final or held steps up again as pending, with their needs counted anew; returns them by position.
+
+    Of them, the foreachs ``anew`` find out again what they go through, and ``awaiting`` wait for the turn of their item.
+    """
+    parameters = {
+        "step_ids": list(step_ids),
+        "untaken_codes": sorted(UNTAKEN),
+        "anew_ids": list(anew),
+        "awaiting_ids": list(awaiting),
+    }
     rows = tx.execute(statement("reopen_steps"), parameters).all()
     return sorted((successor(row) for row in rows), key=lambda step: step.position)
 

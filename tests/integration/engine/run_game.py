@@ -99,17 +99,28 @@ def check_rows(house: Runtime, run_id: RunId) -> None:
                 """
                 SELECT step.key FROM step
                 LEFT JOIN LATERAL (
-                    SELECT count(*) FILTER (WHERE need.state <> ALL(:final)) AS open,
+                    SELECT count(*) FILTER (WHERE need.state <> ALL(:final))
+                               + CASE WHEN step.awaits_turn AND step.action <> 'group' THEN 1 ELSE 0 END AS open,
                            count(*) FILTER (WHERE need.state = 'failed') AS failed,
-                           count(*) FILTER (WHERE need.state = 'skipped') AS skipped,
+                           count(*) FILTER (WHERE need.state = 'skipped'
+                               OR need.choice IS NOT NULL AND NOT jsonb_exists(need.labels, need.choice)) AS skipped,
                            count(*) FILTER (WHERE need.state = 'cancelled') AS cancelled
-                    FROM edge JOIN step AS need ON need.id = edge.from_step WHERE edge.to_step = step.id
+                    FROM (
+                        SELECT before.state, before.choice, edge.labels
+                        FROM edge JOIN step AS before ON before.id = edge.from_step
+                        WHERE edge.to_step = step.id  -- of a foreach that has items these count, and before them its needs
+                          AND (step.children IS NOT NULL) = (before.parent IS NOT DISTINCT FROM step.key)
+                    ) AS need
                 ) AS needs ON true
                 WHERE step.run_id = :id AND (
                     (step.state = 'pending' AND (step.needs_open, step.needs_failed, step.needs_skipped,
                         step.needs_cancelled) <> (needs.open, needs.failed, needs.skipped, needs.cancelled))
                     OR (step.state = 'pending' AND needs.open = 0)
                     OR (step.state IN ('ready', 'running', 'retrying', 'held') AND needs.open > 0)
+                    OR (step.children IS NOT NULL AND step.state = 'pending' AND step.children - step.released <> (
+                        SELECT count(*) FROM step AS item WHERE item.run_id = step.run_id AND item.parent = step.key
+                          AND item.awaits_turn AND item.state = 'pending'
+                          AND item.key = step.key || '[' || item.item || ']'))
                     OR (step.state = 'running') <> EXISTS (
                         SELECT 1 FROM attempt WHERE attempt.step_id = step.id AND attempt.state = 'running')
                     OR step.attempts <> (SELECT count(*) FROM attempt WHERE attempt.step_id = step.id)
