@@ -30,11 +30,13 @@ from pydantic_settings import (
 
 from agentflow.domain.budget import ConfiguredBudgets, ScopeBudget
 from agentflow.domain.error import ConfigurationError, UsageError
+from agentflow.domain.notify_document import ADDRESS_PATTERN
 from agentflow.domain.plan_document import OWN_PREFIX
+from agentflow.domain.python_document import ALLOWED_PATTERN
 from agentflow.domain.setting_fault import words_of
-from agentflow.domain.wording import did_you_mean
+from agentflow.domain.wording import did_you_mean, shorten
 
-_FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth")
+_FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth", "smtp_url")
 _FIELD = re.compile(r'field "(\w+)"')
 _LONGEST_SCHEME = 30
 POSTGRES = "PostgreSQL"
@@ -45,6 +47,7 @@ _SERVERS = {
         "postgresql://user:password@host:port/name",
     ),
     "redis_url": ("Redis or Valkey", ("redis", "rediss"), "redis://:password@host:port/0"),
+    "smtp_url": ("a mail server", ("smtp", "smtps"), "smtp://user:password@host:587"),
 }
 SECRET_PREFIX = "AGENTFLOW_SECRET_"  # noqa: S105 - a prefix of names
 
@@ -201,6 +204,19 @@ class Settings(BaseSettings):
         description="Private addresses that http steps may call, with commas between them: hosts, host:port, or "
         "networks such as 10.0.0.0/8.",
     )
+    python_calls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The functions that python steps may call, with commas between them: package.module:function, or "
+        "package.module:* for all of a module's own. None if not given.",
+    )
+    smtp_url: SecretStr | None = Field(
+        default=None,
+        description="The mail server of notify steps, as smtp://user:password@host:587, or smtps:// for TLS from the "
+        "start.",
+    )
+    smtp_from: str = Field(
+        default="agentflow@localhost", description="The address that the mails of notify steps come from."
+    )
     answer_limit_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="How large the answer to an llm or http step may be."
     )
@@ -230,12 +246,29 @@ class Settings(BaseSettings):
                 values[name] = _read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))
         return values
 
-    @field_validator("http_private_hosts", mode="before")
+    @field_validator("http_private_hosts", "python_calls", mode="before")
     @classmethod
-    def _split_hosts(cls, given: Any) -> Any:
+    def _split_list(cls, given: Any) -> Any:
         return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
 
-    @field_validator("database_url", "redis_url")
+    @field_validator("python_calls")
+    @classmethod
+    def _names_functions(cls, calls: tuple[str, ...]) -> tuple[str, ...]:
+        for call in calls:
+            if not re.fullmatch(ALLOWED_PATTERN, call, re.ASCII):
+                raise ValueError(
+                    f"{shorten(call)!r} is no function: write package.module:function, or package.module:*"
+                )
+        return calls
+
+    @field_validator("smtp_from")
+    @classmethod
+    def _is_an_address(cls, address: str) -> str:
+        if not re.fullmatch(ADDRESS_PATTERN, address, re.ASCII):
+            raise ValueError("is no mail address: write one such as agentflow@example.org")
+        return address
+
+    @field_validator("database_url", "redis_url", "smtp_url")
     @classmethod
     def _names_a_server(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if url is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
@@ -113,6 +113,20 @@ class HttpFields(StepFields, total=False):
     ok_status: Sequence[int]
 
 
+class PythonFields(StepFields, total=False):
+    """The fields of a python step beside its call; the texts of ``args`` may be templates."""
+
+    args: Mapping[str, Any]
+
+
+class NotifyFields(StepFields, total=False):
+    """The fields of a notify step, of which there is exactly one."""
+
+    webhook: str
+    email: str | Sequence[str]
+    command: Sequence[str]
+
+
 class Plan:
     """A plan being built. ``files`` are globs in ``folder``, which is the current directory unless it is given.
 
@@ -156,6 +170,31 @@ class Plan:
     def http(self, key: str, /, url: str, **fields: Unpack[HttpFields]) -> StepHandle:
         """Add a step that calls a service; ``json`` needs a ``method`` that has a body."""
         return self._add(key, "http", {"url": url}, HttpFields, fields)
+
+    def python(self, key: str, /, call: str, **fields: Unpack[PythonFields]) -> StepHandle:
+        """Add a step that calls a function, ``package.module:function``, which its workers must allow."""
+        return self._add(key, "python", {"call": call}, PythonFields, fields)
+
+    def wait(
+        self,
+        key: str,
+        /,
+        *,
+        for_: Duration | None = None,
+        until: str | datetime | None = None,
+        event: str | None = None,
+        event_timeout: Duration | None = None,
+        **fields: Unpack[StepFields],
+    ) -> StepHandle:
+        """Add a step that waits ``for_`` a time, ``until`` a moment, or for the signal ``event``: one of the three."""
+        moment = until.isoformat() if isinstance(until, datetime) else until
+        written = {"for": for_, "until": moment, "event": event, "timeout": event_timeout}
+        required = {name: value for name, value in written.items() if value is not None}
+        return self._add(key, "wait", required, StepFields, fields)
+
+    def notify(self, key: str, /, **fields: Unpack[NotifyFields]) -> StepHandle:
+        """Add a step that tells a ``webhook``, an ``email`` address or a ``command`` how the run stands, in counts."""
+        return self._add(key, "notify", {}, NotifyFields, fields)
 
     def noop(self, key: str, /, **fields: Unpack[StepFields]) -> StepHandle:
         """Add a step that does nothing, such as a join."""

@@ -18,6 +18,8 @@ from agentflow.domain.gate_document import read_approval
 from agentflow.domain.graph_document import SWITCH_FORM, read_switch, read_wait
 from agentflow.domain.http_document import HTTP_FORM, read_http
 from agentflow.domain.llm_document import LLM_FORM, read_llm
+from agentflow.domain.notify_document import NOTIFY_FORM, read_notify
+from agentflow.domain.python_document import PYTHON_FORM, read_python
 from agentflow.domain.run_document import read_run
 from agentflow.domain.template import has_expressions
 from agentflow.domain.wording import shorten
@@ -143,17 +145,21 @@ READERS: Mapping[str, Callable[[Value, ActionReading], None]] = {
     "http": read_http,
     "switch": read_switch,
     "wait": read_wait,
+    "python": read_python,
+    "notify": read_notify,
     "approval": read_approval,
     "run": read_run,
 }
 ACTION_TYPES: Mapping[str, str] = {"switch": "decision"}
 """What an action is called that is written otherwise."""
-LATER_ACTIONS = ("python", "notify", "decision")
+LATER_ACTIONS = ("decision",)
 """Actions of the format that this version does not have."""
 FIELD_HOMES: Mapping[str, str] = {
     **dict.fromkeys(HTTP_FORM.known, "http"),
     **dict.fromkeys(LLM_FORM.known, "llm"),
     **dict.fromkeys(SWITCH_FORM.known, "switch"),
+    **dict.fromkeys(PYTHON_FORM.known, "python"),
+    **dict.fromkeys(NOTIFY_FORM.known, "notify"),
     **dict.fromkeys(_SUBPROCESS.known, "subprocess"),
 }
 """The fields of actions, for those who write one on the step."""

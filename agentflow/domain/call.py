@@ -48,6 +48,9 @@ class CallProblem(StrEnum):
     """A budget caps tokens or usd and the step has no max_tokens."""
     PRIVATE_ADDRESS = "private_address"
     BAD_URL = "bad_url"
+    NO_MAIL_SERVER = "no_mail_server"
+    NO_ENCRYPTION = "no_encryption"
+    """A password would have to go over a line that is not encrypted."""
 
 
 class Remedy(StrEnum):
@@ -118,6 +121,12 @@ MEANINGS: Mapping[CallProblem, Meaning] = {
     CallProblem.UNBOUNDED: Meaning(Remedy.GIVE_UP, "was not made: a budget caps it and it has no max_tokens"),
     CallProblem.PRIVATE_ADDRESS: Meaning(Remedy.GIVE_UP, "was not made: the address is private and not allowed"),
     CallProblem.BAD_URL: Meaning(Remedy.GIVE_UP, "was not made: the url cannot be used"),
+    CallProblem.NO_MAIL_SERVER: Meaning(
+        Remedy.GIVE_UP, "was not made: the setting smtp_url (AGENTFLOW_SMTP_URL) of its worker names no mail server"
+    ),
+    CallProblem.NO_ENCRYPTION: Meaning(
+        Remedy.GIVE_UP, "was not made: the mail server offers no TLS, and a password is not sent without it"
+    ),
 }
 
 

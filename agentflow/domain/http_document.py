@@ -40,7 +40,7 @@ def read_http(value: Value, reading: ActionReading) -> None:
         return
     before = len(value.faults)
     method = fields["method"].choice(METHODS) if "method" in fields else "GET"
-    url = _read_url(fields["url"], reading) if "url" in fields else None
+    url = read_url(fields["url"], reading) if "url" in fields else None
     body = _read_json(fields["json"], reading, method) if "json" in fields else None
     headers = _read_headers(fields["headers"], reading) if "headers" in fields else {}
     credential = _read_credential(fields["credential"], headers) if "credential" in fields else None
@@ -58,14 +58,15 @@ def read_http(value: Value, reading: ActionReading) -> None:
         )
 
 
-def _read_url(value: Value, reading: ActionReading) -> str | None:
+def read_url(value: Value, reading: ActionReading) -> str | None:
+    """Read an address, which may be a template from its host on."""
     text = reading.template(Place.URL, value, value.text())
     if text is None:
         return None
     shape = _shape_of(text)
     if shape is not None and (problem := _url_problem(shape)) is not None:
         # Not quoted: what is wrong may be a password in it.
-        value.fault("bad_url", f"url {problem}")
+        value.fault("bad_url", f"{value.name} {problem}")
     return text
 
 
@@ -104,7 +105,7 @@ def _read_json(value: Value, reading: ActionReading, method: str | None) -> Cont
     document = value.json()
     if len(value.faults) > before:
         return None
-    _note_templates(value, reading)
+    note_templates(value, reading, Place.JSON)
     return reading.keep_content(canonical(document))
 
 
@@ -113,18 +114,20 @@ def canonical(document: JsonValue) -> str:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def _note_templates(value: Value, reading: ActionReading) -> None:
+def note_templates(value: Value, reading: ActionReading, place: Place) -> None:
+    """Note every text in plain data that is a template."""
     match value.value:
         case str():
-            reading.template(Place.JSON, value, value.value)
+            reading.template(place, value, value.value)
         case Mapping():
             for key, entry in (value.entries() or {}).items():
                 if has_expressions(key):
-                    entry.fault("bad_value", f"the key {shorten(key)!r} of json cannot be a template: only values can")
-                _note_templates(entry, reading)
+                    what = f"the key {shorten(key)!r} of {place}"
+                    entry.fault("bad_value", f"{what} cannot be a template: only values can")
+                note_templates(entry, reading, place)
         case list() | tuple():
             for item in value.items() or ():
-                _note_templates(item, reading)
+                note_templates(item, reading, place)
         case _:
             pass
 

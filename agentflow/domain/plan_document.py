@@ -33,7 +33,7 @@ from agentflow.domain.variable import read_vars
 from agentflow.domain.wave import lay_waves
 from agentflow.domain.wording import shorten
 
-AVAILABLE_ACTIONS = ("http", "llm", "noop", "subprocess")
+AVAILABLE_ACTIONS = ("http", "llm", "noop", "notify", "python", "subprocess")
 """The actions that workers of this version perform; executors of third parties add theirs at submit."""
 OWN_PREFIX = "AGENTFLOW_"
 """Of agentflow's own settings, in whatever case: the audit key and the passwords of the servers are among them."""

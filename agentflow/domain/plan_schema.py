@@ -14,13 +14,15 @@ from agentflow.domain.graph_document import MERGES
 from agentflow.domain.http_document import CREDENTIAL_ID, HEADER_NAME, METHODS, WITHOUT_BODY
 from agentflow.domain.limit import KEY_PATTERN
 from agentflow.domain.limit_document import MAX_RATE, MAX_SLOTS
+from agentflow.domain.notify_document import MAX_RECIPIENTS
 from agentflow.domain.plan import DEFAULT_CHILDREN, ID_PATTERN, MAX_STEPS, NAME_PATTERN, WHEN_WORDS
+from agentflow.domain.python_document import CALL_PATTERN
 from agentflow.domain.retry_document import MAX_ATTEMPTS
 from agentflow.domain.retry_policy import Backoff
 
 Schema = dict[str, Any]
 
-ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait", "run")
+ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait", "run", "python", "notify")
 _BODY = "In the place of an action: the body of a foreach."
 SCHEMA_ID = "urn:agentflow:plan:1"
 _VAR_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
@@ -61,6 +63,8 @@ def plan_schema() -> Schema:
             "switch": _switch(),
             "wait": _wait(),
             "run": _run(),
+            "python": _python(),
+            "notify": _notify(),
             "foreach": _foreach(),
         },
     }
@@ -224,6 +228,33 @@ def _run() -> Schema:
             "budget": {"$ref": "#/$defs/budget"},
         },
         required=["plan"],
+    )
+
+
+def _python() -> Schema:
+    return _mapping(
+        {
+            "call": {**_TEXT, "pattern": f"^{CALL_PATTERN}$", "description": "package.module:function"},
+            "args": {
+                "type": "object",
+                "propertyNames": {"pattern": _WORD},
+                "description": "Arguments by name, whose texts may be templates. Kept as content.",
+            },
+        },
+        required=["call"],
+    )
+
+
+def _notify() -> Schema:
+    return _mapping(
+        {
+            "webhook": {**_TEXT, "pattern": r"^https?://[^/]|\{\{"},
+            "email": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_RECIPIENTS}]},
+            "command": {"type": "array", "minItems": 1, "items": _ARGUMENT},
+        },
+        minProperties=1,
+        maxProperties=1,
+        description="Counts of the run, as JSON or as a mail.",
     )
 
 

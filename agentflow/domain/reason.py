@@ -29,6 +29,7 @@ class ReasonCode(StrEnum):
     SECRET_MISSING = "secret_missing"  # noqa: S105 - the name of a reason, not a secret
     OUTPUT_INVALID = "output_invalid"
     OUTPUT_TOO_LARGE = "output_too_large"
+    RAISED = "raised"
     EXECUTOR_ERROR = "executor_error"
     STEP_FAILED = "step_failed"
     NEED_FAILED = "need_failed"
@@ -85,6 +86,7 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.SECRET_MISSING: "lacks the secret {name} in its worker's environment",
     ReasonCode.OUTPUT_INVALID: "declared JSON output that is none: {problem}",
     ReasonCode.OUTPUT_TOO_LARGE: "declared output above {limit_bytes} bytes",
+    ReasonCode.RAISED: "raised {error}",
     ReasonCode.EXECUTOR_ERROR: "met an error in its executor: {error}",
     ReasonCode.STEP_FAILED: "step {step} failed",
     ReasonCode.NEED_FAILED: "needs a step that failed",

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from agentflow.domain.action import SubprocessAction
+from agentflow.domain.action import Action, NotifyAction, PythonAction, SubprocessAction
 from agentflow.domain.call import MEANINGS, Remedy
 from agentflow.domain.outcome import AttemptOutcome, Cancelled, Failed, Released, Succeeded, TimedOut
 from agentflow.domain.plan import Step
@@ -40,7 +40,12 @@ _START_PROBLEMS: Mapping[StartProblem, str] = {
     StartProblem.NO_ROOM: "the worker has no room for another process",
     StartProblem.NO_SUPERVISOR: "no supervisor can be started for it",
     StartProblem.SYSTEM_ERROR: "the system refuses to start {program}",
+    StartProblem.CALL_NOT_ALLOWED: "the setting python_calls of its worker (AGENTFLOW_PYTHON_CALLS) does not allow "
+    "{program}",
+    StartProblem.CALL_NOT_FOUND: "its worker cannot import {program}; its stderr has the traceback",
 }
+_HOPELESS = (StartProblem.CALL_NOT_ALLOWED, StartProblem.CALL_NOT_FOUND)
+"""What stays as it is until somebody changes the worker."""
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
@@ -52,7 +57,8 @@ def judge(step: Step, performance: Performance, stop_reason: StopReason | None) 
         case Ended.TIMED_OUT:
             return TimedOut(Reason(ReasonCode.TIMED_OUT, {"timeout_seconds": step.timeout_seconds}))
         case Ended.NOT_STARTED:
-            return Failed(Reason(ReasonCode.NOT_STARTED, {"problem": _why_not_started(step, performance)}))
+            reason = Reason(ReasonCode.NOT_STARTED, {"problem": _why_not_started(step, performance)})
+            return Failed(reason, is_permanent=performance.problem in _HOPELESS)
         case Ended.SUPERVISOR_LOST:
             return Failed(Reason(ReasonCode.SUPERVISOR_LOST), message="transient network")
         case Ended.EXITED if performance.call is not None:
@@ -87,16 +93,26 @@ def _why_not_started(step: Step, performance: Performance) -> str:
     problem = performance.problem
     if problem is None:
         return "the reason is unknown"
-    action = step.action
-    if not isinstance(action, SubprocessAction):
+    program = _program(step.action)
+    if program is None:
         return problem.value
-    sentence = _START_PROBLEMS[problem].format(program=_shown(_program(action)), cwd=_shown(action.cwd))
+    cwd = step.action.cwd if isinstance(step.action, SubprocessAction) else "."
+    sentence = _START_PROBLEMS[problem].format(program=_shown(program), cwd=_shown(cwd))
     system = "" if performance.problem_errno is None else f", {performance.problem_errno}"
     return f"{sentence} ({problem.value}{system})"
 
 
-def _program(action: SubprocessAction) -> str:
-    return "/bin/sh" if isinstance(action.command, str) else next(iter(action.command), "")
+def _program(action: Action) -> str | None:
+    """What was to be started, in the plan's own words; None of an action that starts nothing."""
+    match action:
+        case SubprocessAction(command=str()):
+            return "/bin/sh"
+        case SubprocessAction(command=tuple(words)) | NotifyAction(command=tuple(words)):
+            return next(iter(words), "")
+        case PythonAction(call=call):
+            return call
+        case _:
+            return None
 
 
 def _shown(template: str) -> str:
@@ -124,6 +140,9 @@ def _exited(step: Step, performance: Performance) -> AttemptOutcome:
     if performance.exit_code in accepted:
         return _with_result(step, performance)
     message = _tail(performance.stderr) + _tail(performance.stdout)
+    if performance.raised is not None:
+        reason = Reason(ReasonCode.RAISED, {"error": performance.raised})
+        return Failed(reason, exit_code=performance.exit_code, message=message)
     if performance.exit_code is None:
         return Failed(Reason(ReasonCode.SIGNALLED, {"signal": performance.signal}), message=message)
     reason = Reason(ReasonCode.EXIT_CODE, {"exit_code": performance.exit_code})

@@ -22,6 +22,7 @@ from agentflow.domain.action import (
     LlmAction,
     NoopAction,
     NotifyAction,
+    PythonAction,
     SubprocessAction,
 )
 from agentflow.domain.error import ContentError, TemplateError
@@ -34,8 +35,10 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import Scope, artifact_name, gather, read_facts
 from agentflow.engine.guide import with_guidance
 from agentflow.engine.inputs import JSON, STDIN, SYSTEM, content_of, input_address
+from agentflow.engine.summarise import summarise
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
+from agentflow.executors.notify import NOTICE_TEXT
 from agentflow.settings import secret_from_environment
 from agentflow.storage import steps
 
@@ -53,6 +56,13 @@ def has_scratch(action: Action) -> bool:
     return not isinstance(action, NoopAction)
 
 
+def has_work(action: Action) -> bool:
+    """Whether an action is performed in a work directory, with the plan's files and the step's inputs in it."""
+    return isinstance(action, SubprocessAction | PythonAction) or (
+        isinstance(action, NotifyAction) and action.command is not None
+    )
+
+
 def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignment:
     """Build the assignment for a claimed step, inside ``scratch`` if it wants a directory; raises Unprepared."""
     step = claimed.step
@@ -65,11 +75,13 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
         values = gather(
             context, claimed.run_id, references, facts, scope=scope, variables=claimed.vars, secrets=secrets
         )
-        if isinstance(step.action, SubprocessAction):
+        if has_work(step.action):
             files = {wish: facts[scope.row(wish.step)] for wish in step.inputs}
             _lay_out(context, claimed, files, scratch / "work")
         action = _rendered(step.action, values)
         texts = {name: _render_content(name, text, values) for name, text in contents.items()}
+        if isinstance(action, NotifyAction):
+            texts[NOTICE_TEXT] = summarise(context, claimed.run_id, claimed.step_id, claimed.key)
         texts = with_guidance(context, claimed.run_id, claimed.guidance, texts, SYSTEM)
         stdin_path = _write_stdin(scratch, texts.pop(STDIN, None))
     except TemplateError as error:
@@ -140,7 +152,7 @@ def _texts(action: Action, contents: Mapping[str, str]) -> Iterator[str]:
             yield action.url
             yield from action.headers.values()
         case NotifyAction():
-            yield from [action.webhook] if action.webhook else action.command or ()
+            yield from [action.webhook] if action.webhook else action.command or action.email or ()
         case _:  # what the engine decides is not prepared; the others have no texts here
             pass
     for name, text in contents.items():
@@ -180,6 +192,7 @@ def _rendered(action: Action, values: Mapping[str, Any]) -> Action:
             return action.model_copy(
                 update={
                     "webhook": action.webhook and rendered(action.webhook),
+                    "email": action.email and tuple(rendered(address) for address in action.email),
                     "command": action.command and tuple(rendered(part) for part in action.command),
                 }
             )

@@ -25,6 +25,8 @@ _BUILT_IN: Mapping[str, str] = {
     "http": "agentflow.executors.http:HttpExecutor",
     "llm": "agentflow.executors.llm:LlmExecutor",
     "noop": "agentflow.executors.noop:NoopExecutor",
+    "notify": "agentflow.executors.notify:NotifyExecutor",
+    "python": "agentflow.executors.python:PythonExecutor",
     "subprocess": "agentflow.executors.subprocess:SubprocessExecutor",
 }
 
@@ -128,7 +130,8 @@ class Assignment:
     kill_grace_seconds: float = 5.0
     stdin: Path | None = None
     texts: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The action's content, rendered: ``prompt`` and ``system`` of an llm step, ``json`` (its text) of an http step.
+    """The action's content, rendered: ``prompt`` and ``system`` of an llm step, ``json`` (its text) of an http step and
+    of the arguments of a python step; and ``payload``, what a notify step tells, in counts.
     It is written nowhere; an executor that logs it breaks the house's promise."""
     masks: tuple[str, ...] = ()
     """Secrets that must not appear in anything that is kept of the output."""
@@ -237,6 +240,8 @@ class Performance:
     """How often what was wrong with what the work left behind."""
     call: CallRecord | None = None
     """Of an action that calls a model or a service; also of one that was stopped or timed out in its call."""
+    raised: str | None = None
+    """The class of the exception that ended a python step's function, and nothing else of it."""
 
 
 class Executor(Protocol):

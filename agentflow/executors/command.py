@@ -46,6 +46,10 @@ class StartProblem(StrEnum):
     """The machine has no memory or no number for another process."""
     NO_SUPERVISOR = "no_supervisor"
     SYSTEM_ERROR = "system_error"
+    CALL_NOT_ALLOWED = "call_not_allowed"
+    """The worker's settings do not allow the function of a python step."""
+    CALL_NOT_FOUND = "call_not_found"
+    """There is no such function, or it cannot be imported."""
 
 
 @dataclass(frozen=True, slots=True)

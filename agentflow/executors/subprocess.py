@@ -37,7 +37,7 @@ class _UnusableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class _Layout:
+class Layout:
     """Where the things of one attempt are; all paths absolute and free of links."""
 
     work: Path
@@ -47,7 +47,7 @@ class _Layout:
     stderr: Path
 
     @classmethod
-    def under(cls, scratch: Path) -> _Layout:
+    def under(cls, scratch: Path) -> Layout:
         """Lay out ``scratch``; raises OSError."""
         root = scratch.resolve(strict=True)
         layout = cls(root / "work", root / "artifacts", root / "output.json", root / "stdout", root / "stderr")
@@ -74,7 +74,7 @@ class SubprocessExecutor:
         if not isinstance(assignment.action, SubprocessAction):
             raise TypeError(f"a subprocess action is performed here, not {assignment.action.type!r}")
         try:
-            layout = _Layout.under(assignment.scratch)
+            layout = Layout.under(assignment.scratch)
             command = _command(assignment, assignment.action, layout)
         except _UnusableError as problem:
             return _not_started(assignment, problem.problem, str(problem))
@@ -100,7 +100,7 @@ def _masked(content: bytes, assignment: Assignment) -> bytes:
     return Masker(masks).whole(content)
 
 
-def _command(assignment: Assignment, action: SubprocessAction, layout: _Layout) -> Command:
+def _command(assignment: Assignment, action: SubprocessAction, layout: Layout) -> Command:
     return Command(
         argv=_argv(action),
         env=_environment(assignment, action, layout),
@@ -126,7 +126,7 @@ def _argv(action: SubprocessAction) -> tuple[str, ...]:
     return action.command
 
 
-def _environment(assignment: Assignment, action: SubprocessAction, layout: _Layout) -> dict[str, str]:
+def _environment(assignment: Assignment, action: SubprocessAction, layout: Layout) -> dict[str, str]:
     return {
         **assignment.environment,
         **action.env,
@@ -151,7 +151,7 @@ def _working_directory(cwd: str, work: Path) -> Path:
 
 
 def _collect(
-    assignment: Assignment, layout: _Layout, command: Command, result: CommandResult, lifeline: Lifeline
+    assignment: Assignment, layout: Layout, command: Command, result: CommandResult, lifeline: Lifeline
 ) -> Performance:
     artifacts: tuple[FoundArtifact, ...] = ()
     refusals: Counter[Refusal] = Counter()
@@ -176,7 +176,7 @@ def _collect(
 
 
 def _search(
-    assignment: Assignment, layout: _Layout, command: Command, result: CommandResult, lifeline: Lifeline
+    assignment: Assignment, layout: Layout, command: Command, result: CommandResult, lifeline: Lifeline
 ) -> tuple[tuple[FoundArtifact, ...], Counter[Refusal]]:
     limit = assignment.limits.artifact_files
     search = ArtifactSearch(layout.work, layout.artifacts, limit, lambda: lifeline.stop_reason is not None)

@@ -12,10 +12,13 @@ from jsonschema import Draft202012Validator
 from agentflow.domain import (
     action_document,
     budget_document,
+    graph_document,
     http_document,
     limit_document,
     llm_document,
+    notify_document,
     plan_document,
+    python_document,
     retry_document,
     step_document,
     variable,
@@ -23,7 +26,7 @@ from agentflow.domain import (
 from agentflow.domain.plan_document import read_plan
 from agentflow.domain.plan_schema import plan_schema
 
-ALL_ACTIONS = ("subprocess", "noop", "llm", "http")
+ALL_ACTIONS = ("subprocess", "noop", "llm", "http", "python", "notify")
 VALIDATOR = Draft202012Validator(plan_schema())
 
 
@@ -57,6 +60,9 @@ def test_the_fields_are_those_that_are_read() -> None:
     assert set(llm) == set(llm_document.LLM_FORM.known)
     assert set(llm["price"]["properties"]) == set(llm_document.PRICE_FORM.known)
     assert set(definitions["http"]["properties"]) == set(http_document.HTTP_FORM.known)
+    assert set(definitions["python"]["properties"]) == set(python_document.PYTHON_FORM.known)
+    assert set(definitions["notify"]["properties"]) == set(notify_document.NOTIFY_FORM.known)
+    assert set(definitions["wait"]["properties"]) == set(graph_document.WAIT_FORM.known)
     assert set(definitions["budget"]["properties"]) == set(budget_document.BUDGET_FORM.known)
     assert set(definitions["rate_limit"]["anyOf"][1]["properties"]) == set(limit_document.RATE_FORM.known)
     assert set(definitions["concurrency"]["properties"]) == set(limit_document.CONCURRENCY_FORM.known)
@@ -79,6 +85,10 @@ GOOD = [
     document(llm={"model": "a:b", "prompt": "p", "price": {"input": 0, "output": 0.6}, "output_schema": {}}),
     document(http={"url": "http://localhost:80/x", "ok_status": [200, 404]}, outputs="body_json"),
     document(http={"url": "{{ run.id }}", "method": "POST", "json": [None, 1], "headers": {"X-A": 1}}),
+    document(python={"call": "a.b:c", "args": {"x": ["{{ run.id }}"]}}),
+    document(notify={"email": ["a@example.org"]}),
+    document(notify={"webhook": "https://hooks.example.org/{{ run.id }}"}),
+    document(wait={"event": "go", "timeout": "1h"}),
     document(noop={}) | {"vars": {"a": 1, "b": {"required": True}, "c": None, "d": [1]}, "secrets": ["A"]},
 ]
 BAD = [
@@ -103,6 +113,11 @@ BAD = [
     document(subprocess={"command": ["a"]}, inputs=["x"]),
     document(llm={"model": "gpt", "prompt": "p"}),
     document(llm={"model": "a:b"}),
+    document(python={"call": "a.b"}),
+    document(python={"call": "a:b", "args": {"x y": 1}}),
+    document(notify={}),
+    document(notify={"email": "a@example.org", "command": ["x"]}),
+    document(wait={"for": "1s", "event": "go"}),
     document(noop={}) | {"name": "a b"},
     document(noop={}) | {"agentflow": 2},
     document(noop={}) | {"vars": {"a-b": 1}},

@@ -80,7 +80,7 @@ def test_another_package_can_offer_an_executor(install: Install) -> None:
 
 
 def test_an_unknown_action_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(ConfigurationError, match=r"'sculpt'.*noop, subprocess"):
+    with pytest.raises(ConfigurationError, match=r"'sculpt'.*noop, notify, python, subprocess"):
         executor_for("sculpt")
 
 
