@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the stubs that the tests h
 
 from proving.arena import Arena
 from proving.crowd import Crowd
-from proving.faults import CUT_OFF, FAULTS
+from proving.faults import CUT_OFF, FAULTS, REDIS_AWAY
 from proving.fleet import Fleet
 from proving.ground import Ground
 from proving.losses import costs_of
@@ -32,6 +32,8 @@ from tests.model_stub import Reply, Usage
 
 PROJECT_TOKENS = 2_000
 PEACE_SECONDS = 240.0
+LONG_MINUTES = 4.0
+"""From then on there is room for an outage of a minute."""
 LOOK_SECONDS = 1.0
 
 
@@ -67,10 +69,13 @@ def _read_arguments() -> argparse.Namespace:
     parser.add_argument("--lease-seconds", type=float, default=6.0, help="short, so that many are outlived; 20 else")
     parser.add_argument("--workers", type=int, default=3, help="complete ones, of four slots each")
     parser.add_argument("--models", action=argparse.BooleanOptionalAction, default=True, help="one for models beside")
-    parser.add_argument("--faults", nargs="*", choices=[[], *FAULTS], default=list(FAULTS), help="only these kinds")
+    parser.add_argument("--faults", nargs="*", choices=[[], *FAULTS], help="only these kinds")
     parser.add_argument("--json", action="store_true", help="print JSON, each fault by itself")
     parser.add_argument("--keep", action="store_true", help="keep the folder also when everything held")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.faults is None:
+        arguments.faults = [kind for kind in FAULTS if kind != REDIS_AWAY or arguments.minutes >= LONG_MINUTES]
+    return arguments
 
 
 def _make_chaos(ground: Ground, report: Report, arguments: argparse.Namespace) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from celery import Celery
+from kombu import Producer
 from kombu.exceptions import LimitExceeded, OperationalError
 from redis.exceptions import RedisError
 
@@ -25,11 +26,21 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]]) -> None:
             app.producer_pool.acquire(block=True, timeout=10) as producer,
         ):
             for bells in stretches:
-                root_id = str(bells[0].run_id)
-                message = stretch(app, bells)
-                message.apply_async(producer=producer, root_id=root_id)
+                _publish(app, producer, bells)
     except (OperationalError, LimitExceeded, RedisError, OSError) as error:
         raise ServersUnreachable(f"Redis does not take messages: {error}") from error
+
+
+def _publish(app: Celery, producer: Producer, bells: Sequence[Bell]) -> None:
+    """Send one chain. ServersUnreachable too where the channel was closed under the producer: kombu does not notice."""
+    message = stretch(app, bells)
+    try:
+        message.apply_async(producer=producer, root_id=str(bells[0].run_id))
+    except AttributeError as error:
+        if not producer.channel.closed:
+            raise
+        producer.connection.collect()  # or whoever takes it next meets the same channel
+        raise ServersUnreachable("Redis does not take messages: the channel was closed") from error
 
 
 def queue_depths(app: Celery) -> dict[str, int]:

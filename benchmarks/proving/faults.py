@@ -19,6 +19,8 @@ import redis
 from proving.arena import ALL_WORKERS, Arena, Undo
 from proving.fleet import kill
 
+REDIS_AWAY = "redis_away"
+MINUTE_SECONDS = 60.0
 WORKERS, BEAT, REDIS, POSTGRES, STORE, NOTHING = "workers", "beat", "redis", "postgres", "store", "nothing"
 LINE, CUT_OFF = "line", "w1"
 """What leads to Postgres, and the worker that goes by it."""
@@ -193,6 +195,16 @@ def _redis_killed(arena: Arena) -> Broken | None:
     return Broken(None, "", arena.ground.redis.start, arena.rng.uniform(1, 6))
 
 
+def _redis_away(arena: Arena) -> Broken | None:
+    arena.ground.redis.kill()
+
+    def start_empty() -> None:
+        arena.ground.redis.wipe()
+        arena.ground.redis.start()
+
+    return Broken(None, "", start_empty, MINUTE_SECONDS)
+
+
 def _redis_emptied(arena: Arena) -> Broken | None:
     arena.ground.redis.kill()
 
@@ -343,6 +355,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault("flushed_again", "FLUSHALL, and again during the re-send", REDIS, _flushed_again),
         Fault("clients_cut", "CLIENT KILL of all", REDIS, _clients_cut),
         Fault("redis_killed", "Redis killed, back with its append-only file", REDIS, _redis_killed),
+        Fault(REDIS_AWAY, "Redis killed, back empty after a minute", REDIS, _redis_away),
         Fault("redis_emptied", "Redis killed, back empty", REDIS, _redis_emptied),
         Fault("redis_set_back", "Redis killed, back with an old file", REDIS, _redis_set_back),
         Fault("redis_frozen", "Redis frozen", REDIS, _redis_frozen),
