@@ -50,7 +50,7 @@ class CallProblem(StrEnum):
     BAD_URL = "bad_url"
     NO_MAIL_SERVER = "no_mail_server"
     NO_ENCRYPTION = "no_encryption"
-    """A password would have to go over a line that is not encrypted."""
+    """A password would go over an open line to the mail server, or its certificate does not hold."""
 
 
 class Remedy(StrEnum):
@@ -124,9 +124,7 @@ MEANINGS: Mapping[CallProblem, Meaning] = {
     CallProblem.NO_MAIL_SERVER: Meaning(
         Remedy.GIVE_UP, "was not made: the setting smtp_url (AGENTFLOW_SMTP_URL) of its worker names no mail server"
     ),
-    CallProblem.NO_ENCRYPTION: Meaning(
-        Remedy.GIVE_UP, "was not made: the mail server offers no TLS, and a password is not sent without it"
-    ),
+    CallProblem.NO_ENCRYPTION: Meaning(Remedy.GIVE_UP, "was not made: the mail server has no TLS that can be trusted"),
 }
 
 

@@ -103,10 +103,10 @@ class _Exchange:
             self._note(CallProblem.NOT_CONNECTED, error.smtp_code)
         except smtplib.SMTPResponseException as error:
             self._note_code(error.smtp_code)
+        except (_NoEncryptionError, ssl.SSLCertVerificationError):
+            self._note(CallProblem.NO_ENCRYPTION)
         except (smtplib.SMTPException, UnicodeError, ValueError):  # what the server or the protocol does not allow
             self._note(CallProblem.REJECTED)
-        except _NoEncryptionError:
-            self._note(CallProblem.NO_ENCRYPTION)
         except OSError:
             self._note(CallProblem.CONNECTION_LOST if self._smtp is not None else CallProblem.NOT_CONNECTED)
 
