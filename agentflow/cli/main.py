@@ -23,6 +23,7 @@ VERBS = (
     "fork_commands",
     "act_commands",
     "pause_commands",
+    "gate_commands",
     "signal_commands",
     "intervene_commands",
     "budget_commands",

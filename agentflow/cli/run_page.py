@@ -18,6 +18,7 @@ from rich.text import Text
 from agentflow.cli import words
 from agentflow.cli.budget_page import capped
 from agentflow.cli.calls_table import calls_table, used
+from agentflow.cli.gates_page import answers, gates_page
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
 from agentflow.domain.pause import Pause
@@ -44,6 +45,12 @@ def run_page(view: RunView) -> Group:
         parts += [Text(), Text("artifacts", "dim"), Padding(_files_table(files[:ROOM]), (0, 0, 0, 2), expand=False)]
         if len(files) > ROOM:
             parts.append(Text(f"  and {len(files) - ROOM} more", "dim"))
+    if asking := [gate for gate in view.gates if gate.gate.state == "open"]:
+        parts += [
+            Text(),
+            Text("gates", "dim"),
+            Padding(gates_page(asking, has_answers=False), (0, 0, 0, 2), expand=False),
+        ]
     suggestions = list(next_things(view))
     if suggestions:
         parts += [Text(), Text("next", "dim"), Padding(commands_table(suggestions), (0, 0, 0, 2), expand=False)]
@@ -137,8 +144,11 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         if step.state == "failed" and step.attempts:
             yield f"agentflow logs {short} {step.id}", f"what {step.id} wrote"
             break
-    held = [step.id for step in view.steps.values() if step.state == "held"]
+    held = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.AWAITS_PERSON]
     dead = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.POISONED]
+    for gate in view.gates:
+        if gate.gate.state == "open":
+            yield from zip(answers(gate), ("approve it", "reject it"), strict=True)
     if dead and state in _CAN_BE_RETRIED:
         yield f"agentflow dead-letters replay {short} {dead[0]}", "it is poisoned: mend what ended its workers first"
     if held:

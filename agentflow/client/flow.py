@@ -19,6 +19,7 @@ from agentflow.client.checks import checked_actor, checked_key, checked_name, ch
 from agentflow.client.conflicts import trying_again
 from agentflow.client.dead_letters import DeadLetterBox
 from agentflow.client.forks import ForkedRun
+from agentflow.client.gates import Gates
 from agentflow.client.interventions import Interventions
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
@@ -72,7 +73,7 @@ class SubmitOptions(TypedDict, total=False):
     directive: str | None
 
 
-class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Interventions, ScheduleKeeping, Retention, Signals, Service):
+class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, ScheduleKeeping, Retention, Signals, Service):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else

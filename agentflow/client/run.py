@@ -24,6 +24,7 @@ from agentflow.domain.reason import sentence_of
 from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
 from agentflow.domain.wording import did_you_mean
 from agentflow.engine.cancel import CancelAsked
+from agentflow.engine.decide import Decided
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.pause import PauseAsked
 from agentflow.engine.resume import Resumed
@@ -199,6 +200,20 @@ class Run(RunInterventions):
     ) -> ForkedRun:
         """Make a new run that takes over what this one did before ``from_step``; more can be given to the flow's."""
         return self._flow.fork(self, from_step, vars=vars, plan=plan)
+
+    def approve(
+        self, step: str | None = None, *, why: str | None = None, form: Mapping[str, Any] | None = None
+    ) -> Decided:
+        """Approve the gate that the run waits at. Raises as ``AgentFlow.approve`` does."""
+        decided = self._flow.approve(self, step, why=why, form=form)
+        self.refresh()
+        return decided
+
+    def reject(self, step: str | None = None, *, why: str | None = None) -> Decided:
+        """Reject the gate that the run waits at. Raises as ``AgentFlow.reject`` does."""
+        decided = self._flow.reject(self, step, why=why)
+        self.refresh()
+        return decided
 
     def pause(self, *, now: bool = False, why: str | None = None) -> PauseAsked:
         """Let the run rest until it is resumed; with ``now`` what runs is given back. Raises InvalidTransition."""

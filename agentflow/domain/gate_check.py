@@ -90,7 +90,7 @@ def _check_findings(
         if mode is not CheckMode.BLOCK and drafts[step].read.get("on_failure", "stop") == "stop":
             place.fault(
                 "check_stops_run",
-                f"a failure of {step} ends the run before the gate is asked: write on_failure: ignore (or continue) there",
+                f"a failure of {step} ends the run before the gate is asked: write on_failure: ignore there",
             )
     if terms.checks and drafts[key].read.get("when") in (None, "succeeded"):
         value.fault(

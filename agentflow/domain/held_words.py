@@ -10,22 +10,39 @@ from typing import Any
 
 from agentflow.domain.duration import format_duration
 from agentflow.domain.reason import ReasonCode, sentence_of
+from agentflow.domain.wording import listing
 
 _TENTHS_UNTIL = 10
 
 
-def held_sentence(reason: Mapping[str, Any] | None, seconds: float | None = None) -> str | None:
-    """Return why a step is held, with the ``seconds`` until it is looked at again; None where this owns no words."""
+def held_sentence(
+    reason: Mapping[str, Any] | None, seconds: float | None = None, gate: Mapping[str, Any] | None = None
+) -> str | None:
+    """Return why a step is held, with the ``seconds`` until it is looked at again; None where this owns no words.
+
+    ``gate`` says who may decide, for a step that waits for that.
+    """
     words = _WORDS.get(_code(reason))
     if words is None or reason is None:
         return None
-    return sentence_of(reason) + ("" if seconds is None else words(_span(seconds)))
+    return sentence_of(reason) + _who_decides(gate) + ("" if seconds is None else words(_span(seconds)))
+
+
+def _who_decides(gate: Mapping[str, Any] | None) -> str:
+    if gate is None:
+        return ""
+    given = f" by {listing(gate['approved_by'])}" if gate["approved_by"] else ""
+    who = listing(gate["approvers"]) or "anyone"
+    but = "" if gate["allow_self"] else f" but {gate['submitted_by']}, who submitted the run,"
+    return f"{given}; {who}{but} may give the {gate['missing']} missing"
 
 
 def held_advice(reason: Mapping[str, Any] | None) -> str | None:
     """Return what a person may do for a step that is held for this; None where this owns no words."""
     if _code(reason) is ReasonCode.AWAITS_SIGNAL and reason is not None:
         return f"`agentflow signal {{run}} {(reason.get('detail') or {}).get('event')}` ends its wait"
+    if _code(reason) is ReasonCode.AWAITS_DECISION:
+        return "`agentflow approve {run} {step}` or `agentflow reject {run} {step} --why ...`"
     if _code(reason) is ReasonCode.AWAITS_TIME:
         return "it goes on by itself; `agentflow cancel {run}` ends the run"
     return None
@@ -33,7 +50,7 @@ def held_advice(reason: Mapping[str, Any] | None) -> str | None:
 
 def _code(reason: Mapping[str, Any] | None) -> ReasonCode | None:
     try:
-        return ReasonCode((reason or {}).get("code"))
+        return ReasonCode(str((reason or {}).get("code")))
     except ValueError:
         return None
 
@@ -45,4 +62,5 @@ def _span(seconds: float) -> str:
 _WORDS: Mapping[ReasonCode | None, Callable[[str], str]] = {
     ReasonCode.AWAITS_TIME: lambda span: f", in {span}",
     ReasonCode.AWAITS_SIGNAL: lambda span: f", for at most {span} more",
+    ReasonCode.AWAITS_DECISION: lambda span: f"; it expires in {span}",
 }

@@ -10,6 +10,8 @@ from typing import Any
 
 from agentflow.domain.budget import MAX_TOKENS, MAX_USD
 from agentflow.domain.duration import PATTERN as DURATION_PATTERN
+from agentflow.domain.gate import CheckMode, GateKind
+from agentflow.domain.gate_document import FIELD_TYPES, MAX_APPROVERS, MAX_REDOS, ON_EXPIRY
 from agentflow.domain.graph_document import MERGES
 from agentflow.domain.http_document import CREDENTIAL_ID, HEADER_NAME, METHODS, WITHOUT_BODY
 from agentflow.domain.limit import KEY_PATTERN
@@ -22,7 +24,7 @@ from agentflow.domain.retry_policy import Backoff
 
 Schema = dict[str, Any]
 
-ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait", "run", "python", "notify")
+ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait", "approval", "run", "python", "notify")
 _BODY = "In the place of an action: the body of a foreach."
 SCHEMA_ID = "urn:agentflow:plan:1"
 _VAR_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
@@ -62,6 +64,7 @@ def plan_schema() -> Schema:
             "http": _http(),
             "switch": _switch(),
             "wait": _wait(),
+            "approval": _approval(),
             "run": _run(),
             "python": _python(),
             "notify": _notify(),
@@ -208,6 +211,7 @@ def _switch() -> Schema:
             "on": {**_TEXT, "description": "An expression whose value names one of the cases."},
             "cases": {"type": "object", "minProperties": 1, "additionalProperties": one_or_more},
             "default": {**_TEXT, "description": "The case for a value that names none."},
+            "fail": {"type": "array", "items": _TEXT, "description": "Labels that fail the step."},
         },
         required=["on", "cases"],
     )
@@ -255,6 +259,33 @@ def _notify() -> Schema:
         minProperties=1,
         maxProperties=1,
         description="Counts of the run, as JSON or as a mail.",
+    )
+
+
+def _approval() -> Schema:
+    values: Schema = {"type": "array", "minItems": 1}
+    field = _mapping(
+        {"type": {"enum": list(FIELD_TYPES)}, "required": {"type": "boolean"}, "default": True, "one_of": values}
+    )
+    globs: Schema = {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "items": _TEXT}]}
+    redo = _mapping({"redo": _TEXT, "max_rounds": {"type": "integer", "minimum": 1, "maximum": MAX_REDOS}}, ["redo"])
+    people: Schema = {"type": "array", "minItems": 1, "items": _TEXT, "uniqueItems": True}
+    return _mapping(
+        {
+            "message": {**_TEXT, "description": "What the deciders are asked; it may refer to vars only."},
+            "kind": {"enum": [kind.value for kind in GateKind], "default": GateKind.APPROVAL.value},
+            "approvers": {**people, "description": "Names and @groups; anyone where it is left out."},
+            "count": {"type": "integer", "minimum": 1, "maximum": MAX_APPROVERS, "default": 1},
+            "allow_self": {"type": "boolean", "default": False},
+            "form": {"type": "object", "propertyNames": {"pattern": _VAR_NAME}, "additionalProperties": field},
+            "expires": _DURATION,
+            "on_expiry": {"enum": list(ON_EXPIRY), "default": ON_EXPIRY[0]},
+            "escalate_to": people,
+            "artifacts": {"type": "object", "additionalProperties": globs},
+            "checks": {"type": "object", "additionalProperties": {"enum": [mode.value for mode in CheckMode]}},
+            "automatic": {"type": "boolean", "default": False},
+            "on_reject": {"anyOf": [{"const": "fail"}, redo], "default": "fail"},
+        }
     )
 
 

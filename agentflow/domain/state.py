@@ -80,7 +80,9 @@ class RunFacts:
     is_paused: bool = False
     is_exhausted: bool = False
     moving_steps: int = 0
+    """Steps that go on by themselves: in MOVING_STEP_STATES, or held until a time or for a child run."""
     held_steps: int = 0
+    """Steps that are held for a person: a decision, a signal, a word (reason.PERSON_CODES)."""
 
 
 def shown_state(facts: RunFacts) -> ShownRunState:

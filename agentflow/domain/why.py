@@ -136,7 +136,7 @@ class Explainer:
             case StepState.PENDING:
                 return self._unmet(step)
             case StepState.HELD:
-                return Why(WhyCode.HELD, {"reason": step.reason, **self._looked_at(step)}, step.key)
+                return Why(WhyCode.HELD, {"reason": step.reason, **self._looked_at(step), **_asked(step)}, step.key)
             case _:
                 return self._put_off(step) or self._due(step)
 
@@ -184,7 +184,7 @@ class Explainer:
         budgets = []
         for short in self._facts.run.exhausted:
             limit = short.get("limit")
-            is_own = str(short.get("scope", "")).startswith("run:")
+            is_own = short.get("scope") == f"run:{self._facts.run.id}"
             if is_own:
                 limit = cap_of(self._facts.run.caps, BudgetKind(short["budget"]))
             budgets.append({**short, "is_own": is_own, "raise_by": missing(short, limit)})
@@ -311,6 +311,17 @@ class Explainer:
 
     def _of(self, code: WhyCode, step: StepFacts, **detail: Any) -> Why:
         return Why(code, detail, step.key)
+
+
+_ASKED = ("kind", "message", "approvers", "approved_by", "count", "missing", "allow_self", "expires_at", "is_escalated")
+"""What is told of the gate that a step waits at."""
+
+
+def _asked(step: StepFacts) -> dict[str, Any]:
+    if step.gate is None:
+        return {}
+    told = step.gate.as_json()
+    return {"gate": {name: told[name] for name in (*_ASKED, "submitted_by")}}
 
 
 _EACH_ITS_OWN = frozenset({WhyCode.RUNNING, WhyCode.RETRYING, WhyCode.HELD})

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.domain.budget import Budget
+from agentflow.domain.gate_shape import GateView
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.state import RunState, StepState
 
@@ -67,7 +68,8 @@ class StepFacts:
     """A step as it stands.
 
     ``needs`` are those that are not final yet. ``newness`` counts the doorbells of its queue from the newest, its own
-    being one of them. ``asking`` counts the doorbells that are out to ask its rate for a ticket.
+    being one of them. ``asking`` counts the doorbells that are out to ask its rate for a ticket. ``gate`` is the
+    one that it waits at.
     """
 
     key: StepKey
@@ -87,6 +89,7 @@ class StepFacts:
     has_ticket: bool = False
     asking: int = 0
     is_suspect: bool = False
+    gate: GateView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def advice(why: Why) -> str | None:
     if why.code is WhyCode.STEP_FINAL and (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED:
         return f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {why.step}`"
     if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
-        return told
+        return told.replace("{step}", why.step or "")
     if why.cause is not None:
         return advice(why.cause)
     text = _ADVICE.get(why.code)
@@ -208,7 +208,8 @@ _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
     WhyCode.PAUSED: _paused,
     WhyCode.EXHAUSTED: _exhausted,
     WhyCode.HELD: lambda why: (
-        held_sentence(why.detail["reason"], why.detail.get("seconds")) or f"is held{_because(why.detail['reason'])}"
+        held_sentence(why.detail["reason"], why.detail.get("seconds"), why.detail.get("gate"))
+        or f"is held{_because(why.detail['reason'])}"
     ),
     WhyCode.NO_WORKER: _no_worker,
     WhyCode.NO_DISPATCHER: _no_dispatcher,

@@ -24,7 +24,7 @@ from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.redo import redo
-from agentflow.storage import engine_steps, gates, runs, steps
+from agentflow.storage import engine_steps, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _in_transaction(
         moves, is_over = Moves(), False
         ready: tuple[StepKey, ...] = ()
         if verdict.ends is not None or verdict.redo is not None:
-            gates.rest_waiting(tx, run.run_id)
+            runs.rest_waiting(tx, run)
         if verdict.ends is not None:
             ready, is_over = _end(tx, held, verdict.ends, conditions, moves)
         elif verdict.redo is not None:

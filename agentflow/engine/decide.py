@@ -16,6 +16,7 @@ from agentflow.domain.beginning import Ends
 from agentflow.domain.error import AlreadyDecided, InvalidTransition, NotAllowed, NotFound, UsageError
 from agentflow.domain.gate import GateState, Verdict, approved_by, group_of, refusal, values_given
 from agentflow.domain.gate_form import completed, fill_in
+from agentflow.domain.gate_shape import Gate
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
@@ -24,7 +25,6 @@ from agentflow.engine import conclude
 from agentflow.engine.context import EngineContext
 from agentflow.engine.open_gate import awaits
 from agentflow.storage import engine_steps, gates, steps
-from agentflow.storage.gates import Gate
 from agentflow.storage.retention import missing_run
 
 
@@ -52,6 +52,17 @@ class Decided:
     approved_by: tuple[str, ...]
     count: int
     ready: tuple[StepKey, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """What was decided, as ``approve --json`` prints it beside the run."""
+        return {
+            "step": self.step,
+            "gate": self.state.value,
+            "is_new": self.is_new,
+            "approved_by": list(self.approved_by),
+            "count": self.count,
+            "ready": list(self.ready),
+        }
 
 
 def decide(context: EngineContext, run_id: RunId, step: StepKey | None, answer: Answer) -> Decided:

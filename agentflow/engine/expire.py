@@ -13,13 +13,13 @@ from sqlalchemy import Connection
 from agentflow.domain.beginning import Ends
 from agentflow.domain.gate import GateState, approved_by, values_given
 from agentflow.domain.gate_form import completed
+from agentflow.domain.gate_shape import Gate
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.engine.conclude import Held, Verdict
 from agentflow.engine.decide import approve
 from agentflow.engine.open_gate import awaits
 from agentflow.storage import engine_steps, gates
-from agentflow.storage.gates import Gate
 
 BY_EXPIRY = "expiry"
 """Who is said to have approved a gate that the plan lets pass when nobody decides it."""

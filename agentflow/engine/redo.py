@@ -1,10 +1,13 @@
-"""Redo: after a rejected gate take an earlier step up again, with all that is behind it. Inside of a verb's transaction.
+"""Redo: after a rejected gate take an earlier step up again, with all that is behind it. Inside a verb's transaction.
 
 The gate itself is among that: it asks again, in a round of its own. What of it runs just now, or waits for a child run,
 goes on with what it has read.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -44,6 +47,7 @@ def redo(
     engine_steps.recount_needs(tx, pending)
     for step in taken:
         moves.add_step(step.key, standing[step.key].state, StepState.PENDING)
+    going = _count_sinks(tx, plan, run, standing, {step.key for step in taken})
     followed = Advance(RunState.RUNNING)
     over = {
         step.id
@@ -52,12 +56,22 @@ def redo(
     }
     make_ready(tx, [step for step in taken if step.id in over], followed, moves)
     waiting = [step for step in taken if step.id not in over]
-    further = let_go(tx, plan, run, waiting, conditions=conditions, moves=moves)
-    now = steps.read_states(tx, run.run_id)
-    open_sinks = sum(now[sink].state not in FINAL_STEP_STATES for sink in plan.graph.sinks)
-    runs.reopen(tx, run, open_sinks, has_waited=False)
+    further = let_go(tx, plan, going, waiting, conditions=conditions, moves=moves)
+    open_sinks = runs.close_sinks(tx, going, further.closed_sinks) if further.closed_sinks else going.open_sinks
     ready = tuple(step.key for step in (*followed.ready, *further.ready))
     return ready, not open_sinks or further.run_state is not RunState.RUNNING
+
+
+def _count_sinks(
+    tx: Connection,
+    plan: PlanView,
+    run: runs.LockedRun,
+    standing: Mapping[StepKey, steps.StandingStep],
+    taken: Collection[StepKey],
+) -> runs.LockedRun:
+    open_sinks = sum(sink in taken or standing[sink].state not in FINAL_STEP_STATES for sink in plan.graph.sinks)
+    runs.reopen(tx, run, open_sinks)
+    return replace(run, open_sinks=open_sinks)
 
 
 def _behind(plan: PlanView, gate: StepKey, first: StepKey) -> list[StepKey]:

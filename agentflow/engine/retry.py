@@ -8,18 +8,17 @@ first time.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from agentflow.domain.error import InvalidTransition, NotFound
-from agentflow.domain.graph import Graph
-from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
-from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, MOVING_STEP_STATES, RunState, StepState
+from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.wording import listing
 from agentflow.engine.advance import Advance, let_go, make_ready
 from agentflow.engine.announce import announce
@@ -28,6 +27,9 @@ from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.reask import STARTS_OVER, KnownReferences, also_again, with_references
 from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.engine.row_graph import RowGraph, row_graph
+from agentflow.engine.start_guard import check_awaited, lock_parent
+from agentflow.engine.take_up import Standing, is_counted, named_inside, reopen, with_foreachs
 from agentflow.storage import installations, runs, steps
 from agentflow.storage.retention import missing_run
 
@@ -87,25 +89,28 @@ def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReference
     run_id = asked.run_id
     with context.database.transaction() as tx:
         maintenance = installations.enter(tx)
+        parent = lock_parent(tx, run_id)
         run = runs.lock(tx, run_id)
         if run is None:
             raise missing_run(tx, run_id)
+        check_awaited(parent, run)
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run_id))
         standing = steps.read_states(tx, run_id)
-        reopened = _reopened(run, plan.graph, standing, asked.only)
+        rows = row_graph(plan, standing)
+        reopened = _reopened(run, rows, standing, asked.only)
         if run.state in FINAL_RUN_STATES:
-            reopened = _with_what_is_read(run, plan, standing, reopened, known)
+            reopened = _with_what_is_read(run, rows, standing, reopened, known)
         moves = Moves()
         going = _set_going(tx, plan, run, standing, reopened, moves)
-        followed = _take_up(tx, plan, going, standing, reopened, conditions, moves)
+        followed = _take_up(tx, rows, going, standing, reopened, conditions, moves)
         now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
         rest = _rest(tx, going, maintenance) if followed.run_state is RunState.RUNNING else {}
         facts = {**asked.facts, **rest}
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=asked.actor, action="retry", subject="run", moves=moves, facts=facts)
     retried = Retried(
-        ready=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.READY),
-        pending=tuple(key for key in plan.graph.order if key in reopened and now[key] is StepState.PENDING),
+        ready=tuple(key for key in rows.graph.order if key in reopened and now[key] is StepState.READY),
+        pending=tuple(key for key in rows.graph.order if key in reopened and now[key] is StepState.PENDING),
     )
     return _Done(retried, moves)
 
@@ -119,9 +124,9 @@ def _set_going(
     moves: Moves,
 ) -> runs.LockedRun:
     """Let the run run before its steps are let go: one of them may fail it at once."""
-    has_waited = not any(step.state in MOVING_STEP_STATES for step in standing.values())
+    runs.rest_waiting(tx, run)
     open_sinks = sum(sink in reopened or standing[sink].state not in FINAL_STEP_STATES for sink in plan.graph.sinks)
-    runs.reopen(tx, run, open_sinks, has_waited=has_waited)
+    runs.reopen(tx, run, open_sinks)
     if run.state in FINAL_RUN_STATES:
         moves.add_run(run.state, RunState.RUNNING)
     return replace(run, state=RunState.RUNNING, reason=None, open_sinks=open_sinks)
@@ -137,7 +142,7 @@ def _rest(tx: Connection, run: runs.LockedRun, maintenance: Pause | None) -> dic
 
 
 def _reopened(
-    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], only: frozenset[StepKey] | None
+    run: runs.LockedRun, rows: RowGraph, standing: Standing, only: frozenset[StepKey] | None
 ) -> frozenset[StepKey]:
     for key in sorted((only or frozenset()) - standing.keys()):
         raise NotFound(f"Run {run.run_id} has no step {key!r}", step=key)
@@ -146,20 +151,22 @@ def _reopened(
     wanted = {StepState.HELD}
     if run.state in FINAL_RUN_STATES:
         wanted |= {StepState.FAILED, StepState.CANCELLED}
+    meant = (is_counted(rows, standing, key) for key in standing) if only is None else (key in only for key in standing)
     chosen = {
         key
-        for key, step in standing.items()
-        if step.state in wanted and not _waits(step) and (only is None or key in only)
+        for (key, step), is_meant in zip(standing.items(), meant, strict=True)
+        if is_meant and step.state in wanted and not _waits(step)
     }
-    if not chosen:
+    if not chosen or run.state is RunState.COMPLETED:
         named = listing([f"step {key!r} ({standing[key].state})" for key in sorted(only or ())])
         what = named or "no step of it failed, was cancelled or is held"
         raise InvalidTransition(f"Run {run.run_id} ({run.state}) cannot be retried: {what}", state=run.state)
     for key in sorted(only or ()):
-        _check_needs(run, graph, standing, key)
+        _check_needs(run, rows, standing, key)
     if run.state not in FINAL_RUN_STATES:
         return frozenset(chosen)
-    return frozenset(_with_skipped(run, graph, standing, chosen))
+    chosen.update(inner for key in only or () for inner in named_inside(rows, standing, key))
+    return _with_skipped(run, rows, standing, chosen)
 
 
 def _waits(step: steps.StandingStep) -> bool:
@@ -167,11 +174,9 @@ def _waits(step: steps.StandingStep) -> bool:
     return step.state is StepState.HELD and step.reason_code != ReasonCode.AWAITS_PERSON
 
 
-def _check_needs(
-    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], only: StepKey
-) -> None:
+def _check_needs(run: runs.LockedRun, rows: RowGraph, standing: Standing, only: StepKey) -> None:
     """Refuse to take up a step alone that never had its turn: it would only be skipped at once."""
-    unmet = [need for need in graph.needs[only] if standing[need].state is StepState.CANCELLED]
+    unmet = [need for need in rows.before(only) if standing[need].state is StepState.CANCELLED]
     if unmet:
         raise InvalidTransition(
             f"Step {only!r} needs {', '.join(unmet)}, which {'was' if len(unmet) == 1 else 'were'} cancelled; "
@@ -182,42 +187,48 @@ def _check_needs(
 
 
 def _with_skipped(
-    run: runs.LockedRun, graph: Graph, standing: Mapping[StepKey, steps.StandingStep], chosen: set[StepKey]
-) -> set[StepKey]:
-    """The chosen steps, the skipped ones behind them, and those that were stopped when a chosen one failed the run."""
-    lifts_stop = run.reason is None or run.reason.detail.get("step") in chosen
-    again = set(chosen)
-    for key in graph.order:
-        step = standing[key]
-        was_stopped = lifts_stop and step.reason_code in STOPPED
-        if step.state is StepState.SKIPPED and (was_stopped or any(need in again for need in graph.needs[key])):
-            again.add(key)
-    return again
+    run: runs.LockedRun, rows: RowGraph, standing: Standing, chosen: Collection[StepKey]
+) -> frozenset[StepKey]:
+    """The chosen steps, the skipped ones behind them, and those that were stopped when a chosen one failed the run.
+
+    With the foreachs around each of them, and what is behind those.
+    """
+    graph, found = rows.graph, set[StepKey]()
+    while chosen != found:
+        found = with_foreachs(rows, chosen)
+        lifts_stop = run.reason is None or run.reason.detail.get("step") in found
+        for key in graph.order:
+            step = standing[key]
+            was_stopped = lifts_stop and step.reason_code in STOPPED
+            if step.state is StepState.SKIPPED and (was_stopped or any(need in found for need in graph.needs[key])):
+                found.add(key)
+        chosen, found = found, with_foreachs(rows, found)
+    return frozenset(found)
 
 
 def _with_what_is_read(
     run: runs.LockedRun,
-    plan: PlanView,
-    standing: Mapping[StepKey, steps.StandingStep],
+    rows: RowGraph,
+    standing: Standing,
     reopened: frozenset[StepKey],
     known: KnownReferences,
 ) -> frozenset[StepKey]:
     """Add what must run again because a step that runs again reads it, and what is skipped behind that."""
-    while more := also_again(plan, standing, reopened, known) - reopened:
-        reopened = frozenset(_with_skipped(run, plan.graph, standing, {*reopened, *more}))
+    while more := also_again(rows, standing, reopened, known) - reopened:
+        reopened = _with_skipped(run, rows, standing, reopened | more)
     return reopened
 
 
 def _take_up(
     tx: Connection,
-    plan: PlanView,
+    rows: RowGraph,
     run: runs.LockedRun,
-    standing: Mapping[StepKey, steps.StandingStep],
+    standing: Standing,
     reopened: frozenset[StepKey],
     conditions: Conditions,
     moves: Moves,
 ) -> Advance:
-    taken = steps.reopen(tx, [step_id(run.run_id, key) for key in reopened])
+    plan, taken = rows.plan, reopen(tx, rows, run.run_id, reopened)
     for step in taken:
         moves.add_step(step.key, standing[step.key].state, StepState.PENDING)
     over = {

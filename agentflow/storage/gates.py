@@ -13,8 +13,8 @@ from sqlalchemy import Connection, Row
 
 from agentflow.domain.gate import Decision, GateKind, GateState, GateTerms, Verdict
 from agentflow.domain.gate_finding import LeftFile
+from agentflow.domain.gate_shape import Gate, GateView
 from agentflow.domain.ids import RunId, StepId, StepKey
-from agentflow.domain.reason import PERSON_CODES
 from agentflow.storage.database import statement, to_json
 
 
@@ -30,43 +30,6 @@ class NewGate:
     terms: GateTerms
     facts: Mapping[str, Any]
     expires_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """A gate with what was said to it."""
-
-    id: UUID
-    state: GateState
-    kind: GateKind
-    round: int
-    terms: GateTerms
-    facts: Mapping[str, Any]
-    plan_fingerprint: str
-    opened_at: datetime
-    expires_at: datetime | None
-    is_escalated: bool
-    decided_at: datetime | None
-    decisions: tuple[Decision, ...]
-
-    @property
-    def approvers(self) -> tuple[str, ...]:
-        """Who may decide it now; none means anyone."""
-        return self.terms.escalate_to if self.is_escalated else self.terms.approvers
-
-
-@dataclass(frozen=True, slots=True)
-class GateView:
-    """A gate as surfaces show it, with the run and the step that it belongs to."""
-
-    run_id: RunId
-    step_id: StepId
-    step: StepKey
-    project: str
-    plan_name: str
-    submitted_by: str
-    read_at: datetime
-    gate: Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +139,6 @@ def set_vars(tx: Connection, run_id: RunId, values: Mapping[str, Any]) -> None:
     """Add what was filled in to the vars of a run that the caller holds alone."""
     if values:
         tx.execute(statement("set_run_vars"), {"run_id": run_id, "given": to_json(dict(values))})
-
-
-def rest_waiting(tx: Connection, run_id: RunId) -> None:
-    """Count as rest the time in which a locked run waited for people only; something of it is about to move."""
-    tx.execute(statement("rest_waiting"), {"run_id": run_id, "person_codes": sorted(PERSON_CODES)})
 
 
 def _read_decisions(tx: Connection, gate_ids: Sequence[UUID]) -> dict[UUID, tuple[Decision, ...]]:

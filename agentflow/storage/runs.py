@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from agentflow.domain.budget import Budget, Exhaustion
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
-from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.reason import PERSON_CODES, Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
 from agentflow.storage.child_runs import Parentage, run_ids
 from agentflow.storage.database import statement, to_json
@@ -59,6 +59,7 @@ class Submission:
     forked_at_step: StepKey | None = None
     parentage: Parentage | None = None
     child_plans: Mapping[str, Any] | None = None
+    mode: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ def insert_run(tx: Connection, submission: Submission) -> datetime | None:
         "parent_step": above.parent_step if above else None,
         "ancestors": to_json([str(run_id) for run_id in above.ancestors]) if above else None,
         "child_plans": to_json(dict(submission.child_plans)) if submission.child_plans else None,
+        "mode": submission.mode,
     }
     created_at: datetime | None = tx.execute(statement("insert_run"), parameters).scalar_one_or_none()
     return created_at
@@ -149,7 +151,13 @@ def exhaust(tx: Connection, run: LockedRun, exhaustions: Sequence[Exhaustion]) -
 
 def pause(tx: Connection, run: LockedRun, paused: Pause) -> None:
     """Let a locked run rest because somebody paused it, or change the pause that stands."""
+    rest_waiting(tx, run)
     tx.execute(statement("pause_run"), {"run_id": run.run_id, "paused": to_json(paused.as_json())}).one()
+
+
+def rest_waiting(tx: Connection, run: LockedRun) -> None:
+    """Count as rest the time in which a locked run waited for people only; something is about to change that."""
+    tx.execute(statement("rest_waiting"), {"run_id": run.run_id, "person_codes": sorted(PERSON_CODES)})
 
 
 def resume(tx: Connection, run: LockedRun, *, lifts_pause: bool = True, lifts_exhaustion: bool = True) -> list[StepKey]:
@@ -245,22 +253,24 @@ def read_plan_fingerprint(tx: Connection, run_id: RunId) -> str:
     return str(tx.execute(statement("read_plan_fingerprint"), {"run_id": run_id}).scalar_one())
 
 
-def reopen(tx: Connection, run: LockedRun, open_sinks: int, *, has_waited: bool) -> None:
-    """Set a locked run going again; its sinks are counted anew. ``has_waited``: nothing of it was moving."""
+def reopen(tx: Connection, run: LockedRun, open_sinks: int) -> None:
+    """Set a locked run going again; its sinks are counted anew."""
     parameters = {
         "run_id": run.run_id,
         "old_state": run.state,
         "open_sinks": open_sinks,
-        "has_waited": has_waited,
     }
     tx.execute(statement("reopen_run"), parameters)
 
 
 def find_passing_attempts(
-    tx: Connection, run_id: RunId, keys: Sequence[StepKey], name: str
+    tx: Connection, run_id: RunId, keys: Sequence[StepKey], name: str, *, has_inner: bool = False
 ) -> list[tuple[StepKey, int]]:
-    """Find the attempts of some steps of a run that have no row for a file of this name."""
-    parameters = {"run_id": run_id, "keys": list(keys), "name": name}
+    """Find the attempts of some steps of a run that have no row for a file of this name.
+
+    ``has_inner``: also those of all model calls that foreachs made.
+    """
+    parameters = {"run_id": run_id, "keys": list(keys), "name": name, "has_inner": has_inner}
     return [(StepKey(row.key), row.number) for row in tx.execute(statement("find_passing_attempts"), parameters)]
 
 

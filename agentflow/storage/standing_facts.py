@@ -16,7 +16,9 @@ from sqlalchemy import Connection, Row
 
 from agentflow.domain.blame import SUSPECTED_FROM
 from agentflow.domain.error import NotFound
+from agentflow.domain.gate_shape import GateView
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.domain.why_facts import (
     AttemptFacts,
@@ -32,7 +34,7 @@ from agentflow.domain.why_facts import (
     WorkerFacts,
 )
 from agentflow.domain.wording import did_you_mean
-from agentflow.storage import runs, workers
+from agentflow.storage import gates, runs, workers
 from agentflow.storage.database import statement
 from agentflow.storage.retention import missing_run
 
@@ -61,11 +63,13 @@ def read_facts(tx: Connection, run_id: RunId, service: str, terms: Terms, step: 
     if step is not None and step not in {each.key for each in rows}:
         raise _unknown(tx, run_id, step)
     places = _read_places(tx, run_id, rows)
+    asks = any((each.reason or {}).get("code") == ReasonCode.AWAITS_DECISION for each in rows)
+    asked = {view.step: view for view in gates.view(tx, run_id=run_id, is_open=True)} if asks else {}
     keys = {each.id: each.key for each in rows if each.state not in FINAL_STEP_STATES}
     return Facts(
         now=row.now,
         run=_run(row, run_id, tx),
-        steps={each.key: _step(each, places, keys) for each in rows},
+        steps={each.key: _step(each, places, keys, asked.get(each.key)) for each in rows},
         queues=_read_queues(tx, {each.queue for each in rows}),
         leader=None if row.holder is None else LeaderFacts(row.holder, row.term, row.expires_at, row.is_leading),
         terms=terms,
@@ -134,7 +138,7 @@ def _worker(worker: workers.WorkerView) -> WorkerFacts:
     return WorkerFacts(worker.name, worker.is_serving, worker.seen_at, worker.slots, len(worker.work))
 
 
-def _step(row: Row[Any], places: _Places, keys: Mapping[UUID, str]) -> StepFacts:
+def _step(row: Row[Any], places: _Places, keys: Mapping[UUID, str], gate: GateView | None) -> StepFacts:
     attempt = None
     if row.number is not None:
         attempt = AttemptFacts(
@@ -158,4 +162,5 @@ def _step(row: Row[Any], places: _Places, keys: Mapping[UUID, str]) -> StepFacts
         has_ticket=row.has_ticket,
         asking=places.asking.get((row.queue, row.rate_key), 0),
         is_suspect=row.is_suspect,
+        gate=gate,
     )

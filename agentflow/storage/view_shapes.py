@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.domain.budget import BudgetKind
+from agentflow.domain.gate_shape import GateView
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.progress import Progress, progress_of
 from agentflow.domain.reason import ReasonCode
@@ -258,6 +259,7 @@ class RunView:
     """A run with everything of it that surfaces show; the steps stand in the order of the plan.
 
     ``budget`` is how it stands with its own caps, empty where it has none. ``lineage`` names its origin and its forks.
+    ``gates`` are all that it opened, in that order.
     """
 
     summary: RunSummary
@@ -265,6 +267,7 @@ class RunView:
     steps: Mapping[str, StepView]
     budget: tuple[BudgetLine, ...] = ()
     lineage: Lineage = Lineage()
+    gates: tuple[GateView, ...] = ()
 
     @property
     def progress(self) -> Progress:
@@ -277,7 +280,8 @@ class RunView:
         steps = [step.as_json() for step in self.steps.values()]
         budget = [line.as_json() for line in self.budget]
         told = {"progress": self.progress.as_json(), "usage": self.usage.as_json(), "budget": budget, "steps": steps}
-        return self.summary.as_json() | self.lineage.as_json() | told
+        gates = {"gates": [view.as_json() for view in self.gates]} if self.gates else {}
+        return self.summary.as_json() | self.lineage.as_json() | told | gates
 
 
 @dataclass(frozen=True, slots=True)

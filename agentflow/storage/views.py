@@ -22,7 +22,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
-from agentflow.storage import balances, forks, retention
+from agentflow.storage import balances, forks, gates, retention
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
@@ -182,7 +182,7 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts, usage, budget and lineage, in at most eleven statements.
+    """Read a run with its steps, attempts, artifacts, usage, budget, lineage and gates, in at most thirteen statements.
 
     NotFound when there is none.
     """
@@ -198,7 +198,8 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     needs = _needs(tx, run_id, rows)
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     usage = _usage(tx, run_id, attempts.values(), calls.values())
-    return RunView(summary, usage, steps, balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id))
+    opened = gates.view(tx, run_id=run_id, is_open=False) if any(row.action == "approval" for row in rows) else []
+    return RunView(summary, usage, steps, balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id), tuple(opened))
 
 
 def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:

@@ -6,7 +6,9 @@ WHERE held_since IS NOT NULL AND NOT EXISTS (
     JOIN run_state AS standing ON standing.run_id = firing.run_id
     WHERE firing.schedule_id = schedule.id AND standing.state = 'running'
       AND (standing.rests_since IS NOT NULL
-           OR EXISTS (SELECT FROM step WHERE step.run_id = standing.run_id AND step.state = 'held')
+           OR EXISTS (SELECT FROM step WHERE step.run_id = standing.run_id AND step.state = 'held'
+                          AND coalesce(step.reason ->> 'code', '') IN ('awaits_decision', 'awaits_person', 'awaits_signal'))
               AND NOT EXISTS (SELECT FROM step
-                              WHERE step.run_id = standing.run_id AND step.state IN ('ready', 'running', 'retrying'))))
+                              WHERE step.run_id = standing.run_id AND (step.state IN ('ready', 'running', 'retrying')
+                                  OR step.state = 'held' AND coalesce(step.reason ->> 'code', '') NOT IN ('awaits_decision', 'awaits_person', 'awaits_signal')))))
 RETURNING project, name

@@ -23,4 +23,4 @@ WITH counted AS (
 UPDATE step
 SET needs_open = counted.open, needs_succeeded = counted.succeeded, needs_failed = counted.failed,
     needs_skipped = counted.skipped, needs_cancelled = counted.cancelled, needs_untaken = counted.untaken
-FROM counted WHERE step.id = counted.id AND step.state = 'pending'
+FROM counted WHERE step.id = counted.id AND step.state IN ('pending')

@@ -1,7 +1,7 @@
 -- Set an ended run going again in a new round; a running one only gets its sinks counted anew. The caller holds the run.
--- Parameters: run_id, old_state, open_sinks, has_waited
--- Keeps true: the time since it ended, or in which all of it waited for a person (has_waited), is no active time. What was
--- counted as rest before (up to rested_until) is not counted again; what it rests now, resume_run.sql counts.
+-- Parameters: run_id, old_state, open_sinks
+-- Keeps true: the time since it ended is no active time. What was counted as rest before (up to rested_until) is not
+-- counted again; what it rests now, resume_run.sql counts, and what it waited for people, rest_waiting.sql did.
 UPDATE run_state
 SET state = 'running', reason = NULL, ended_at = NULL, checkpoint = NULL, open_sinks = :open_sinks,
     round = round + CASE WHEN :old_state = 'running' THEN 0 ELSE 1 END,
@@ -9,11 +9,6 @@ SET state = 'running', reason = NULL, ended_at = NULL, checkpoint = NULL, open_s
     rests_since = CASE WHEN :old_state = 'running' THEN rests_since END,
     rested_seconds = rested_seconds + CASE
         WHEN :old_state <> 'running' THEN extract(epoch FROM now() - least(ended_at, coalesce(rests_since, ended_at)))
-        WHEN CAST(:has_waited AS boolean) AND rests_since IS NULL THEN coalesce((
-            SELECT extract(epoch FROM now() - greatest(max(attempt.ended_at), rested_until))
-            FROM attempt WHERE attempt.run_id = :run_id), 0)
         ELSE 0 END,
-    rested_until = CASE
-        WHEN :old_state <> 'running' OR (CAST(:has_waited AS boolean) AND rests_since IS NULL) THEN now()
-        ELSE rested_until END
+    rested_until = CASE WHEN :old_state <> 'running' THEN now() ELSE rested_until END
 WHERE run_id = :run_id AND state = :old_state AND :old_state IN ('running', 'partial', 'failed', 'cancelled')

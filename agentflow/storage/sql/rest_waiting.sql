@@ -7,10 +7,10 @@ UPDATE run_state
 SET rested_seconds = rested_seconds + greatest(0, coalesce(extract(epoch FROM now() - greatest(
         rested_until, started_at,
         (SELECT max(attempt.ended_at) FROM attempt WHERE attempt.run_id = :run_id),
-        (SELECT max(gate.opened_at) FROM gate WHERE gate.run_id = :run_id AND gate.state = 'open'))), 0)),
+        (SELECT max(gate.opened_at) FROM gate WHERE gate.run_id = :run_id))), 0)),
     rested_until = now()
-WHERE run_id = :run_id AND state = 'running' AND rests_since IS NULL AND started_at IS NOT NULL
-  AND EXISTS (SELECT FROM step WHERE step.run_id = :run_id AND step.state = 'held'
-                  AND step.reason ->> 'code' = ANY(CAST(:person_codes AS text[])))
+WHERE run_id = :run_id AND state IN ('running') AND rests_since IS NULL AND started_at IS NOT NULL
+  AND EXISTS (SELECT FROM step WHERE step.run_id = :run_id AND step.state IN ('held')
+                  AND coalesce(step.reason ->> 'code', '') = ANY(CAST(:person_codes AS text[])))
   AND NOT EXISTS (SELECT FROM step WHERE step.run_id = :run_id AND (step.state IN ('ready', 'running', 'retrying')
-                  OR (step.state = 'held' AND NOT coalesce(step.reason ->> 'code' = ANY(CAST(:person_codes AS text[])), true))))
+                  OR step.state IN ('held') AND coalesce(step.reason ->> 'code', '') <> ALL(CAST(:person_codes AS text[]))))

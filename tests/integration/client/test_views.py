@@ -12,6 +12,7 @@ from sqlalchemy import Connection, event, text
 from agentflow import AgentFlow
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
 from agentflow.domain.ids import RunId
+from agentflow.domain.reason import PERSON_CODES, ReasonCode
 from agentflow.domain.state import MOVING_STEP_STATES, RunFacts, RunState, ShownRunState, StepState, shown_state
 from agentflow.runtime import Runtime
 from agentflow.storage import views
@@ -50,6 +51,26 @@ def test_the_shown_state_of_one_run_and_of_a_list_is_the_domains(house: Runtime)
 
             assert views.read_summary(tx, run_id).state is expected, (state, first, second)
         assert {shown for shown, found in listed.items() if found} == {expected}, (state, first, second)
+
+
+def test_a_run_that_waits_for_a_time_or_a_child_run_goes_on_and_one_that_waits_for_people_waits(house: Runtime) -> None:
+    run_id = submitted(house.context, [noop_step("a"), noop_step("b", ["a"])])
+    for code in ReasonCode:
+        if not code.value.startswith("awaits_"):
+            continue
+        is_for_people = code in PERSON_CODES
+        expected = shown_state(
+            RunFacts(RunState.RUNNING, moving_steps=int(not is_for_people), held_steps=int(is_for_people))
+        )
+        with house.context.database.transaction() as tx:
+            _put(tx, run_id, RunState.RUNNING, {"a": StepState.HELD})
+            tx.execute(
+                text("UPDATE step SET reason = jsonb_build_object('code', CAST(:code AS text)) WHERE key = 'a'"),
+                {"code": code.value},
+            )
+            shown = views.read_summary(tx, run_id).state
+
+        assert shown is expected, code
 
 
 def test_a_waiting_run_gives_the_reason_of_what_it_waits_for(house: Runtime) -> None:

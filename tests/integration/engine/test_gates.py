@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from agentflow.domain.error import AlreadyDecided, InvalidTransition, NotAllowed, NotFound, UsageError
 from agentflow.domain.gate import GateState, Verdict
+from agentflow.domain.gate_shape import Gate
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.state import RunState
 from agentflow.embedded import ServerUrls
@@ -73,7 +74,7 @@ def rows(house: Runtime, sql: str, **parameters: Any) -> list[Any]:
         return list(tx.execute(text(sql), parameters).all())
 
 
-def gate_of(house: Runtime, run_id: RunId) -> gates.Gate:
+def gate_of(house: Runtime, run_id: RunId) -> Gate:
     """The newest gate of the step."""
     with house.context.database.transaction() as tx:
         gate = gates.read(tx, step_id(run_id, GATE))

@@ -36,6 +36,7 @@ WRITERS = {
     "insert_steps": "new steps",
     "move_steps": "steps",
     "open_fork_steps": "steps of forks",
+    "override_step": "steps",
     "reopen_run": "runs",
     "reopen_steps": "steps",
     "set_run_state": "runs",
@@ -178,7 +179,7 @@ def test_a_retry_sets_going_the_runs_of_the_table(house: Runtime, run_id: RunId)
             _put_run(tx, run_id, state)
             run = runs.lock(tx, run_id)
             assert run is not None
-            runs.reopen(tx, run, open_sinks=1, has_waited=False)
+            runs.reopen(tx, run, open_sinks=1)
             again = runs.lock(tx, run_id)
             assert again is not None
             if again.state is R.RUNNING and state is not R.RUNNING:

@@ -1,0 +1,116 @@
+"""A gate as surfaces print it: terms, what was found, what was said, and who is still missing.
+
+Owns the JSON shape and its derived parts. No value that was filled in stands in it, only the names of the fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from agentflow.domain.gate import Decision, GateKind, GateState, GateTerms, Groups, approved_by, group_of
+from agentflow.domain.ids import RunId, StepId, StepKey
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A gate with what was said to it."""
+
+    id: UUID
+    state: GateState
+    kind: GateKind
+    round: int
+    terms: GateTerms
+    facts: Mapping[str, Any]
+    plan_fingerprint: str
+    opened_at: datetime
+    expires_at: datetime | None
+    is_escalated: bool
+    decided_at: datetime | None
+    decisions: tuple[Decision, ...]
+
+    @property
+    def approvers(self) -> tuple[str, ...]:
+        """Who may decide it now; none means anyone."""
+        return self.terms.escalate_to if self.is_escalated else self.terms.approvers
+
+    @property
+    def missing(self) -> int:
+        """How many approvals are missing while it is open."""
+        if self.state is not GateState.OPEN:
+            return 0
+        return max(0, self.terms.count - len(approved_by(self.decisions)))
+
+    def as_json(self) -> dict[str, Any]:
+        """The gate without its run."""
+        terms = self.terms
+        return {
+            "id": str(self.id),
+            "kind": self.kind.value,
+            "state": self.state.value,
+            "round": self.round,
+            "message": terms.message,
+            "approvers": list(self.approvers),
+            "count": terms.count,
+            "approved_by": list(approved_by(self.decisions)),
+            "missing": self.missing,
+            "allow_self": terms.allows_self,
+            "automatic": terms.is_automatic,
+            "form": {name: field.model_dump(mode="json", exclude_none=True) for name, field in terms.form.items()},
+            "opened_at": _moment(self.opened_at),
+            "expires_at": _moment(self.expires_at),
+            "on_expiry": terms.on_expiry if terms.expires_seconds is not None else None,
+            "is_escalated": self.is_escalated,
+            "decided_at": _moment(self.decided_at),
+            "plan_fingerprint": self.plan_fingerprint,
+            "found": {name: value for name, value in self.facts.items() if name != "run_round"},
+            "decisions": [
+                {
+                    "actor": said.actor,
+                    "verdict": said.verdict.value,
+                    "why": said.why,
+                    "set": sorted(said.given or {}),
+                    "at": _moment(said.at),
+                }
+                for said in self.decisions
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GateView:
+    """A gate as surfaces show it, with the run and the step that it belongs to."""
+
+    run_id: RunId
+    step_id: StepId
+    step: StepKey
+    project: str
+    plan_name: str
+    submitted_by: str
+    read_at: datetime
+    gate: Gate
+
+    def as_json(self) -> dict[str, Any]:
+        """The gate as ``gates --json`` prints it."""
+        head = {
+            "run": str(self.run_id),
+            "step": self.step,
+            "project": self.project,
+            "name": self.plan_name,
+            "submitted_by": self.submitted_by,
+        }
+        return head | self.gate.as_json()
+
+    def is_for(self, actor: str, groups: Groups) -> bool:
+        """Whether ``actor`` may approve it and has not yet."""
+        gate = self.gate
+        if group_of(gate.approvers, actor, groups) is None or actor in approved_by(gate.decisions):
+            return False
+        return actor != self.submitted_by or gate.terms.allows_self
+
+
+def _moment(at: datetime | None) -> str | None:
+    return None if at is None else at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
