@@ -41,14 +41,14 @@ _FILES: Mapping[str, tuple[str, str]] = {
 
 
 def most_prompt_tokens(
-    credential: Credential, name: str, texts: tuple[str, ...], output_schema: Mapping[str, Any] | None = None
+    credential: Credential | None, name: str, texts: tuple[str, ...], output_schema: Mapping[str, Any] | None = None
 ) -> int:
     """Return the most tokens that ``texts`` (system and prompt) and a schema are to the model ``name``.
 
     One token a byte holds for every vocabulary made of bytes, and for those that fall back to bytes. Something else in
-    OpenAI's place may have any of them.
+    OpenAI's place may have any of them; so may a provider that this process has no credential of.
     """
-    encoding = _cached_encoding(name) if credential.is_openais_own else None
+    encoding = _cached_encoding(name) if credential is not None and credential.is_openais_own else None
     spoken = sum(_bytes_bound(text) if encoding is None else count(encoding, text) for text in texts)
     return OVERHEAD_TOKENS + spoken + (_schema_bound(output_schema) if output_schema is not None else 0)
 
