@@ -22,6 +22,7 @@ from agentflow.domain.budget_document import overlaid
 from agentflow.domain.error import IdempotencyConflict, PlanRejected
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.mode import Mode, gate_faults, gated
 from agentflow.domain.plan import Plan
 from agentflow.domain.state import RunState, StepState
 from agentflow.engine.advance import Advance, let_go
@@ -66,6 +67,19 @@ class SubmitRequest:
     """Of a child run."""
     caps_above: tuple[Budget, ...] = ()
     """What the runs above a child run are capped to."""
+    mode: Mode = Mode.AUTO
+    allows_self: bool = False
+    """Whether who submits a strict run may approve it."""
+    ungated: Plan | None = None
+    """The plan of a strict run as it was handed in."""
+
+    def with_gate(self) -> SubmitRequest:
+        """Return the request with the gate that its mode asks for. PlanRejected where the plan leaves no place."""
+        if self.mode is not Mode.STRICT or self.ungated is not None:
+            return self
+        if faults := gate_faults(self.plan):
+            raise PlanRejected(faults)
+        return replace(self, plan=gated(self.plan, allows_self=self.allows_self), ungated=self.plan)
 
     @property
     def sha256(self) -> str:
@@ -91,7 +105,7 @@ class SubmitRequest:
     def cost_faults(self, settings: Settings) -> tuple[Fault, ...]:
         """Every fault of the plan's model calls under the budgets that this run would have."""
         return check_costs(
-            self.plan,
+            self.ungated or self.plan,
             self.vars,
             caps=self.caps,
             caps_above=self.caps_above,
@@ -152,6 +166,7 @@ def submit(context: EngineContext, request: SubmitRequest) -> Submitted:
     IdempotencyConflict when its key stands for another submission, PlanRejected when the cost of a model call has no
     bound under the budgets that there are. Under maintenance the run rests from its first moment.
     """
+    request = request.with_gate()
     return start_run(context, request, FromTheTop(request))
 
 
@@ -293,6 +308,7 @@ def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest, document:
         forked_at_step=request.forked_at_step,
         parentage=request.parentage,
         child_plans=request.child_plans,
+        mode=request.mode.value,
     )
     created_at = runs.insert_run(tx, submission)
     if created_at is None:
@@ -305,6 +321,8 @@ def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest, document:
 def _facts(request: SubmitRequest) -> dict[str, Any]:
     facts = {"plan": request.plan.fingerprint, "steps": len(request.plan.steps), "project": request.project}
     more = {"directive": request.run_directive, "budget": request.caps.model_dump(exclude_none=True)}
+    if request.ungated is not None:
+        more |= {"mode": request.mode.value, "ungated_plan": request.ungated.fingerprint}
     if request.parentage is None:
         more["child_plans"] = dict(request.child_plans or {})
     return facts | {name: value for name, value in more.items() if value}
