@@ -124,7 +124,8 @@ def checked_owner(project: str | None, directive: str | None, default_project: s
 
 def _of_run(tx: Connection, configured: ConfiguredBudgets, run_id: RunId, now: datetime) -> list[Scope]:
     owner, caps = runs.read_owner(tx, run_id), runs.read_budget(tx, run_id)
-    found = scopes_of(run_id, caps, owner.project, owner.directive, now, configured)
+    above = {each: runs.read_budget(tx, each) for each in reversed(owner.ancestors)}
+    found = scopes_of(run_id, caps, owner.project, owner.directive, now, configured, above)
     return [scope for scope in found if scope.run_id is not None or not scope.limits.is_unlimited]
 
 

@@ -291,7 +291,20 @@ def _bounds_of(day: str) -> tuple[datetime, datetime]:
 
 
 def scopes_of(
-    run_id: RunId, run_budget: Budget, project: str, directive: str | None, at: datetime, configured: ConfiguredBudgets
+    run_id: RunId,
+    run_budget: Budget,
+    project: str,
+    directive: str | None,
+    at: datetime,
+    configured: ConfiguredBudgets,
+    above: Mapping[RunId, Budget] | None = None,
 ) -> list[Scope]:
-    """Return every scope that an attempt counts in, its run first, capped or not."""
-    return [Scope(f"{_RUN}{run_id}", run_budget, run_id=run_id), *configured.every_scope(project, directive, at)]
+    """Return every scope that an attempt counts in, its run first, then the runs ``above`` it, capped or not."""
+    runs = {run_id: run_budget, **(above or {})}
+    own = [Scope(f"{_RUN}{each}", limits, run_id=each) for each, limits in runs.items()]
+    return [*own, *configured.every_scope(project, directive, at)]
+
+
+def run_of(scope: str) -> RunId | None:
+    """Return the run that a scope is the budget of; None for any other."""
+    return RunId(UUID(scope.removeprefix(_RUN))) if scope.startswith(_RUN) else None

@@ -21,6 +21,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.reserve import ClaimGone, Exhausted, Granted, ReserveRequest, Snooze, reserve
 from agentflow.executors.base import Assignment, CallingExecutor, Estimate, Executor, Performance
 from agentflow.executors.command import Ended
+from agentflow.storage.child_runs import Ancestor
 
 SPREAD = 0.2
 """By how much of it the wait for a breaker is lengthened at random."""
@@ -52,9 +53,10 @@ def admit(
     context: EngineContext, claimed: Claimed, assignment: Assignment, executor: Executor
 ) -> Admission | AttemptOutcome:
     """Let a prepared attempt begin, or say how it ends instead."""
-    time_over = _active_time(claimed)
+    times = sorted(_active_times(claimed), key=lambda each: each.limit - each.used)
+    time_over = times[0] if times else None
     if time_over is not None and time_over.used >= time_over.limit:
-        return exhausted([time_over])
+        return exhausted([each for each in times if each.used >= each.limit])
     estimate = executor.estimate(assignment) if isinstance(executor, CallingExecutor) else Estimate()
     if estimate.problem is not None:
         return _refused_call(estimate.problem)
@@ -77,13 +79,14 @@ def exhausted(budgets: Sequence[Exhaustion], *, was_started: bool = False) -> Re
     return Released(reason, was_started=was_started, exhausted=tuple(budgets))
 
 
-def _active_time(claimed: Claimed) -> Exhaustion | None:
-    """How the run stands with its active time, in seconds; None if it is not capped."""
-    limit = claimed.budget.active_seconds
-    if limit is None:
-        return None
-    used = round(claimed.active_seconds_used, 3)
-    return Exhaustion(BudgetKind.ACTIVE_TIME, f"run:{claimed.run_id}", limit, used, reserved=0, needed=0)
+def _active_times(claimed: Claimed) -> Iterator[Exhaustion]:
+    """How the run, and those above it, stand with their active time, in seconds, as far as it is capped."""
+    own = Ancestor(claimed.run_id, claimed.budget, claimed.active_seconds_used)
+    for run in (own, *claimed.above):
+        limit = run.budget.active_seconds
+        if limit is not None:
+            used = round(run.active_seconds_used, 3)
+            yield Exhaustion(BudgetKind.ACTIVE_TIME, f"run:{run.run_id}", limit, used, reserved=0, needed=0)
 
 
 def _refused_call(problem: CallProblem) -> Failed:
@@ -99,6 +102,7 @@ def _scopes(context: EngineContext, claimed: Claimed) -> list[Scope]:
         claimed.directive,
         claimed.started_at,
         context.settings.budgets,
+        {run.run_id: run.budget for run in claimed.above},
     )
 
 
@@ -114,8 +118,9 @@ def _unbounded(estimate: Estimate, scopes: Sequence[Scope]) -> CallProblem | Non
 
 
 def _is_counted(claimed: Claimed) -> bool:
-    """Whether the attempt goes through the ledger: model calls always do, others where the run caps its steps."""
-    return isinstance(claimed.plan.plan.step(claimed.key).action, LlmAction) or claimed.budget.steps is not None
+    """Whether the attempt goes through the ledger: model calls always do, others where a run caps its steps."""
+    caps_steps = any(budget.steps is not None for budget in (claimed.budget, *(run.budget for run in claimed.above)))
+    return isinstance(claimed.plan.plan.step(claimed.key).action, LlmAction) or caps_steps
 
 
 def _reserve(context: EngineContext, claimed: Claimed, scopes: Sequence[Scope], needed: Amounts) -> Released | None:

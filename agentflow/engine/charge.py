@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from agentflow.domain.action import LlmAction
-from agentflow.domain.budget import Amounts, Budget, Exhaustion, Scope, scopes_of
+from agentflow.domain.budget import Amounts, Budget, Exhaustion, Scope, run_of, scopes_of
 from agentflow.domain.call import MEANINGS, CallUsage
 from agentflow.domain.ids import AttemptId
 from agentflow.domain.outcome import AttemptOutcome, Released
@@ -57,16 +57,21 @@ def charge(
     owner, step = runs.read_owner(tx, run.run_id), plan.plan.step(held.key)
     used = _charge_call(tx, run, step, held, held.reserved, outcome, record, owner) if held.grant else None
     configured = context.settings.budgets
-    scopes = scopes_of(run.run_id, Budget(), owner.project, owner.directive, held.started_at, configured)
+    above = dict.fromkeys(owner.ancestors, Budget())
+    scopes = scopes_of(run.run_id, Budget(), owner.project, owner.directive, held.started_at, configured, above)
     return Debit(held.attempt_id, tuple(scopes), used, held.grant)
 
 
 def _exhaust(tx: Connection, run: runs.LockedRun, exhaustions: Sequence[Exhaustion]) -> None:
-    """Let the run rest over what still does not do: its own budget may have been raised since the attempt began."""
-    caps = runs.read_budget(tx, run.run_id)
-    lasting = [each for each in exhaustions if each.scope != f"run:{run.run_id}" or each.is_short_of(caps)]
+    """Let the run rest over what still does not do: its budget, or one above it, may have been raised meanwhile."""
+    lasting = [each for each in exhaustions if _still_lacks(tx, each)]
     if lasting:
         runs.exhaust(tx, run, lasting)
+
+
+def _still_lacks(tx: Connection, exhaustion: Exhaustion) -> bool:
+    owner = run_of(exhaustion.scope)
+    return owner is None or exhaustion.is_short_of(runs.read_budget(tx, owner))
 
 
 def _charge_call(

@@ -19,7 +19,8 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_STEP_STATES, RunState, StepState
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import claims, guidance, steps
+from agentflow.storage import child_runs, claims, guidance, steps
+from agentflow.storage.child_runs import Ancestor
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Claimed:
     active_seconds_used: float
     timeout_seconds: float | None = None
     guidance: tuple[str, ...] = ()
+    above: tuple[Ancestor, ...] = ()
+    """The runs above a child run, whose caps hold for it too."""
 
     @property
     def step(self) -> Step:
@@ -76,7 +79,8 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
                 is_call = isinstance(plan.plan.step(key).action, LlmAction)
                 given = guidance.take(tx, run_id, step, key) if is_call else ()
                 _record(context, tx, run_id, step, worker, taken, given)
-                answer = _claimed(run_id, step, attempt_id, claim_token, taken, plan, given)
+                above = child_runs.read_ancestors(tx, child_runs.run_ids(taken.ancestors))
+                answer = _claimed(run_id, step, attempt_id, claim_token, taken, plan, given, above)
             case claims.PlacelessStep():
                 steps.forget_sent(tx, [step])  # this was its doorbell; its place in the line is that of its due time
                 return ClaimRefusal.SLOT_BUSY
@@ -143,6 +147,7 @@ def _claimed(
     taken: claims.ClaimedStep,
     plan: PlanView,
     given: tuple[str, ...],
+    above: tuple[Ancestor, ...],
 ) -> Claimed:
     return Claimed(
         run_id=run_id,
@@ -161,6 +166,7 @@ def _claimed(
         active_seconds_used=taken.active_seconds_used,
         timeout_seconds=taken.timeout_seconds,
         guidance=given,
+        above=above,
     )
 
 

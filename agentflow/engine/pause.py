@@ -26,7 +26,7 @@ from agentflow.storage.retention import missing_run
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
-    """What a pause did: whether anything changed, and how many attempts of the run still run."""
+    """What a pause did: whether anything changed, and how many attempts still run, of the run and of those below it."""
 
     is_new: bool
     running: int
@@ -48,34 +48,32 @@ def pause(
             raise InvalidTransition(f"Run {run_id} {how} {run.state} and cannot be paused", state=run.state)
         done = pause_locked(context, tx, run, Pause(actor, why, run.at, is_hard, PauseScope.RUN), actor)
     tell(context, done.yielding)
-    running = done.running + pause_below(context, run_id, actor)
-    return PauseAsked(done.is_new, running)
+    pause_below(context, run_id, actor)
+    return PauseAsked(done.is_new, done.running)
 
 
-def pause_below(context: EngineContext, run_id: RunId, actor: str) -> int:
-    """Let the child runs of a paused run rest, and theirs; returns how many attempts of them still run.
-
-    One transaction each. What is missed by a crash, the dispatcher finds.
-    """
+def pause_below(context: EngineContext, run_id: RunId, actor: str) -> None:
+    """Let the child runs of a paused run rest, one transaction each; what a crash leaves the dispatcher finds."""
     with context.database.transaction() as tx:
         below = child_runs.find_open(tx, run_id)
-    return sum(pause_child(context, child, actor) for child in below)
+    for child in below:
+        pause_child(context, child, actor)
 
 
-def pause_child(context: EngineContext, run_id: RunId, actor: str) -> int:
+def pause_child(context: EngineContext, run_id: RunId, actor: str) -> None:
     """Let a child run rest, and what is below it, since the run above it was paused; and as hard as that."""
     with context.database.transaction() as tx:
         parent = lock_parent(tx, run_id)
         above = runs.lock(tx, parent.run_id, is_shared=True) if parent else None
         run = runs.lock(tx, run_id)
         if above is None or above.paused is None or run is None or run.state is not RunState.RUNNING:
-            return 0
+            return
         if above.paused.scope is PauseScope.MAINTENANCE:  # it pauses every run itself
-            return 0
+            return
         asked = replace(above.paused, at=run.at, scope=PauseScope.PARENT)
         done = pause_locked(context, tx, run, asked, actor)
     tell(context, done.yielding)
-    return done.running + pause_below(context, run_id, actor)
+    pause_below(context, run_id, actor)
 
 
 @dataclass(frozen=True, slots=True)

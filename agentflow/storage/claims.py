@@ -5,7 +5,7 @@ The guard and the formula of the rates stand in sql/claim_step.sql; what a step'
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -43,6 +43,7 @@ class ClaimedStep:
     project: str
     directive: str | None
     budget: Budget
+    ancestors: Sequence[str] | None
     active_seconds_used: float
     timeout_seconds: float | None
 

@@ -69,7 +69,7 @@ WITH gate AS MATERIALIZED (
 SELECT CASE WHEN taken.id IS NOT NULL THEN NULL WHEN timed.id IS NULL THEN 'slot_busy' ELSE 'rate_limited' END AS refusal,
        now() AS started_at, due.state AS old_state, due.key, due.event_sequence, due.event_head, due.rate_key, timed.at AS until,
        taken.attempts AS number, taken.failures, taken.losses, taken.is_sink, taken.timeout_seconds,
-       run.plan_fingerprint, run.vars, run.project, run.directive,
+       run.plan_fingerprint, run.vars, run.project, run.directive, run.ancestors,
        run_budget.steps, run_budget.tokens, run_budget.usd_nano, run_budget.active_seconds,
        greatest(shared.active_seconds_used, 0) AS active_seconds_used
 FROM due JOIN shared ON shared.run_id = due.run_id JOIN run ON run.id = due.run_id

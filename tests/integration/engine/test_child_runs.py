@@ -8,21 +8,38 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agentflow.domain.budget import Budget
+from agentflow.domain.child_run import MAX_DEPTH
+from agentflow.domain.error import InvalidTransition, PlanRejected
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.outcome import Succeeded
 from agentflow.domain.state import RunState
+from agentflow.engine.cancel import cancel, cancel_step
+from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.context import EngineContext
+from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.load_plan import LoadedPlan, load_data
+from agentflow.engine.pause import pause
+from agentflow.engine.raise_budget import raise_budget
+from agentflow.engine.resume import resume
+from agentflow.engine.retry import retry
+from agentflow.engine.settle import Settlement, settle
 from agentflow.engine.settle_child import settle_child
 from agentflow.engine.start_child import start_child
+from agentflow.engine.stored_plans import push_plan
 from agentflow.engine.submit import SubmitRequest, submit
+from agentflow.engine.tend_children import find_child_work
 from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
 from tests.factories import (
     command_step,
     document,
+    lines_of,
     noop_step,
     run_state,
+    shell_step,
     step_rows,
+    wait_for,
     wait_for_end,
     work_off,
 )
@@ -63,6 +80,23 @@ def started(house: Runtime, run_id: RunId, key: str) -> RunId:
     child = start_child(house.context, step_id(run_id, StepKey(key)), ACTOR)
     assert child is not None
     return child
+
+
+def state_row(context: EngineContext, run_id: RunId) -> Any:
+    """How a run stands."""
+    with context.database.transaction() as tx:
+        return tx.execute(text("SELECT * FROM run_state WHERE run_id = :id"), {"id": run_id}).one()
+
+
+def paused(house: Runtime, run_id: RunId) -> tuple[str, str] | None:
+    """The scope and the actor of a run's pause."""
+    found = state_row(house.context, run_id).paused
+    return None if found is None else (found["scope"], found["actor"])
+
+
+def exhausted(house: Runtime, run_id: RunId) -> list[dict[str, Any]]:
+    """The budgets that a run rests over."""
+    return state_row(house.context, run_id).exhausted or []
 
 
 def test_a_step_runs_a_plan_with_what_that_brings_along(station: Station, tmp_path: Path) -> None:
@@ -160,3 +194,217 @@ def test_an_end_that_is_told_twice_counts_once(house: Runtime) -> None:
 
     assert settle_child(house.context, below, ACTOR) is None
     assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_a_child_run_is_cancelled_with_its_parent_and_the_parent_ends_last(station: Station, tmp_path: Path) -> None:
+    context, mark = station.house.context, tmp_path / "started"
+    leaf = loaded([shell_step("sleep", f"echo $$ > {mark}; sleep 300")])
+    middle = loaded([run_step("deeper", "./leaf.yaml")], {"./leaf.yaml": leaf})
+    run_id = submitted(context, loaded([run_step("down", "./middle.yaml")], {"./middle.yaml": middle}))
+    [process] = wait_for(lambda: lines_of(mark))
+
+    cancel(context, run_id, "alice@test")
+
+    assert wait_for_end(context, run_id) is RunState.CANCELLED
+    [below] = children_of(context, run_id)
+    [deepest] = children_of(context, below)
+    assert (run_state(context, below), run_state(context, deepest)) == (RunState.CANCELLED, RunState.CANCELLED)
+    assert not Path(f"/proc/{process}").exists()
+    ends = [state_row(context, each).ended_at for each in (deepest, below, run_id)]
+    assert ends == sorted(ends)
+    assert state_row(context, deepest).reason == {"code": "cancelled", "detail": {"actor": "alice@test"}}
+
+
+def test_a_step_that_is_cancelled_takes_its_child_run_along(house: Runtime) -> None:
+    plan = loaded([run_step("below", "./c.yaml"), noop_step("other")], {"./c.yaml": loaded([noop_step("a")])})
+    run_id = submitted(house.context, plan)
+    below = started(house, run_id, "below")
+    work_off(house, run_id)
+
+    cancel_step(house.context, step_id(run_id, StepKey("below")), ACTOR)
+
+    assert run_state(house.context, below) is RunState.CANCELLED
+    assert run_state(house.context, run_id) is RunState.PARTIAL
+
+
+def test_a_run_that_fails_cancels_its_open_child_runs_and_waits_for_them(house: Runtime) -> None:
+    plan = loaded([run_step("below", "./c.yaml"), command_step("no", "false")], {"./c.yaml": loaded([noop_step("a")])})
+    run_id = submitted(house.context, plan)
+    below = started(house, run_id, "below")
+    attempt = claim(house.context, below, StepKey("a"), "test:0")
+    assert isinstance(attempt, Claimed)
+
+    work_off(house, run_id)
+
+    assert run_state(house.context, run_id) is RunState.FAILING
+    assert run_state(house.context, below) is RunState.CANCELLING
+    done = Settlement(below, attempt.step_id, attempt.plan, Succeeded(), "test:0")
+    settle(house.context, done, attempt.claim_token)
+    assert run_state(house.context, below) is RunState.CANCELLED
+    assert run_state(house.context, run_id) is RunState.FAILED
+
+
+def test_pauses_go_down_and_one_of_a_child_by_itself_stays(house: Runtime) -> None:
+    child = loaded([noop_step("a")])
+    plan = loaded([run_step("one", "./c.yaml"), run_step("two", "./c.yaml")], {"./c.yaml": child})
+    run_id = submitted(house.context, plan)
+    one, two = started(house, run_id, "one"), started(house, run_id, "two")
+    pause(house.context, two, "bob@test")
+
+    pause(house.context, run_id, "alice@test")
+
+    assert (paused(house, one), paused(house, two)) == (("parent", "alice@test"), ("run", "bob@test"))
+    with pytest.raises(InvalidTransition, match=f"agentflow resume {run_id}"):
+        resume(house.context, one, ACTOR)
+    resume(house.context, run_id, ACTOR)
+    assert (paused(house, one), paused(house, two)) == (None, ("run", "bob@test"))
+    resume(house.context, two, ACTOR)
+    for each in (one, two):
+        work_off(house, each)
+    assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_no_child_run_is_started_while_its_parent_rests(house: Runtime) -> None:
+    plan = loaded([run_step("below", "./c.yaml")], {"./c.yaml": loaded([noop_step("a")])})
+    run_id = submitted(house.context, plan)
+    pause(house.context, run_id, ACTOR)
+
+    assert start_child(house.context, step_id(run_id, StepKey("below")), ACTOR) is None
+    assert children_of(house.context, run_id) == []
+
+    resume(house.context, run_id, ACTOR)
+    work_off(house, started(house, run_id, "below"))
+    assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_what_a_crash_left_between_a_run_and_its_child_is_done_by_the_dispatcher(house: Runtime) -> None:
+    child = loaded([noop_step("a")])
+    plan = loaded([run_step(key, "./c.yaml") for key in ("told", "cut", "rests")], {"./c.yaml": child})
+    run_id = submitted(house.context, plan)
+    told, cut, rests = (started(house, run_id, key) for key in ("told", "cut", "rests"))
+    with house.context.database.transaction() as tx:
+        tx.execute(text("UPDATE run_state SET state = 'completed', ended_at = now() WHERE run_id = :id"), {"id": told})
+        tx.execute(text("UPDATE step SET state = 'cancelled' WHERE id = :id"), {"id": step_id(run_id, StepKey("cut"))})
+        tx.execute(
+            text("UPDATE run_state SET rests_since = now(), paused = CAST(:paused AS jsonb) WHERE run_id = :id"),
+            {"id": rests, "paused": '{"actor": "a", "why": null, "at": "2026-01-01T00:00:00Z", "is_hard": false, '
+             '"scope": "parent"}'},
+        )  # fmt: skip
+
+    for _, tend in find_child_work(house.context, ACTOR, 100, is_sweep=True):
+        tend()
+
+    assert step_rows(house.context, run_id)["told"].state == "succeeded"
+    assert run_state(house.context, cut) is RunState.CANCELLED
+    assert paused(house, rests) is None
+
+
+def test_two_child_runs_exhaust_what_their_parent_may_spend(station: Station) -> None:
+    context = station.house.context
+    child = loaded([noop_step("a"), noop_step("b", ["a"])])
+    plan = loaded([run_step("one", "./c.yaml"), run_step("two", "./c.yaml")], {"./c.yaml": child}, budget={"steps": 3})
+    run_id = submitted(context, plan)
+
+    resting = wait_for(lambda: [each for each in children_of(context, run_id) if exhausted(station.house, each)])
+
+    [short] = exhausted(station.house, resting[0])
+    assert (short["budget"], short["scope"], short["used"]) == ("steps", f"run:{run_id}", 3)
+    with pytest.raises(InvalidTransition, match=f"agentflow budget raise {run_id} --steps"):
+        resume(context, resting[0], ACTOR)
+    raise_budget(context, run_id, Budget(steps=1), ACTOR)
+    resume(context, run_id, ACTOR)
+    assert wait_for_end(context, run_id) is RunState.COMPLETED
+
+
+def test_the_time_of_the_run_above_bounds_its_child_runs(house: Runtime) -> None:
+    plan = loaded(
+        [run_step("below", "./c.yaml")], {"./c.yaml": loaded([noop_step("a")])}, budget={"active_time": "10s"}
+    )
+    run_id = submitted(house.context, plan)
+    below = started(house, run_id, "below")
+    with house.context.database.transaction() as tx:
+        tx.execute(
+            text("UPDATE run_state SET started_at = now() - interval '1 minute' WHERE run_id = :id"), {"id": run_id}
+        )
+
+    execute(house.context, house.lease_keeper, Doorbell(below, StepKey("a")), "test:0")
+
+    assert [(each["budget"], each["scope"]) for each in exhausted(house, below)] == [("active_time", f"run:{run_id}")]
+
+
+def test_a_retry_takes_the_child_run_up_again_that_failed(house: Runtime, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    child = loaded([noop_step("done"), shell_step("once", f"test -e {mark}", needs=["done"], retry=1)])
+    run_id = submitted(house.context, loaded([run_step("below", "./c.yaml")], {"./c.yaml": child}))
+    below = started(house, run_id, "below")
+    work_off(house, below)
+    assert run_state(house.context, run_id) is RunState.FAILED
+    with pytest.raises(InvalidTransition, match=f"agentflow retry {run_id} --step below"):
+        retry(house.context, below, ACTOR)
+
+    mark.touch()
+    retry(house.context, run_id, ACTOR)
+    assert started(house, run_id, "below") == below
+    work_off(house, below)
+
+    assert run_state(house.context, run_id) is RunState.COMPLETED
+    assert children_of(house.context, run_id) == [below]
+    rows = step_rows(house.context, below)
+    assert (rows["done"].attempts, rows["once"].attempts) == (1, 2)
+
+
+def test_a_name_means_the_version_that_it_meant_at_the_submit(house: Runtime) -> None:
+    push_plan(house.context, loaded([noop_step("old")], name="shared"), "default", ACTOR)
+    run_id = submitted(house.context, loaded([run_step("below", "shared")]))
+    push_plan(house.context, loaded([noop_step("new")], name="shared"), "default", ACTOR)
+
+    below = started(house, run_id, "below")
+
+    assert list(step_rows(house.context, below)) == ["old"]
+
+
+def test_a_name_that_no_plan_has_and_vars_that_do_not_fit_are_faults_of_the_submit(house: Runtime) -> None:
+    push_plan(
+        house.context, loaded([noop_step("a")], name="shared", vars={"who": {"required": True}}), "default", ACTOR
+    )
+    plan = loaded([run_step("none", "sharde"), run_step("misfit", "shared", vars={"whom": 1})])
+
+    with pytest.raises(PlanRejected) as rejected:
+        submitted(house.context, plan)
+
+    assert [(fault.code, fault.path) for fault in rejected.value.faults] == [
+        ("unknown_plan", ("steps", 0, "run", "plan")),
+        ("unknown_var", ("steps", 1, "run", "vars", "whom")),
+        ("missing_var", ("steps", 1, "run")),
+    ]
+
+
+def test_a_plan_that_runs_itself_by_name_ends_at_the_bound(house: Runtime) -> None:
+    push_plan(house.context, loaded([noop_step("a")], name="deep"), "default", ACTOR)
+    push_plan(house.context, loaded([run_step("again", "deep")], name="deep"), "default", ACTOR)
+    run_id = first = submitted(house.context, loaded([run_step("again", "deep")]))
+
+    for _ in range(MAX_DEPTH):
+        run_id = started(house, run_id, "again")
+    assert start_child(house.context, step_id(run_id, StepKey("again")), ACTOR) is None
+
+    reason = step_rows(house.context, run_id)["again"].reason
+    assert (reason["code"], "8 deep" in reason["detail"]["problem"]) == ("refused", True)
+    assert run_state(house.context, first) is RunState.FAILED
+
+
+def test_a_value_that_its_plan_cannot_take_fails_the_step_without_being_told(house: Runtime) -> None:
+    child = loaded([noop_step("a")], vars={"n": 1})
+    steps = [
+        command_step("first", "echo", '"sentinel"', outputs="stdout_json"),
+        run_step("below", "./c.yaml", ["first"], vars={"n": "{{ steps.first.result }}"}),
+    ]
+    run_id = submitted(house.context, loaded(steps, {"./c.yaml": child}))
+    work_off(house, run_id)
+
+    assert start_child(house.context, step_id(run_id, StepKey("below")), ACTOR) is None
+
+    reason = step_rows(house.context, run_id)["below"].reason
+    assert reason["code"] == "refused"
+    assert "n (bad_var)" in reason["detail"]["problem"]
+    assert "sentinel" not in str(reason)
