@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agentflow.client import AgentFlow as AgentFlow
+    from agentflow.client import Engine as Engine
     from agentflow.client import Plan as Plan
     from agentflow.client import Retry as Retry
     from agentflow.client import Run as Run
     from agentflow.domain import error as errors
 
 __version__ = "0.1.0"
-__all__ = ["AgentFlow", "Plan", "Retry", "Run", "__version__", "errors"]
+__all__ = ["AgentFlow", "Engine", "Plan", "Retry", "Run", "__version__", "errors"]
 
 
 def __getattr__(name: str) -> Any:

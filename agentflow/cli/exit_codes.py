@@ -32,6 +32,10 @@ BY_STATE: Mapping[str, int] = {
 BY_ERROR: Mapping[str, int] = {
     "usage": USAGE,
     "plan_rejected": USAGE,
+    "manifest_load": USAGE,
+    "schema_validation": USAGE,
+    "dag_validation": USAGE,
+    "plan_drift": USAGE,
     "not_found": USAGE,
     "run_pruned": USAGE,
     "ambiguous_id": USAGE,

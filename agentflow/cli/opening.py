@@ -45,14 +45,15 @@ def opened_run(reference: str, project: str | None) -> Iterator[Run]:
 def find_plan(flow: AgentFlow, reference: str, project: str | None) -> tuple[LoadedPlan, str | None]:
     """Return the plan in the file ``reference``, or stored under that name, and the project of its run.
 
-    A file that is there comes first, and what is written like a file is nothing else. NotFound tells what was looked
-    for. A stored plan runs where it is stored.
+    A file that is there, or a workflow directory, comes first, and what is written like a file is nothing else. NotFound
+    tells what was looked for. A stored plan runs where it is stored.
     """
     from agentflow.client import Plan
     from agentflow.domain.error import NotFound
 
     path = Path(reference)
-    if path.is_file() or path.name != reference or path.suffix.lower() in PLAN_SUFFIXES:
+    is_workflow = (path / "workflow.yaml").is_file()
+    if path.is_file() or is_workflow or path.name != reference or path.suffix.lower() in PLAN_SUFFIXES:
         return Plan.load(path), project
     where = project or flow.settings.project
     try:

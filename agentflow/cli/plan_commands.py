@@ -30,10 +30,10 @@ def check(plan: options.PlanPath, as_json: options.AsJson = False) -> None:
     """Find every fault of a plan at once; exit code 2 when there is one."""
     from agentflow.cli.plan_page import print_faults
     from agentflow.cli.words import count
-    from agentflow.engine.load_plan import examine_plan
+    from agentflow.engine.load_workflow import examine
     from agentflow.executors.base import known_actions
 
-    loaded, faults = examine_plan(plan, available_actions=known_actions())
+    loaded, faults = examine(plan, available_actions=known_actions())
     if loaded is not None and not faults and loaded.plan.budget is not None:
         faults = loaded.placed(_cost_faults(loaded.plan))
     print_faults(faults, as_json=as_json)

@@ -3,6 +3,7 @@
 It is a producer: it needs Postgres, Redis and the content store, no worker, no checkout, and no cwd or HOME.
 """
 
+from agentflow.client.engine import Engine
 from agentflow.client.flow import AgentFlow, CheckedPlan
 from agentflow.client.forks import ForkedRun
 from agentflow.client.page import RunPage
@@ -18,6 +19,7 @@ __all__ = [
     "AttemptView",
     "Budget",
     "CheckedPlan",
+    "Engine",
     "EventView",
     "ForkedRun",
     "LoadedPlan",

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
 from agentflow.domain.duration import format_duration
-from agentflow.engine.load_plan import LoadedPlan, load_data, load_plan
+from agentflow.engine.load_plan import LoadedPlan, load_data
+from agentflow.engine.load_workflow import load
 from agentflow.executors.base import known_actions
 
 Duration = str | timedelta
@@ -77,7 +78,8 @@ class StepFields(TypedDict, total=False):
     retry: Retry | int | Mapping[str, Any]
     rate_limit: str | Mapping[str, Any]
     concurrency: Mapping[str, Any]
-    on_failure: Literal["stop", "continue"]
+    on_failure: Literal["stop", "continue", "ignore"]
+    wave: int
     on_lost: Literal["rerun", "hold"]
 
 
@@ -127,6 +129,30 @@ class NotifyFields(StepFields, total=False):
     command: Sequence[str]
 
 
+class ApprovalFields(StepFields, total=False):
+    """The fields of an approval step beside its message; see docs/howto/gates.md."""
+
+    kind: Literal["approval", "policy", "safety", "artifacts", "consensus", "quality"]
+    approvers: Sequence[str]
+    count: int
+    allow_self: bool
+    form: Mapping[str, Mapping[str, Any]]
+    expires: Duration
+    on_expiry: Literal["deny", "approve", "escalate"]
+    escalate_to: Sequence[str]
+    artifacts: Mapping[str, str | Sequence[str]]
+    checks: Mapping[str, Literal["block", "warn", "skip"]]
+    automatic: bool
+    on_reject: Literal["fail"] | Mapping[str, Any]
+
+
+class SwitchFields(StepFields, total=False):
+    """The fields of a switch beside ``on`` and ``cases``; labels that ``fail`` end the step as failed."""
+
+    default: str
+    fail: Sequence[str]
+
+
 class Plan:
     """A plan being built. ``files`` are globs in ``folder``, which is the current directory unless it is given.
 
@@ -156,8 +182,11 @@ class Plan:
 
     @staticmethod
     def load(path: str | Path) -> LoadedPlan:
-        """Read a YAML or JSON plan with the files beside it. Raises PlanRejected, NotFound and UsageError."""
-        return load_plan(path, available_actions=known_actions())
+        """Read a YAML or JSON plan with the files beside it, or a workflow directory.
+
+        Raises PlanRejected, NotFound and UsageError.
+        """
+        return load(path, available_actions=known_actions())
 
     def subprocess(self, key: str, /, command: Sequence[str] | str, **fields: Unpack[SubprocessFields]) -> StepHandle:
         """Add a step that runs a command; a text instead of a list needs ``shell=True``."""
@@ -192,9 +221,28 @@ class Plan:
         required = {name: value for name, value in written.items() if value is not None}
         return self._add(key, "wait", required, StepFields, fields)
 
+    def approval(self, key: str, /, message: str = "", **fields: Unpack[ApprovalFields]) -> StepHandle:
+        """Add a step that opens a gate and waits until it is decided; ``message`` may refer to vars only."""
+        return self._add(key, "approval", {"message": message} if message else {}, ApprovalFields, fields)
+
     def notify(self, key: str, /, **fields: Unpack[NotifyFields]) -> StepHandle:
         """Add a step that tells a ``webhook``, an ``email`` address or a ``command`` how the run stands, in counts."""
         return self._add(key, "notify", {}, NotifyFields, fields)
+
+    def switch(
+        self,
+        key: str,
+        /,
+        *,
+        on: str,
+        cases: Mapping[str, Need | Sequence[Need]],
+        **fields: Unpack[SwitchFields],
+    ) -> StepHandle:
+        """Add a step that chooses one of ``cases`` by the value of an expression; their steps need this one.
+
+        Later steps are named by their ids: ``cases={"edit": "change", "create": ["draft", "review"]}``.
+        """
+        return self._add(key, "switch", {"on": on, "cases": cases}, SwitchFields, fields)
 
     def noop(self, key: str, /, **fields: Unpack[StepFields]) -> StepHandle:
         """Add a step that does nothing, such as a join."""

@@ -105,6 +105,8 @@ class DecisionAction(BaseModel):
     """The steps that each label takes; all of them need this one."""
     default: str | None = None
     """The label for a value that names none."""
+    fail: tuple[str, ...] = ()
+    """Labels that fail the step."""
 
 
 class WaitAction(BaseModel):

@@ -22,12 +22,14 @@ class RoutingError(Exception):
         self.code = code
 
 
-def chosen_label(value: Any, labels: Collection[str], default: str | None = None) -> str:
+def chosen_label(value: Any, labels: Collection[str], default: str | None = None, fail: Collection[str] = ()) -> str:
     """Return the label of ``labels`` that ``value`` names, or ``default`` for a name that is not among them.
 
-    Raises RoutingError. Its text names labels of the plan and no content.
+    Raises RoutingError, also for a name among those that ``fail``. Its text names labels of the plan and no content.
     """
     name = _name(value)
+    if name in fail:
+        raise RoutingError(name, "that label fails the step")
     if name in labels:
         return name
     if default is not None:

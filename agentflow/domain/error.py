@@ -3,9 +3,13 @@
     AgentflowError
     ├── UsageError               a call that cannot be meant
     ├── PlanRejected             a plan with faults, all of them
+    │   ├── ManifestLoadError    a manifest of a workflow is missing, or no YAML
+    │   ├── SchemaValidationError  a manifest has fields that it cannot have
+    │   └── DAGValidationError   the nodes and edges of a workflow make no graph that can run
     ├── NotFound                 no such run, step, artifact, plan
     │   └── RunPruned            the run was there, and was pruned
     ├── AmbiguousId              a prefix that fits several runs
+    ├── PlanDrift                the plan is not the one that was meant
     ├── IdempotencyConflict      the key was used for another submission
     ├── InvalidTransition        a verb that the state does not allow
     │   └── AlreadyDecided       somebody else decided the gate before
@@ -50,12 +54,34 @@ class PlanRejected(AgentflowError):
     """The plan has faults; ``faults`` holds every one of them."""
 
     code = "plan_rejected"
+    what: ClassVar[str] = "plan has"
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
         lines = [f"{fault.place}: {fault.message}" for fault in self.faults]
         count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
-        super().__init__(f"The plan has {count}:\n" + "\n".join(lines), faults=len(lines))
+        super().__init__(f"The {self.what} {count}:\n" + "\n".join(lines), faults=len(lines))
+
+
+class ManifestLoadError(PlanRejected):
+    """A manifest of a workflow directory is missing or cannot be read, or the directory holds what is not due yet."""
+
+    code = "manifest_load"
+    what = "workflow's manifests have"
+
+
+class SchemaValidationError(PlanRejected):
+    """A manifest of a workflow directory has fields or values that it cannot have."""
+
+    code = "schema_validation"
+    what = "workflow's manifests have"
+
+
+class DAGValidationError(PlanRejected):
+    """The graph of a workflow breaks a rule: edge counts, cycles, what cannot be reached."""
+
+    code = "dag_validation"
+    what = "workflow's graph has"
 
 
 class NotFound(AgentflowError, LookupError):
@@ -74,6 +100,12 @@ class AmbiguousId(AgentflowError):
     """The prefix fits more than one run."""
 
     code = "ambiguous_id"
+
+
+class PlanDrift(AgentflowError):
+    """The plan is not the one that was meant; the details name both fingerprints and, where it is known, the diff."""
+
+    code = "plan_drift"
 
 
 class IdempotencyConflict(AgentflowError):

@@ -22,14 +22,14 @@ from agentflow.domain.signal import is_signal_name
 from agentflow.domain.template import has_expressions
 from agentflow.domain.wording import listing, shorten
 
-SWITCH_FORM = Form(known=("on", "cases", "default"), required=("on", "cases"), elsewhere=ON_THE_STEP)
+SWITCH_FORM = Form(known=("on", "cases", "default", "fail"), required=("on", "cases"), elsewhere=ON_THE_STEP)
 WAIT_FORM = Form(known=("for", "until", "event", "timeout"), elsewhere=ON_THE_STEP)
 _FOREACH = Form(known=("items", "max_parallel", "max_children", "merge"), required=("items",))
 MERGES = ("fail_on_any", "ignore_failures", "partial")
 
 
 def read_switch(value: Value, reading: ActionReading) -> None:
-    """Read ``switch: {on, cases: {label: [steps]}, default}``."""
+    """Read ``switch: {on, cases: {label: [steps]}, default, fail}``."""
     fields = value.fields(SWITCH_FORM)
     if fields is None:
         return
@@ -38,8 +38,12 @@ def read_switch(value: Value, reading: ActionReading) -> None:
     default = fields["default"].text() if "default" in fields else None
     if default is not None and cases is not None and default not in cases:
         fields["default"].fault("unknown_label", f"default is none of the cases: write one of {listing(sorted(cases))}")
+    fail = tuple(dict.fromkeys(fields["fail"].texts())) if "fail" in fields else ()
+    for label in fail:
+        if cases is not None and label in cases:
+            fields["fail"].fault("bad_value", f"{shorten(label)!r} is one of the cases: it cannot fail the step too")
     if on is not None and cases:
-        reading.action = DecisionAction(on=on, cases=cases, default=default)
+        reading.action = DecisionAction(on=on, cases=cases, default=default, fail=fail)
 
 
 def _read_cases(value: Value) -> dict[str, tuple[StepKey, ...]] | None:

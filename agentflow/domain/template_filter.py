@@ -50,6 +50,38 @@ def _plain(value: Any) -> Any:
     raise TypeError
 
 
+def from_json(value: Any) -> Any:
+    """Read a text as JSON; of a list each of its texts, and what is no text stays."""
+    if isinstance(value, list | tuple):
+        return [from_json(item) if isinstance(item, str) else item for item in value]
+    if isinstance(value, Undefined):
+        str(value)
+    if not isinstance(value, str):
+        raise UnfitError("fromjson takes a text or a list of texts")
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise UnfitError("the text is no JSON") from None
+
+
+def parts(value: Any) -> list[Any]:
+    """Return the parts that came to a merge, without those that were not taken, and each subtask by itself.
+
+    A subtask that did not succeed has no output.
+    """
+    found: list[Any] = []
+    for part in _sequence(value, "parts"):
+        if isinstance(part, Mapping) and "subtasks" in part:
+            rest = {key: entry for key, entry in part.items() if key != "subtasks"}
+            found.extend(
+                {**rest, "node_status": "failed" if output is None else "completed", "output": output}
+                for output in _sequence(part["subtasks"], "parts")
+            )
+        elif part is not None:
+            found.append(part)
+    return found
+
+
 def replace(value: Any, old: str, new: str) -> str:
     """Replace ``old`` by ``new`` everywhere."""
     text = as_text(value)
@@ -162,12 +194,14 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "default": do_default,
     "first": first,
     "float": to_float,
+    "fromjson": from_json,
     "int": to_int,
     "join": join,
     "last": last,
     "length": length,
     "lines": lambda value: as_text(value).splitlines(),
     "list": to_list,
+    "parts": parts,
     "lower": lambda value: as_text(value).lower(),
     "quote": lambda value: shlex.quote(as_text(value)),
     "replace": replace,

@@ -85,7 +85,7 @@ def _begun(context: EngineContext, run_id: RunId, key: StepKey, step: Step, valu
 
 def _decide(action: DecisionAction, values: Mapping[str, Any]) -> Ends:
     try:
-        label = chosen_label(expression.evaluate(action.on, values), action.cases, action.default)
+        label = chosen_label(expression.evaluate(action.on, values), action.cases, action.default, action.fail)
     except RoutingError as error:
         return Ends(StepState.FAILED, Reason(ReasonCode.NO_LABEL, {"code": error.code, "problem": str(error)}))
     return Ends(StepState.SUCCEEDED, choice=label)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from agentflow.content.store import Address
-from agentflow.domain.action import LlmAction
+from agentflow.domain.action import LlmAction, SubprocessAction
 from agentflow.domain.child import loops, resolve
 from agentflow.domain.error import ContentError, TemplateError
 from agentflow.domain.ids import RunId, StepKey
@@ -153,8 +153,11 @@ def _result(context: EngineContext, run_id: RunId, facts: steps.StepFacts) -> An
 
 
 def _item_result(context: EngineContext, run_id: RunId, plan: Plan, facts: steps.StepFacts) -> Any:
-    """The result of an item; that of a model call which declares none is what it said."""
-    action = plan.step(facts.key).action
+    """The result of an item; where none is declared what a model said, or what a command wrote."""
+    step = plan.step(facts.key)
+    action = step.action
+    if isinstance(action, SubprocessAction) and step.outputs == "none":
+        return _text(context, run_id, facts, STDOUT) if facts.result is None else facts.result
     if isinstance(action, LlmAction) and action.output_schema is None:
         return _answer(context, run_id, facts)
     return _result(context, run_id, facts)

@@ -78,7 +78,7 @@ def examine_plan(
 def _examine(
     file: Path, above: tuple[Path, ...], path: str, available_actions: Collection[str], max_file_bytes: int
 ) -> tuple[LoadedPlan | None, tuple[Fault, ...]]:
-    text, faults = _decode(_read(file), path)
+    text, faults = decode_document(read_document(file), path)
     if text is None:
         return None, faults
     document = parse_json(text, path) if _is_json(file, text) else parse_yaml(text, path)
@@ -143,7 +143,8 @@ def _finish(
     return LoadedPlan(plan, reading.content, capture.paths, source, marks, children.brought), ()
 
 
-def _read(file: Path) -> bytes:
+def read_document(file: Path) -> bytes:
+    """Return a document's bytes. NotFound, or UsageError for what cannot be one."""
     try:
         with file.open("rb") as stream:
             data = stream.read(MAX_DOCUMENT_BYTES + 1)
@@ -158,7 +159,8 @@ def _read(file: Path) -> bytes:
     return data
 
 
-def _decode(data: bytes, file: str) -> tuple[str | None, tuple[Fault, ...]]:
+def decode_document(data: bytes, file: str) -> tuple[str | None, tuple[Fault, ...]]:
+    """Return the text of a document, or the fault of one that is no UTF-8."""
     try:
         return data.decode("utf-8-sig"), ()
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from agentflow.domain import error
 
 
 def test_the_public_names_are_those_of_the_contract() -> None:
-    assert set(dir(agentflow)) == {"AgentFlow", "Plan", "Retry", "Run", "errors", "__version__"}
+    assert set(dir(agentflow)) == {"AgentFlow", "Engine", "Plan", "Retry", "Run", "errors", "__version__"}
     assert all(getattr(agentflow, name) is not None for name in dir(agentflow))
 
 
