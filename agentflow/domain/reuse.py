@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from agentflow.domain.action import ApprovalAction, LlmAction
+from agentflow.domain.action import ApprovalAction, LlmAction, RunAction
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
 from agentflow.domain.plan import Plan, Step
@@ -20,12 +20,23 @@ def reused_steps(
 
     Not taken over are those named in ``again``, those that are new or whose document changed, and all that follows from
     any of them: a step must not have read what another then says otherwise. Nor is a gate: what was approved was that
-    run, so a fork asks again. ``graph`` is that of ``new``.
+    run, so a fork asks again; nor a foreach with a gate or a child run inside. ``graph`` is that of ``new``.
     """
     known = {step.id: step for step in old.steps}
     changed = [step.id for step in new.steps if not is_same(known.get(step.id), step)]
-    gates = [step.id for step in new.steps if isinstance(step.action, ApprovalAction)]
+    gates = [step.id for step in new.steps if isinstance(step.action, ApprovalAction) or _has_own_ends(step)]
     return frozenset(succeeded) & frozenset(graph.keys) - with_dependents(graph, [*again, *changed, *gates])
+
+
+def _has_own_ends(step: Step) -> bool:
+    """Whether something inside of a foreach ended by what belongs to its run: a decision of people, a child run."""
+    work = [step] if step.foreach is not None else []
+    while work:
+        inner = work.pop()
+        if isinstance(inner.action, ApprovalAction | RunAction):
+            return True
+        work.extend(inner.foreach.steps if inner.foreach is not None else ())
+    return False
 
 
 def is_same(old: Step | None, new: Step) -> bool:

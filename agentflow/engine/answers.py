@@ -1,12 +1,13 @@
 """Answers: what becomes of what a model or a service said.
 
-Owns which answers go into the content store, under which name, and which of them go again when the run ends. An answer
+Owns which answers go into the content store, under which name, and which of them, and of the lists that foreachs made
+of them, go again when the run ends. An answer
 that nobody chose to keep is a file of the store (0600) while a later step needs it, has no row, and is else nowhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -14,13 +15,16 @@ from sqlalchemy import Connection
 
 from agentflow.content.store import Address, ContentStore
 from agentflow.domain.action import HttpAction, LlmAction
+from agentflow.domain.child import plan_id
 from agentflow.domain.error import ConfigurationError, ContentError, StoreMismatch
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.item_flow import ItemFlow, flow_of
 from agentflow.domain.plan import Plan, Step
 from agentflow.engine.context import EngineContext
+from agentflow.engine.items import items_address
 from agentflow.engine.registration import check_registration
 from agentflow.executors.base import CallRecord
-from agentflow.storage import runs
+from agentflow.storage import children, runs
 from agentflow.storage.attempts import Artifact
 from agentflow.telemetry import get_logger
 
@@ -62,11 +66,26 @@ def find_passing(tx: Connection, run_id: RunId, plan: Plan) -> frozenset[Address
 
     The caller holds the run. Nothing is asked of Postgres for a plan whose steps leave no such answers.
     """
-    keys = [step.id for step in plan.steps if isinstance(step.action, LlmAction) and _is_wanted(step)]
-    if not keys:
+    ids = {step.id for step in plan.every_step if isinstance(step.action, LlmAction) and _is_wanted(step)}
+    if not ids:
         return frozenset()
-    found = runs.find_passing_attempts(tx, run_id, keys, TEXT)
-    return frozenset(Address(str(run_id), TEXT, key, attempt) for key, attempt in found)
+    has_inner = any(key in plan.foreach_around or plan.is_foreach(key) for key in ids)
+    found = runs.find_passing_attempts(tx, run_id, sorted(ids), TEXT, has_inner=has_inner)
+    answers = (Address(str(run_id), TEXT, key, attempt) for key, attempt in found if plan_id(key) in ids)
+    return frozenset((*answers, *_passing_lists(tx, run_id, plan)))
+
+
+def _passing_lists(tx: Connection, run_id: RunId, plan: Plan) -> Iterator[Address]:
+    """Where the lists of foreachs lie that are such an answer, or a part of one."""
+    ids = passing_lists(plan, flow_of(plan))
+    if ids:
+        yield from (items_address(run_id, key) for key in children.read_foreachs(tx, run_id) if plan_id(key) in ids)
+
+
+def passing_lists(plan: Plan, flow: ItemFlow) -> frozenset[StepKey]:
+    """The foreachs of a plan whose lists go when the run ends, as the answers do that they come from."""
+    foreachs = [step.id for step in plan.every_step if step.foreach is not None]
+    return frozenset(key for key in foreachs if any(is_passing(plan.step(each)) for each, _ in flow.list_sources(key)))
 
 
 def forget_answers(context: EngineContext, addresses: Iterable[Address]) -> bool:
@@ -116,4 +135,4 @@ def _log_left(address: Address, error: ContentError) -> None:
 
 def lost_answers(plan: Plan, succeeded: frozenset[StepKey]) -> frozenset[StepKey]:
     """Return those of the succeeded steps whose answers went with the end of their run."""
-    return frozenset(step.id for step in plan.steps if step.id in succeeded and is_passing(step))
+    return frozenset(key for key in succeeded if is_passing(plan.step(key)) and not plan.is_foreach(key))

@@ -141,7 +141,7 @@ def _end_inside(
 ) -> list[children.Inner]:
     """Cancel what waits inside of a foreach or of an item with a body; nothing for another step, or without items.
 
-    The step itself ends when what runs inside of it has.
+    The step itself ends as its items do, of which what runs is told to stop.
     """
     if not plan.plan.is_foreach(step.key) and not plan.plan.is_body(step.key):
         return []

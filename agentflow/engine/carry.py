@@ -6,22 +6,28 @@ Writes no row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from agentflow.content.store import Address
 from agentflow.domain import expression
+from agentflow.domain.child import is_child, loops, plan_id
 from agentflow.domain.error import ContentError
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.item_flow import RESULTS
 from agentflow.domain.plan import WHEN_WORDS, Plan, Step
 from agentflow.domain.reference import Reference
 from agentflow.domain.reference_check import ANSWER_ATTRIBUTES
 from agentflow.domain.reuse import reused_steps
+from agentflow.domain.state import StepState
 from agentflow.engine.answers import TEXT, is_passing
 from agentflow.engine.begin import sources_of
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.inputs import take_inputs
+from agentflow.engine.items import items_address
 from agentflow.engine.prepare import references_of
 from agentflow.storage.forks import REUSED_ATTEMPT, ReusableStep
 
@@ -59,34 +65,65 @@ class Carrying:
             again = [self.from_step, *lost]
             reused = reused_steps(self.old, self.view.plan, self.view.graph, self.reusable, again)
             gone = [key for key in self._answers_read(reused) if not self._take(key, TEXT)]
+            gone += [foreach for foreach, row in self._results_read(reused) if not self._take(row, TEXT)]
             if not gone:
                 break
             lost.update(gone)
         for key in reused:
-            self._take_files(key)
+            for taken in (key, *self.inside(key)):
+                self._take_files(taken)
         return reused
+
+    def inside(self, key: StepKey) -> tuple[StepKey, ...]:
+        """What a foreach made in the origin, all depths of it."""
+        return self._inside.get(key, ())
+
+    @cached_property
+    def _inside(self) -> Mapping[StepKey, tuple[StepKey, ...]]:
+        found: dict[StepKey, list[StepKey]] = defaultdict(list)
+        for key in self.reusable:
+            if is_child(key):
+                found[loops(key)[0].key].append(key)
+        return {key: tuple(inner) for key, inner in found.items()}
 
     def references(self, key: StepKey) -> frozenset[Reference]:
         """What a step of the fork refers to, in its templates and its condition."""
         if key not in self._references:
-            step = self.view.plan.step(key)
-            of_action = references_of(self.context, self.run_id, step.action)
-            self._references[key] = of_action | sources_of(step) | references_of_condition(step)
+            self._references[key] = frozenset().union(*self._references_in(self.view.plan.step(key)))
         return self._references[key]
+
+    def _references_in(self, step: Step) -> Iterator[frozenset[Reference]]:
+        yield references_of(self.context, self.run_id, step.action) | sources_of(step) | references_of_condition(step)
+        for inner in step.foreach.steps if step.foreach is not None else ():
+            yield from self._references_in(inner)
 
     def _answers_read(self, reused: frozenset[StepKey]) -> Iterator[StepKey]:
         """The calls taken over whose answers are kept for their run only, and that a step which runs again reads."""
-        passing = {key for key in reused if is_passing(self.view.plan.step(key))}
-        if not passing:
-            return
-        read = {
+        plan = self.view.plan
+        passing = {key for key in reused if is_passing(plan.step(key)) and not plan.is_foreach(key)}
+        read = self._read(reused, ANSWER_ATTRIBUTES) if passing else set()
+        yield from (key for key in self.view.graph.order if key in passing & read)
+
+    def _results_read(self, reused: frozenset[StepKey]) -> Iterator[tuple[StepKey, StepKey]]:
+        """The same of calls whose answers are results of a foreach: the foreach, and each row."""
+        plan, flow = self.view.plan, self.view.flow
+        ends = {key: flow.results_of(key) for key in reused if plan.is_foreach(key)}
+        passing = {key: end for key, end in ends.items() if is_passing(plan.step(end))}
+        for foreach in sorted(passing.keys() & (self._read(reused, (RESULTS,)) if passing else set())):
+            for row in self.inside(foreach):
+                is_result = plan_id(row) == passing[foreach] and not plan.is_foreach(row)
+                if is_result and self.reusable[row].state is StepState.SUCCEEDED:
+                    yield foreach, row
+
+    def _read(self, reused: frozenset[StepKey], attributes: Collection[str]) -> set[StepKey]:
+        """The steps of which a step that runs again reads one of ``attributes``."""
+        return {
             reference.step
             for key in self.view.graph.keys
             if key not in reused
             for reference in self.references(key)
-            if reference.attribute in ANSWER_ATTRIBUTES
+            if reference.step is not None and reference.attribute in attributes
         }
-        yield from (key for key in self.view.graph.order if key in passing & read)
 
     def _take_files(self, key: StepKey) -> None:
         for artifact in self.reusable[key].artifacts:
@@ -97,6 +134,8 @@ class Carrying:
                     "content store any more; fork from that step, or from one before it",
                     step=key,
                 )
+        if self.reusable[key].items is not None:  # for a retry of the fork; one that went is not asked for any more
+            self.context.store.copy(items_address(self.origin_id, key), items_address(self.run_id, key))
 
     def _take(self, key: StepKey, name: str) -> bool:
         """Give the fork one file of a step; False when the origin has it no more."""

@@ -24,6 +24,9 @@ from agentflow.engine.record import Moves
 from agentflow.storage import children, graphs, limits, runs, steps
 from agentflow.storage.graphs import NewEdge, NewStep
 
+WRITTEN_AT_ONCE = 1000
+"""How many steps one statement writes."""
+
 
 def expand(
     tx: Connection, plan: PlanView, run_id: RunId, foreach: steps.Successor, how: Expands, moves: Moves
@@ -37,17 +40,28 @@ def expand(
         raise LookupError(f"{foreach.key} is no foreach")
     if before := children.count_items(tx, run_id, foreach.key):
         return _begin_anew(tx, run_id, foreach, how, before, terms, moves)
-    made = _Made(plan, run_id, foreach, terms, runs.read_owner(tx, run_id).project, children.next_position(tx, run_id))
+    made = _made(tx, plan, run_id, foreach.key, terms)
     if (total := made.first_position + how.items * (1 + len(terms.steps))) > MAX_STEPS:
         return no_items(f"with its {how.items} items the run would have {total} steps, and {MAX_STEPS} is the most")
-    rows, edges = list(made.rows(how.items)), list(made.edges(how.items))
-    limits.insert_slots(tx, [step.concurrency for step in made.templates if step.concurrency is not None])
-    graphs.insert_graph(tx, run_id, graphs.written_graph(rows, edges))
+    rows = made.insert(tx, how.items)
     expanded = children.note_expanded(tx, foreach.id, how.items, released=made.released(how.items))
     moves.note("expanded", foreach.key, how.items)
     if not how.items:
         return [expanded]
     return children.read_fresh(tx, run_id, [row.id for row in rows if not row.needs])
+
+
+def insert_items(tx: Connection, plan: PlanView, run_id: RunId, foreach: StepKey, items: int) -> None:
+    """Write the rows that a foreach of a run which is being made has made in another run; what they say is set then."""
+    terms = plan.plan.step(foreach).foreach
+    if terms is None:
+        raise LookupError(f"{foreach} is no foreach")
+    _made(tx, plan, run_id, foreach, terms).insert(tx, items)
+
+
+def _made(tx: Connection, plan: PlanView, run_id: RunId, foreach: StepKey, terms: Foreach) -> _Made:
+    project = runs.read_owner(tx, run_id).project
+    return _Made(plan, run_id, foreach, terms, project, children.next_position(tx, run_id))
 
 
 def _begin_anew(
@@ -93,43 +107,55 @@ class _Made:
 
     plan: PlanView
     run_id: RunId
-    foreach: steps.Successor
+    foreach: StepKey
     terms: Foreach
     project: str
     first_position: int
 
     @property
     def templates(self) -> list[Step]:
-        return list(self.terms.steps) or [self.plan.plan.step(self.foreach.key)]
+        return list(self.terms.steps) or [self.plan.plan.step(self.foreach)]
+
+    def insert(self, tx: Connection, items: int) -> list[NewStep]:
+        """Write the steps of so many items, some at a time: a transaction must not rest for long; returns them."""
+        limits.insert_slots(tx, [step.concurrency for step in self.templates if step.concurrency is not None])
+        at_once = max(1, WRITTEN_AT_ONCE // (1 + len(self.terms.steps)))
+        written: list[NewStep] = []
+        for first in range(0, items, at_once):
+            some = range(first, min(items, first + at_once))
+            rows = list(self.rows(some, items))
+            graphs.insert_graph(tx, self.run_id, graphs.written_graph(rows, list(self.edges(some))))
+            written += rows
+        return written
 
     def released(self, items: int) -> int:
         return min(items, self.terms.max_parallel or items)
 
-    def rows(self, items: int) -> Iterator[NewStep]:
-        position, body = self.first_position, self.terms.steps
-        ends = self.plan.body_graph(self.foreach.key).sinks if body else ()
-        for item in range(items):
-            key, has_turn = item_key(self.foreach.key, item), item < self.released(items)
+    def rows(self, some: range, items: int) -> Iterator[NewStep]:
+        body = self.terms.steps
+        ends = self.plan.body_graph(self.foreach).sinks if body else ()
+        for item in some:
+            position = self.first_position + item * (1 + len(body))
+            key, has_turn = item_key(self.foreach, item), item < self.released(items)
             yield self._row(key, position, item, needs=len(ends), awaits_turn=not has_turn)
             for offset, step in enumerate(body, start=1):
                 awaits_turn = not step.needs and not has_turn
                 inner = body_key(key, step.id)
                 yield self._row(inner, position + offset, item, needs=len(step.needs), awaits_turn=awaits_turn)
-            position += 1 + len(body)
 
     def _row(self, key: StepKey, position: int, item: int, *, needs: int, awaits_turn: bool) -> NewStep:
         return new_step(
             self.plan, self.run_id, key, position,
-            project=self.project, needs=needs, is_begun_later=True, parent=self.foreach.key, item=item,
+            project=self.project, needs=needs, is_begun_later=True, parent=self.foreach, item=item,
             awaits_turn=awaits_turn,
         )  # fmt: skip
 
-    def edges(self, items: int) -> Iterator[NewEdge]:
+    def edges(self, some: range) -> Iterator[NewEdge]:
         body = {step.id: step for step in self.terms.steps}
-        ends = self.plan.body_graph(self.foreach.key).sinks if body else ()
-        for item in range(items):
-            key = item_key(self.foreach.key, item)
-            yield self._edge(key, self.foreach.key)
+        ends = self.plan.body_graph(self.foreach).sinks if body else ()
+        for item in some:
+            key = item_key(self.foreach, item)
+            yield self._edge(key, self.foreach)
             for end in ends:
                 yield self._edge(body_key(key, end), key)
             for step in body.values():

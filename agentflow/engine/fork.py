@@ -16,19 +16,21 @@ from sqlalchemy import Connection
 from agentflow.domain.action import SubprocessAction
 from agentflow.domain.budget import Budget
 from agentflow.domain.budget_document import overlaid
+from agentflow.domain.child import is_child, plan_id
 from agentflow.domain.error import ContentError, NotFound, PlanRejected
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import Plan
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.reuse import changed_vars
-from agentflow.domain.state import RunState, StepState
+from agentflow.domain.state import RunState
 from agentflow.domain.variable import resolve_vars
 from agentflow.domain.wording import did_you_mean
 from agentflow.engine.advance import let_go
 from agentflow.engine.carry import Carrying, vars_in
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.evaluate import Conditions
+from agentflow.engine.expand import insert_items
 from agentflow.engine.inputs import forget_run, keep_inputs
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.record import Moves
@@ -97,11 +99,19 @@ def fork(context: EngineContext, origin_id: RunId, asked: ForkRequest) -> Forked
 
 
 def _check_step(asked: ForkRequest, plan: Plan) -> None:
-    keys = [step.id for step in plan.steps]
-    if asked.from_step not in keys:
+    keys = [step.id for step in plan.every_step]
+    if plan_id(asked.from_step) not in keys:
         which = "edited plan" if asked.edited else "run"
         hint = did_you_mean(asked.from_step, keys)
         raise NotFound(f"The {which} has no step {asked.from_step!r}: {hint}", step=asked.from_step)
+
+
+def _outermost(plan: Plan, key: StepKey) -> StepKey:
+    """The step of the plan itself that is done again: what stands inside of a foreach is, with all of that."""
+    key = plan_id(key)
+    while key in plan.foreach_around:
+        key = plan.foreach_around[key]
+    return key
 
 
 def _request(origin_id: RunId, origin: forks.Origin, old: Plan, new: Plan, asked: ForkRequest) -> SubmitRequest:
@@ -154,7 +164,8 @@ class _FromAStep:
         return "fork"
 
     def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
-        carrying = Carrying(context, self.origin_id, run_id, self.old, view, self.asked.from_step, self.reusable)
+        first = _outermost(view.plan, self.asked.from_step)
+        carrying = Carrying(context, self.origin_id, run_id, self.old, view, first, self.reusable)
         try:
             if self.asked.edited is None:
                 carrying.take_inputs()
@@ -169,8 +180,8 @@ class _FromAStep:
 
     def place(self, tx: Connection, run: runs.LockedRun, view: PlanView, conditions: Conditions) -> Placed:
         moves, graph, run_id = Moves(), view.graph, run.run_id
-        forks.insert_reused(tx, run_id, [step for key, step in self.reusable.items() if key in self.reused])
-        moves.add_steps([key for key in graph.order if key in self.reused], None, StepState.SUCCEEDED)
+        for step in self._taken_over(tx, view, run_id):
+            moves.add_step(step.key, None, step.state)
         waiting = steps.open_fork(tx, run_id)
         followed = let_go(tx, view, run, waiting, conditions=conditions, moves=moves)
         closed = followed.closed_sinks + len(self.reused.intersection(graph.sinks))
@@ -180,11 +191,22 @@ class _FromAStep:
         is_over = not open_sinks or followed.run_state is not RunState.RUNNING
         return Placed(ready, moves, is_over, facts)
 
+    def _taken_over(self, tx: Connection, view: PlanView, run_id: RunId) -> list[forks.ReusableStep]:
+        """Write the steps that are taken over as they ended, those inside of foreachs too."""
+        of_plan = [self.reusable[key] for key in view.graph.order if key in self.reused]
+        inside = [self.reusable[key] for step in of_plan if self.carrying for key in self.carrying.inside(step.key)]
+        taken = [*of_plan, *inside]
+        for foreach in sorted((step for step in taken if step.items), key=lambda step: step.key.count("[")):
+            if foreach.items is not None:
+                insert_items(tx, view, run_id, foreach.key, foreach.items.count)
+        forks.insert_reused(tx, run_id, taken)
+        return taken
+
 
 def _read_reused(context: EngineContext, run_id: RunId) -> tuple[StepKey, ...]:
     with context.database.transaction() as tx:
         standing = steps.read_states(tx, run_id)
-    return tuple(key for key, step in standing.items() if step.reason_code == ReasonCode.REUSED)
+    return tuple(key for key, step in standing.items() if step.reason_code == ReasonCode.REUSED and not is_child(key))
 
 
 def _outdated(carrying: Carrying, reused: Iterable[StepKey], changed: frozenset[str]) -> dict[StepKey, tuple[str, ...]]:

@@ -12,11 +12,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from agentflow.domain.action import DecisionAction
+from agentflow.domain.child import is_item, plan_id
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.plan import Plan
 from agentflow.domain.reference import Reference
-from agentflow.domain.reference_check import ANSWER_ATTRIBUTES
 from agentflow.domain.reuse import with_dependents
 from agentflow.domain.state import StepState
 from agentflow.engine.answers import lost_answers
@@ -25,7 +24,9 @@ from agentflow.engine.carry import references_of_condition
 from agentflow.engine.context import EngineContext, PlanView
 from agentflow.engine.inputs import content_of
 from agentflow.engine.prepare import references_of
+from agentflow.engine.readings import Readings
 from agentflow.engine.registration import check_registration
+from agentflow.engine.row_graph import RowGraph
 from agentflow.storage.steps import StandingStep
 
 Done = TypeVar("Done")
@@ -48,12 +49,13 @@ class KnownReferences:
 
     def __init__(self) -> None:
         self._known: dict[StepKey, frozenset[Reference]] = {}
+        """By the ids of the plan: the items of a foreach refer to the same."""
 
     def of(self, plan: PlanView, keys: Collection[StepKey]) -> Mapping[StepKey, frozenset[Reference]]:
         """Return what the actions of ``keys`` refer to; ReferencesAsked if one of them was not read yet."""
-        if unread := [key for key in keys if key not in self._known]:
+        if unread := {plan_id(key) for key in keys} - self._known.keys():
             raise ReferencesAsked(plan, unread)
-        return {key: self._known[key] for key in keys}
+        return {key: self._known[plan_id(key)] for key in keys}
 
     def read(self, context: EngineContext, run_id: RunId, asked: ReferencesAsked) -> None:
         """Read what was asked for, outside of any transaction. ContentError when it is not there, or not to be seen."""
@@ -75,7 +77,7 @@ def with_references(context: EngineContext, run_id: RunId, work: Callable[[Known
 
 
 def also_again(
-    plan: PlanView, standing: Mapping[StepKey, StandingStep], again: frozenset[StepKey], known: KnownReferences
+    rows: RowGraph, standing: Mapping[StepKey, StandingStep], again: frozenset[StepKey], known: KnownReferences
 ) -> frozenset[StepKey]:
     """Return what runs again because of what the steps ``again`` of an ended run refer to; some of it may be in there.
 
@@ -83,48 +85,55 @@ def also_again(
     fork: see carry.py. And where something ran all the same behind a step that is taken up: what lies between that step
     and one that reads it.
     """
-    graph = plan.graph
+    plan, graph = rows.plan, rows.graph
     succeeded = frozenset(key for key, step in standing.items() if step.state is StepState.SUCCEEDED)
     lost = lost_answers(plan.plan, succeeded) - again
     passed = with_dependents(graph, again) - again
     readers = again & with_dependents(graph, lost | passed)
+    readings = Readings(rows)
     calls: set[StepKey] = set()
     between: set[StepKey] = set()
     for key, references in known.of(plan, readers).items():
-        for step, is_answer in _read_by(plan, standing, again, key, references):
+        for step, is_answer in _read_by(readings, standing, again, key, references):
             if step in lost and is_answer:
                 calls.add(step)
             elif passed and step in again:
                 between |= _between(graph, step, key)
-    return with_dependents(graph, calls | _to_decide(plan.plan, succeeded - again, again)) | between
+    return with_dependents(graph, calls | _to_decide(readings, succeeded - again, again)) | between
 
 
-def _to_decide(plan: Plan, decided: Collection[StepKey], again: Collection[StepKey]) -> set[StepKey]:
+def _to_decide(readings: Readings, decided: Collection[StepKey], again: Collection[StepKey]) -> set[StepKey]:
     """The decisions that may come out otherwise, because something that they read runs again."""
-    decisions = (step for step in plan.steps if step.id in decided and isinstance(step.action, DecisionAction))
+    plan = readings.rows.plan.plan
+    decisions = {step.id: step for step in plan.every_step if isinstance(step.action, DecisionAction)}
     return {
-        step.id
-        for step in decisions
-        if any(reference.step in again for reference in sources_of(step) | references_of_condition(step))
+        key
+        for key in (decided if decisions else ())
+        if (step := decisions.get(plan_id(key))) is not None
+        for references in (sources_of(step) | references_of_condition(step),)
+        if any(read in again for read, _ in readings.of(key, references))
     }
 
 
 def _read_by(
-    plan: PlanView,
+    readings: Readings,
     standing: Mapping[StepKey, StandingStep],
     again: Collection[StepKey],
     key: StepKey,
     of_action: Iterable[Reference],
 ) -> Iterator[tuple[StepKey, bool]]:
     """The steps that ``key`` reads when it runs again, and whether it is their answers."""
-    step = plan.plan.step(key)
-    references = {*of_action, *sources_of(step)}
-    if standing[key].state not in STARTS_OVER or any(need in again for need in step.needs):
+    plan, before = readings.rows.plan.plan, readings.rows.before(key)
+    step, has_item = plan.step(key), is_item(key)
+    if plan.is_foreach(key):  # one that only waits for its items reads nothing
+        goes_on = key in readings.rows.inside and not any(need in again for need in before)
+        references = set() if goes_on else set(sources_of(step))
+    else:
+        references = {*of_action, *sources_of(step, is_item=has_item)}
+        yield from ((readings.scope(key).row(wish.step), False) for wish in step.inputs)
+    if not has_item and (standing[key].state not in STARTS_OVER or any(need in again for need in before)):
         references |= references_of_condition(step)
-    for reference in references:
-        if reference.step is not None:
-            yield reference.step, reference.attribute in ANSWER_ATTRIBUTES
-    yield from ((wish.step, False) for wish in step.inputs)
+    yield from readings.of(key, references)
 
 
 def _between(graph: Graph, step: StepKey, reader: StepKey) -> frozenset[StepKey]:

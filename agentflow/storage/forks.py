@@ -13,13 +13,14 @@ from sqlalchemy import Connection, Row
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.domain.state import StepState
 from agentflow.storage.attempts import Artifact
 from agentflow.storage.database import statement, to_json
 from agentflow.storage.view_shapes import Lineage
 
 REUSED_ATTEMPT = 1
 """The number that a step's attempt has in the run that took it over."""
-DECIDED_ACTIONS = ("decision", "wait")
+DECIDED_ACTIONS = ("decision", "wait", "foreach", "group")
 """What the engine did itself that a fork takes over, though it has no attempt."""
 
 
@@ -50,7 +51,8 @@ class Work:
 class ReusableStep:
     """A step that succeeded, with the attempt that did it and the files that this left.
 
-    What the engine decided itself has no attempt; of a decision there is its choice.
+    What the engine decided itself has no attempt; of a decision there is its choice, of a foreach the number of its
+    items. What stands inside of a foreach that succeeded may have ended otherwise; that is no work to take over.
     """
 
     key: StepKey
@@ -63,6 +65,20 @@ class ReusableStep:
     artifacts: tuple[Artifact, ...]
     reason: Reason
     """What a step says that takes this over: in which run, and by which attempt there, it was done."""
+    state: StepState = StepState.SUCCEEDED
+    items: Items | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """How many items a foreach had, and how they ended."""
+
+    count: int
+    succeeded: int
+    failed: int
+    skipped: int
+    cancelled: int
+    untaken: int
 
 
 def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
@@ -75,7 +91,7 @@ def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
 
 
 def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
-    """Read the steps of a run that have succeeded so far, by position."""
+    """Read the steps of a run that have succeeded so far, and what ended inside of foreachs, by position."""
     rows = tx.execute(statement("read_reusable_steps"), {"run_id": run_id, "decided_actions": list(DECIDED_ACTIONS)})
     return {
         StepKey(row.key): ReusableStep(
@@ -87,7 +103,9 @@ def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:
             choice=row.choice,
             work=_work(row),
             artifacts=tuple(Artifact(**each) for each in row.artifacts),
-            reason=_reason(run_id, row.number, row.reason),
+            reason=_reason(run_id, row.number, row.reason, StepState(row.state)),
+            state=StepState(row.state),
+            items=_items(row),
         )
         for row in rows
     }
@@ -99,9 +117,21 @@ def _work(row: Row[Any]) -> Work | None:
     return Work(row.number, row.worker, row.started_at, row.ended_at, row.signal)
 
 
-def _reason(run_id: RunId, attempt: int | None, reason: Mapping[str, Any] | None) -> Reason:
-    """Name the run in which the work was done: that is not the origin where this took it over itself."""
-    if reason and reason.get("code") == ReasonCode.REUSED:
+def _items(row: Row[Any]) -> Items | None:
+    if row.children is None:
+        return None
+    counts = (row.needs_succeeded, row.needs_failed, row.needs_skipped, row.needs_cancelled, row.needs_untaken)
+    return Items(row.children, *counts)
+
+
+def _reason(run_id: RunId, attempt: int | None, reason: Mapping[str, Any] | None, state: StepState) -> Reason:
+    """Name the run in which the work was done: that is not the origin where this took it over itself.
+
+    What did not succeed, or not wholly, keeps its reason.
+    """
+    if reason and (
+        state is not StepState.SUCCEEDED or reason.get("code") in (ReasonCode.REUSED, ReasonCode.ITEMS_FAILED)
+    ):
         return Reason.from_json(reason)
     return Reason(ReasonCode.REUSED, {"run": str(run_id), "attempt": attempt})
 
@@ -121,7 +151,9 @@ def _record(run_id: RunId, step: ReusableStep) -> dict[str, Any]:
         "has_result": step.has_result,
         "result": step.result,
         "choice": step.choice,
+        "state": step.state.value,
         "reason": step.reason.as_json(),
+        **(asdict(step.items) if step.items else {}),
         "artifacts": [asdict(artifact) for artifact in step.artifacts],
         **(_record_of_work(step.work) if step.work else {}),
     }

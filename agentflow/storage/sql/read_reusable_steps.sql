@@ -1,8 +1,9 @@
--- The steps of a run that succeeded, each with the attempt that did it and the files of that; what the engine decided itself
+-- The steps of a run that succeeded, and what ended inside of its foreachs, each with the attempt that did it and the files of that; what the engine decided itself
 -- has none. A plain read of one moment: what ended never changes, so what a fork takes over stays true whatever becomes of the
 -- run meanwhile.
 -- Parameters: run_id, decided_actions (text[]: those of the engine's own steps that a fork takes over)
 SELECT step.key, step.action, step.exit_code, step.result, step.result IS NOT NULL AS has_result, step.choice,
+       step.state, step.children, step.needs_succeeded, step.needs_failed, step.needs_skipped, step.needs_cancelled, step.needs_untaken,
        attempt.number, attempt.worker, attempt.started_at, attempt.ended_at, attempt.signal,
        CASE WHEN attempt.id IS NULL THEN step.reason ELSE attempt.reason END AS reason,
        (SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -11,6 +12,8 @@ SELECT step.key, step.action, step.exit_code, step.result, step.result IS NOT NU
                ORDER BY artifact.name), '[]')
         FROM artifact WHERE artifact.attempt_id = attempt.id) AS artifacts
 FROM step LEFT JOIN attempt ON attempt.step_id = step.id AND attempt.number = step.attempts AND attempt.state = 'succeeded'
-WHERE step.run_id = :run_id AND step.state = 'succeeded' AND step.parent IS NULL
-  AND (attempt.id IS NOT NULL OR step.action = ANY(CAST(:decided_actions AS text[])))
+WHERE step.run_id = :run_id
+  AND (step.parent IS NOT NULL AND step.state IN ('succeeded', 'failed', 'skipped', 'cancelled')
+       OR step.parent IS NULL AND step.state = 'succeeded'
+          AND (attempt.id IS NOT NULL OR step.action = ANY(CAST(:decided_actions AS text[]))))
 ORDER BY step.position
