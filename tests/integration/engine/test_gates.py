@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +24,7 @@ from agentflow.embedded import ServerUrls
 from agentflow.engine import installation
 from agentflow.engine.cancel import cancel
 from agentflow.engine.decide import Answer, Decided, decide
+from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.pause import pause
 from agentflow.engine.resume import resume
 from agentflow.engine.retry import retry
@@ -28,6 +34,7 @@ from agentflow.runtime import Runtime
 from agentflow.storage import gates
 from tests.conftest import _administrate, _settings
 from tests.factories import noop_step, run_state, shell_step, step_rows, submitted, work_off
+from tests.integration.client.conftest import environment_of
 
 GATE = StepKey("gate")
 
@@ -332,3 +339,128 @@ def test_every_decision_is_one_event_with_who_and_why_and_the_chains_verify(hous
         ("bob", "reject", "not on a Friday"),
     ]
     assert not verify_run(house.context, run_id).findings
+
+
+def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(house: Runtime) -> None:
+    gates_of_run = [StepKey(f"gate{number}") for number in range(100)]
+    asking = [{"id": key, "needs": [], "approval": {}, "on_failure": "ignore"} for key in gates_of_run]
+    run_id, together = submitted(house.context, asking), threading.Barrier(2)
+
+    def say(actor: str, verdict: Verdict, told: list[Any]) -> None:
+        for key in gates_of_run:
+            together.wait(30)
+            try:
+                told.append(decide(house.context, run_id, key, Answer(actor, verdict)).state)
+            except AlreadyDecided as late:
+                told.append(late.details["decided_by"])
+
+    alice: list[Any] = []
+    bob: list[Any] = []
+    threads = [
+        threading.Thread(target=say, args=("alice", Verdict.APPROVE, alice)),
+        threading.Thread(target=say, args=("bob", Verdict.REJECT, bob)),
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    outcomes = {(GateState.APPROVED, "alice"), ("bob", GateState.REJECTED)}
+    assert len(alice) == len(bob) == len(gates_of_run)
+    assert set(zip(alice, bob, strict=True)) <= outcomes
+    decided = rows(house, "SELECT count(*) FROM audit_event WHERE action = 'decide' AND run_id = :id", id=run_id)
+    assert decided[0].count == len(gates_of_run)
+    approved = alice.count(GateState.APPROVED)
+    assert run_state(house.context, run_id) is (RunState.COMPLETED if approved else RunState.FAILED)
+
+
+def test_of_processes_that_decide_at_once_one_wins_and_the_others_are_told(house: Runtime) -> None:
+    run_id = held(house)
+    environment = {**os.environ, **environment_of(house.settings)}
+    deciding = [
+        subprocess.Popen(
+            [sys.executable, "-m", "agentflow", "approve", str(run_id), "gate", "--json"],
+            env={**environment, "AGENTFLOW_ACTOR": f"person{number}"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+    answers = [(process.communicate(timeout=60)[0], process.returncode) for process in deciding]
+
+    told = sorted(((code, json.loads(answer)) for answer, code in answers), key=lambda each: each[0])
+    assert [code for code, _ in told] == [0, 1]
+    winner = told[0][1]["decided"]["approved_by"][0]
+    assert {answer["error"]["code"] for _, answer in told[1:]} == {"already_decided"}
+    assert {answer["error"]["details"]["decided_by"] for _, answer in told[1:]} == {winner}
+
+
+def test_the_time_in_which_a_run_waits_for_a_decision_is_no_active_time(house: Runtime) -> None:
+    run_id = held(house)
+    hour = timedelta(hours=1)
+    with house.context.database.transaction() as tx:
+        for aging in (
+            "UPDATE attempt SET started_at = started_at - :hour, ended_at = ended_at - :hour WHERE run_id = :id",
+            "UPDATE gate SET opened_at = opened_at - :hour WHERE run_id = :id",
+            "UPDATE run_state SET started_at = started_at - :hour WHERE run_id = :id",
+        ):
+            tx.execute(text(aging), {"id": run_id, "hour": hour})
+
+    approve(house, run_id, "alice")
+
+    rested = rows(house, "SELECT rested_seconds FROM run_state WHERE run_id = :id", id=run_id)[0].rested_seconds
+    assert 3600 <= rested < 3660
+    assert work_off(house, run_id) is RunState.COMPLETED
+
+
+def test_a_gate_decides_itself_by_files_and_checks(house: Runtime) -> None:
+    gate = {"kind": "quality", "automatic": True, "checks": {"lint": "block"}, "artifacts": {"first": ["*.txt"]}}
+    for code, end, result in ((0, RunState.COMPLETED, ["gate"]), (1, RunState.FAILED, None)):
+        steps = [
+            shell_step("first", "echo made > $AGENTFLOW_ARTIFACTS/a.txt; : > $AGENTFLOW_ARTIFACTS/empty.txt"),
+            shell_step("lint", f"exit {code}", on_failure="ignore", retry=1),
+            {"id": "gate", "needs": ["first", "lint"], "when": "always", "approval": gate},
+            noop_step("last", needs=["gate"]),
+        ]
+        run_id = submitted(house.context, steps)
+
+        assert work_off(house, run_id) is end
+
+        opened = gate_of(house, run_id)
+        row = step_rows(house.context, run_id)["gate"]
+        assert (row.result or {}).get("approved_by") == result
+        assert [said.actor for said in opened.decisions] == ["gate"]
+        assert [file["name"] for file in opened.facts["artifacts"]["files"]] == ["a.txt"]
+        assert opened.facts["checks"][0]["is_passed"] is (code == 0)
+        if code:
+            assert row.reason == {"code": "rejected", "detail": {"actor": "gate", "checks": ["lint"]}}
+
+
+def test_a_fork_asks_again_whatever_was_approved(house: Runtime) -> None:
+    run_id = held(house)
+    approve(house, run_id, "alice")
+    work_off(house, run_id)
+
+    forked = fork(house.context, run_id, ForkRequest(StepKey("last"), "alice"))
+
+    assert forked.reused == ("first",)
+    assert step_rows(house.context, forked.run_id)["gate"].state == "held"
+    with pytest.raises(NotAllowed):  # alice made the fork
+        approve(house, forked.run_id, "alice")
+
+
+def test_the_gates_of_a_foreach_are_decided_one_by_one(house: Runtime) -> None:
+    inner = [noop_step("first"), {"id": "gate", "needs": ["first"], "approval": {"on_reject": {"redo": "first"}}}]
+    run_id = submitted(house.context, [{"id": "each", "foreach": [1, 2], "steps": inner}])
+    work_off(house, run_id)
+
+    with pytest.raises(UsageError, match=r"name a step, each\[0\].gate, each\[1\].gate"):
+        decide(house.context, run_id, None, Answer("alice", Verdict.APPROVE))
+    decide(house.context, run_id, StepKey("each[0].gate"), Answer("alice", Verdict.APPROVE))
+    back = decide(house.context, run_id, StepKey("each[1].gate"), Answer("alice", Verdict.REJECT))
+    work_off(house, run_id)
+    decide(house.context, run_id, None, Answer("alice", Verdict.APPROVE))
+
+    assert back.ready == ("each[1].first",)
+    assert work_off(house, run_id) is RunState.COMPLETED
+    assert step_rows(house.context, run_id)["each[1].first"].attempts == 2
