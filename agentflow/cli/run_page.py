@@ -26,7 +26,7 @@ from agentflow.domain.reason import ReasonCode
 from agentflow.domain.shortfall import missing
 from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
 from agentflow.domain.wording import listing
-from agentflow.storage.view_shapes import RunSummary, RunView
+from agentflow.storage.view_shapes import RunSummary, RunView, StepView
 
 ROOM = 200
 """How many steps and files a page lists; ``--json`` has all of them."""
@@ -51,6 +51,9 @@ def run_page(view: RunView) -> Group:
             Text("gates", "dim"),
             Padding(gates_page(asking, has_answers=False), (0, 0, 0, 2), expand=False),
         ]
+    if view.signals:
+        told = ", ".join(f"{each.name} by {each.actor} {words.ago(each.at, now)}" for each in view.signals[:ROOM])
+        parts += [Text(), Text("signals that no step has taken", "dim"), Text(words.printable(f"  {told}"))]
     suggestions = list(next_things(view))
     if suggestions:
         parts += [Text(), Text("next", "dim"), Padding(commands_table(suggestions), (0, 0, 0, 2), expand=False)]
@@ -93,11 +96,14 @@ def _facts(view: RunView) -> Table:
     table.add_column(style="dim")
     took = f"{words.duration(usage.active_seconds)} in {words.count(usage.attempts, 'attempt')}"
     again = f", round {summary.round}" if summary.round > 1 else ""
+    above = view.lineage.parent
     for name, value in (
         ("run", str(summary.id)),
         ("plan", f"{summary.plan_name} {summary.plan_fingerprint[:12]}, project {summary.project}"),
         ("submitted", f"{words.moment(summary.created_at)} UTC by {summary.actor}"),
         ("forked from", _origin(view)),
+        ("child of", f"{words.short_id(above.run)} by {above.step}" if above else ""),
+        ("child runs", listing([f"{words.short_id(each.run)} ({each.step})" for each in view.lineage.children])),
         ("forks", listing([words.short_id(each) for each in view.lineage.forks])),
         ("ended", f"{words.moment(summary.ended_at)} UTC" if summary.ended_at else ""),
         ("paused", _pause(view)),
@@ -149,6 +155,8 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     for gate in view.gates:
         if gate.gate.state == "open":
             yield from zip(answers(gate), ("approve it", "reject it"), strict=True)
+    if event := next(filter(None, map(_signal_of, view.steps.values())), None):
+        yield f"agentflow signal {short} {event}", "end its wait; --data gives the result"
     if dead and state in _CAN_BE_RETRIED:
         yield f"agentflow dead-letters replay {short} {dead[0]}", "it is poisoned: mend what ended its workers first"
     if held:
@@ -170,6 +178,13 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         owners = {file.step for file in files if file.name == files[-1].name}
         which = f" --step {files[-1].step}" if len(owners) > 1 else ""
         yield f"agentflow artifact get {short} {shlex.quote(words.printable(files[-1].name))}{which}", "print it"
+
+
+def _signal_of(step: StepView) -> str | None:
+    """Return the signal that a step waits for."""
+    reason = step.reason or {}
+    is_waiting = step.state == "held" and reason.get("code") == ReasonCode.AWAITS_SIGNAL
+    return (reason.get("detail") or {}).get("event") if is_waiting else None
 
 
 def _ways_out_of_pause(view: RunView) -> Iterator[tuple[str, str]]:

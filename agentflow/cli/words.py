@@ -176,7 +176,17 @@ def step_reason(step: StepView, now: datetime) -> str:
         left = (last.retry_at - now).total_seconds()
         due = f"next try in {duration(left)}" if left > 0 else "next try is due"
         return f"{words}; {due}" if words else due
-    return words
+    return words + _wait_left(step, now)
+
+
+def _wait_left(step: StepView, now: datetime) -> str:
+    """Return how long a wait takes yet, or a signal may take; nothing where no time is set."""
+    told = step.reason or {}
+    until, code = (told.get("detail") or {}).get("until"), told.get("code")
+    if step.state != "held" or until is None or code not in ("awaits_time", "awaits_signal"):
+        return ""
+    left = duration(max(0.0, (datetime.fromisoformat(until) - now).total_seconds()))
+    return f", in {left}" if code == "awaits_time" else f", for at most {left} more"
 
 
 def attempt_seconds(attempt: AttemptView, now: datetime) -> float:

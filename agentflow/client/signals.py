@@ -24,8 +24,8 @@ class Signals(Connected):
     def signal(self, run: Run | str | UUID, name: str, data: Any = None) -> Signalled:
         """Send a signal to a run: it ends the wait of one step, whose result is ``data``, or is kept for one to come.
 
-        ``data`` is JSON of at most 64 KiB. Raises UsageError for a name or data that cannot be, InvalidTransition for a
-        run that ends or has ended.
+        ``data`` is JSON of at most 64 KiB. Raises UsageError for a name or data that cannot be, NotFound for a signal
+        that no step of the plan waits for, InvalidTransition for a run that ends or has ended.
         """
         actor, named, given = checked_actor(self.settings.actor), checked_name(name), checked_data(data)
         return signal(self._checked_context(), self._run_id(run), named, actor, given)

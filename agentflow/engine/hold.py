@@ -19,7 +19,7 @@ def hold(tx: Connection, plan: PlanView, run: runs.LockedRun, step: steps.Succes
     """Hold ``step``; a time that is given in seconds counts from this transaction on."""
     due_at = how.due_at if how.due_seconds is None else run.at + timedelta(seconds=how.due_seconds)
     reason = how.reason
-    if reason.code is ReasonCode.AWAITS_TIME and due_at is not None:
+    if reason.code in (ReasonCode.AWAITS_TIME, ReasonCode.AWAITS_SIGNAL) and due_at is not None:
         reason = Reason(reason.code, {**reason.detail, "until": _stamp(due_at)})
     if reason.code is ReasonCode.AWAITS_RUN:
         awaited = next_awaited(step.id, *child_runs.read_last(tx, run.run_id, step.key))

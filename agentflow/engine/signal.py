@@ -13,11 +13,14 @@ from typing import Any
 from pydantic import JsonValue
 from sqlalchemy import Connection
 
+from agentflow.domain.action import WaitAction
 from agentflow.domain.beginning import Ends
-from agentflow.domain.error import InvalidTransition
+from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.plan import Plan
 from agentflow.domain.signal import MAX_WAITING
 from agentflow.domain.state import RunState, StepState
+from agentflow.domain.wording import did_you_mean
 from agentflow.engine.conclude import Held, Verdict, conclude
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
@@ -41,7 +44,11 @@ class _Signal:
 
 
 def signal(context: EngineContext, run_id: RunId, name: str, actor: str, data: JsonValue = None) -> Signalled:
-    """Send a signal to a run. InvalidTransition when the run ends or has ended, or when too many wait in it already."""
+    """Send a signal to a run.
+
+    InvalidTransition when the run ends or has ended, or when too many wait in it already; NotFound when no step of its
+    plan ever waits for one of that name.
+    """
     sent = _Signal(run_id, name, data, actor)
     while True:
         with context.database.transaction() as tx:
@@ -64,6 +71,7 @@ def _kept_unless_heard(context: EngineContext, tx: Connection, sent: _Signal) ->
     listening = signals.find_listening(tx, sent.run_id, sent.name)
     if listening is not None:
         return listening
+    _check_name(context.plans.get(tx, runs.read_plan_fingerprint(tx, sent.run_id)).plan, sent)
     if len(signals.read_waiting(tx, sent.run_id)) >= MAX_WAITING:
         raise InvalidTransition(
             f"Run {sent.run_id} has {MAX_WAITING:,} signals that no step has taken; it takes no more", state=run.state
@@ -84,6 +92,14 @@ def _kept_unless_heard(context: EngineContext, tx: Connection, sent: _Signal) ->
         facts=facts,
     )
     return None
+
+
+def _check_name(plan: Plan, sent: _Signal) -> None:
+    """NotFound for a signal that no step of the plan will ever wait for."""
+    names = {step.action.event for step in plan.every_step if isinstance(step.action, WaitAction)} - {None}
+    if sent.name not in names:
+        near = did_you_mean(sent.name, sorted(map(str, names))) if names else "its plan waits for none"
+        raise NotFound(f"No step of run {sent.run_id} waits for a signal {sent.name!r}: {near}", signal=sent.name)
 
 
 def _heard(tx: Connection, held: Held, sent: _Signal) -> Verdict | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -11,6 +10,7 @@ from sqlalchemy import Connection
 from agentflow.domain.ids import RunId, StepId
 from agentflow.domain.signal import MAX_WAITING
 from agentflow.storage.database import statement, to_json
+from agentflow.storage.view_shapes import WaitingSignal
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,17 +20,6 @@ class Taken:
     id: int
     actor: str
     data: Any
-
-
-@dataclass(frozen=True, slots=True)
-class WaitingSignal:
-    """A signal that no step has taken yet; its data is left out."""
-
-    id: int
-    name: str
-    actor: str
-    at: datetime
-    has_data: bool
 
 
 def insert(tx: Connection, run_id: RunId, name: str, data: Any, actor: str, taken_by: StepId | None = None) -> int:

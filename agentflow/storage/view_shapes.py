@@ -241,17 +241,54 @@ class BudgetLine:
 
 
 @dataclass(frozen=True, slots=True)
+class RunLink:
+    """A run above or below another, and the step that started the lower one."""
+
+    run: UUID
+    step: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The link as it stands under a run."""
+        return {"run": str(self.run), "step": self.step}
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
-    """Where a run came from, and which runs came from it, the oldest first."""
+    """Where a run came from, and which runs came from it, the oldest first.
+
+    ``parent`` is the run and step that a child run is part of, ``children`` are those that steps of it started.
+    """
 
     forked_from: UUID | None = None
     forked_at_step: str | None = None
     forks: tuple[UUID, ...] = ()
+    parent: RunLink | None = None
+    children: tuple[RunLink, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The lineage as it stands under its run."""
         origin = None if self.forked_from is None else {"run": str(self.forked_from), "step": self.forked_at_step}
-        return {"forked_from": origin, "forks": [str(fork) for fork in self.forks]}
+        return {
+            "forked_from": origin,
+            "forks": [str(fork) for fork in self.forks],
+            "parent": None if self.parent is None else self.parent.as_json(),
+            "children": [child.as_json() for child in self.children],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSignal:
+    """A signal that no step has taken yet; its data is left out."""
+
+    id: int
+    name: str
+    actor: str
+    at: datetime
+    has_data: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The signal as it stands under its run."""
+        return {"name": self.name, "actor": self.actor, "at": moment(self.at), "has_data": self.has_data}
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +296,7 @@ class RunView:
     """A run with everything of it that surfaces show; the steps stand in the order of the plan.
 
     ``budget`` is how it stands with its own caps, empty where it has none. ``lineage`` names its origin and its forks.
-    ``gates`` are all that it opened, in that order.
+    ``gates`` are all that it opened, in that order; ``signals`` are those that no step has taken.
     """
 
     summary: RunSummary
@@ -268,6 +305,7 @@ class RunView:
     budget: tuple[BudgetLine, ...] = ()
     lineage: Lineage = Lineage()
     gates: tuple[GateView, ...] = ()
+    signals: tuple[WaitingSignal, ...] = ()
 
     @property
     def progress(self) -> Progress:
@@ -281,7 +319,8 @@ class RunView:
         budget = [line.as_json() for line in self.budget]
         told = {"progress": self.progress.as_json(), "usage": self.usage.as_json(), "budget": budget, "steps": steps}
         gates = {"gates": [view.as_json() for view in self.gates]} if self.gates else {}
-        return self.summary.as_json() | self.lineage.as_json() | told | gates
+        signals = {"signals": [each.as_json() for each in self.signals]} if self.signals else {}
+        return self.summary.as_json() | self.lineage.as_json() | told | gates | signals
 
 
 @dataclass(frozen=True, slots=True)

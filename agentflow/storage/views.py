@@ -22,7 +22,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
-from agentflow.storage import balances, forks, gates, retention
+from agentflow.storage import balances, forks, gates, retention, signals
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
@@ -39,8 +39,11 @@ LAST = "@last"
 _HEX = re.compile(r"[0-9a-f]{4,32}")
 _CANDIDATES = 8
 _ANY_RUN: Mapping[str, Any] = dict.fromkeys(
-    ("run_id", "project", "name", "states", "is_waiting", "is_exhausted", "is_paused", "before_at", "before_id")
-)
+    (
+        "run_id", "project", "name", "states", "is_waiting", "is_exhausted", "is_paused", "is_child", "parent_run",
+        "before_at", "before_id",
+    )
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,9 @@ class RunFilter:
     name: str | None = None
     state: ShownRunState | None = None
     before: tuple[datetime, UUID] | None = None
+    is_child: bool | None = None
+    """Whether some step of another run started it."""
+    parent: RunId | None = None
 
 
 def find_run(tx: Connection, reference: str, project: str | None = None) -> RunId:
@@ -111,6 +117,8 @@ def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]
         "is_waiting": stored.is_waiting,
         "is_exhausted": stored.is_exhausted,
         "is_paused": stored.is_paused,
+        "is_child": wanted.is_child,
+        "parent_run": wanted.parent,
         "before_at": before_at,
         "before_id": before_id,
         "limit": limit,
@@ -182,9 +190,9 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 
 
 def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts, usage, budget, lineage and gates, in at most thirteen statements.
+    """Read a run with its steps, attempts, artifacts, usage, budget, lineage, gates and signals.
 
-    NotFound when there is none.
+    In at most fourteen statements. NotFound when there is none.
     """
     summary = read_summary(tx, run_id)
     calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
@@ -199,7 +207,9 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     usage = _usage(tx, run_id, attempts.values(), calls.values())
     opened = gates.view(tx, run_id=run_id, is_open=False) if any(row.action == "approval" for row in rows) else []
-    return RunView(summary, usage, steps, balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id), tuple(opened))
+    kept = signals.read_waiting(tx, run_id) if any(row.action == "wait" for row in rows) else []
+    caps, lineage = balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id)
+    return RunView(summary, usage, steps, caps, lineage, tuple(opened), tuple(kept))
 
 
 def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:

@@ -100,7 +100,6 @@ def test_each_signal_ends_one_wait_the_first_of_the_plan_first(house: Runtime) -
     run_id = submitted(house.context, [_wait("a", event="go"), _wait("b", event="go"), noop_step("c", ["a", "b"])])
 
     assert signal(house.context, run_id, "go", ACTOR, 1).step == "a"
-    assert signal(house.context, run_id, "other", ACTOR).step is None
     assert signal(house.context, run_id, "go", ACTOR, 2).step == "b"
 
     assert work_off(house, run_id) is RunState.COMPLETED
@@ -128,6 +127,16 @@ def test_a_run_that_has_ended_or_is_not_there_takes_no_signal(house: Runtime) ->
     with pytest.raises(NotFound):
         signal(house.context, fresh_run_id(), "go", ACTOR)
     assert _states(house, run_id) == {"a": "cancelled"}
+
+
+def test_a_signal_that_no_step_will_ever_wait_for_is_a_mistake(house: Runtime) -> None:
+    run_id = submitted(house.context, [_wait("a", event="deployed"), _wait("b", ["a"], **{"for": "1h"})])
+
+    with pytest.raises(NotFound, match="did you mean 'deployed'"):
+        signal(house.context, run_id, "deploied", ACTOR)
+
+    with house.context.database.transaction() as tx:
+        assert signals.read_waiting(tx, run_id) == []
 
 
 def test_a_wait_whose_signal_does_not_come_fails_and_waits_again_when_it_is_retried(house: Runtime) -> None:
