@@ -15,26 +15,34 @@ from agentflow.domain.document import Value
 from agentflow.domain.expression import inspect_expression, inspect_template
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
-from agentflow.domain.reference import Reference
+from agentflow.domain.item_flow import FOREACH_ATTRIBUTES, RESULTS, ItemFlow, loop_of
+from agentflow.domain.reference import LOOP_ROOTS, Reference
 from agentflow.domain.step_document import StepDraft
 from agentflow.domain.wording import did_you_mean, listing, shorten
 
 ANSWER_ATTRIBUTES = ("text", "text_path", "result")
 """What of an llm step is read from its answer."""
 _OF_AN_ANSWER = (*ANSWER_ATTRIBUTES, "state")
+_OF_A_COMMAND = ("stdout", "stdout_path", "stderr_path", "result", "state", "exit_code", "artifacts")
 _ATTRIBUTES: Mapping[str, Sequence[str]] = {
     "noop": ("state",),
+    "foreach": FOREACH_ATTRIBUTES,
     "decision": ("state", "choice"),
     "wait": ("state", "result"),
+    "approval": ("state", "result"),
+    "run": ("state", "result"),
     "llm": _OF_AN_ANSWER,
     "http": _OF_AN_ANSWER,
-    "subprocess": ("stdout", "stdout_path", "stderr_path", "result", "state", "exit_code", "artifacts"),
+    "subprocess": _OF_A_COMMAND,
+    "python": _OF_A_COMMAND,
+    "notify": ("state",),
 }
 """What steps have, by action; a step of an action that is not here may have anything."""
 _RESULT_COMES_WITH = {"llm": "output_schema", "http": "outputs: body_json"}
 _MODEL_OUTPUT = ("text", "result")
 _IN_A_COMMAND = "llm_output_in_command", "hand it over on stdin or as a file (text_path)"
 _IN_AN_ADDRESS = "llm_output_in_address", "a model must not choose who is called; hand it over in prompt or json"
+_IN_VARS = "llm_output_in_vars", "vars stand in rows, where nothing that a model wrote may be"
 _CLOSED_TO_MODELS: Mapping[Place, tuple[str, str]] = {
     Place.ARGV: _IN_A_COMMAND,
     Place.ENV: _IN_A_COMMAND,
@@ -42,12 +50,16 @@ _CLOSED_TO_MODELS: Mapping[Place, tuple[str, str]] = {
     Place.MODEL: _IN_AN_ADDRESS,
     Place.URL: _IN_AN_ADDRESS,
     Place.HEADERS: _IN_AN_ADDRESS,
+    Place.EMAIL: _IN_AN_ADDRESS,
+    Place.VARS: _IN_VARS,
 }
 _CLOSED_TO_SECRETS: Mapping[Place, tuple[str, str]] = {
     Place.WHEN: ("secret_in_when", "secrets exist only while a step runs"),
+    Place.ITEMS: ("secret_in_items", "secrets exist only while a step runs"),
     Place.PROMPT: ("secret_in_prompt", "a model must not read secrets"),
     Place.SYSTEM: ("secret_in_prompt", "a model must not read secrets"),
     Place.MODEL: ("secret_in_model", "the name of the model is recorded with each call"),
+    Place.VARS: ("secret_in_vars", "vars stand in rows; the plan that is run declares its own secrets"),
 }
 
 
@@ -67,6 +79,12 @@ class Declared:
     secrets: Collection[str] | None
     needs: Mapping[StepKey, Sequence[StepKey]]
     producers: Mapping[StepKey, Producer]
+    flow: ItemFlow
+    """The foreachs of the plan."""
+
+    def producer(self, key: StepKey) -> Producer:
+        """What a step is to others; one that could not be read may have anything."""
+        return self.producers.get(key, Producer(None, has_result=True))
 
 
 def check_references(drafts: Sequence[StepDraft], declared: Declared) -> frozenset[StepKey]:
@@ -79,17 +97,23 @@ def check_references(drafts: Sequence[StepDraft], declared: Declared) -> frozens
     for draft in drafts:
         for template in draft.templates:
             references = _check_template(draft, template, declared, graph)
-            needed |= {each.step for each in references if each.step and each.attribute in ANSWER_ATTRIBUTES}
+            needed |= _answers_read(references, declared.flow)
         for one, value in draft.inputs:
-            if draft.action_name not in (None, "subprocess"):
-                value.fault("bad_value", "inputs are files for a command: only a subprocess step has them")
-            elif _check_step(draft, one.step, value, graph):
+            if draft.action_name not in (None, "subprocess", "python"):
+                value.fault("bad_value", "inputs are files for a command: only a subprocess or python step has them")
+            elif _check_step(draft, one.step, value, declared, graph):
                 _check_input(one.step, value, declared)
     return frozenset(needed)
 
 
+def _answers_read(references: Collection[Reference], flow: ItemFlow) -> set[StepKey]:
+    """The steps whose answers are read, if these are steps that have any."""
+    own = {each.step for each in references if each.step and each.attribute in ANSWER_ATTRIBUTES}
+    return own | {flow.results_of(each.step) for each in references if each.step and each.attribute == RESULTS}
+
+
 def _check_input(key: StepKey, value: Value, declared: Declared) -> None:
-    action = declared.producers[key].action
+    action = declared.producer(key).action
     has = _ATTRIBUTES.get(action or "", ("artifacts",))
     if "artifacts" not in has:
         hint = f": write {{{{ steps.{key}.text_path }}}} in the command" if "text_path" in has else ""
@@ -108,8 +132,8 @@ def _check_template(draft: StepDraft, template: Template, declared: Declared, gr
             case "secrets":
                 _check_declared(reference, "secret", declared.secrets, template.value)
                 _check_secret_place(reference, template)
-            case "item" | "index" | "loops":
-                pass
+            case root if root in LOOP_ROOTS:
+                _check_loop_reference(draft, reference, template, declared)
             case "steps":
                 _check_step_reference(draft, reference, template, declared, graph)
             case _:
@@ -137,20 +161,55 @@ def _check_step_reference(
     draft: StepDraft, reference: Reference, template: Template, declared: Declared, graph: Graph
 ) -> None:
     key = reference.step
-    if key is None or not _check_step(draft, key, template.value, graph):
+    if key is None or not _check_step(draft, key, template.value, declared, graph):
         return
-    producer = declared.producers.get(key, Producer(None, has_result=True))
-    problem = _missing_in(reference, producer)
+    problem = _missing_in(reference, declared.producer(key))
     if problem is not None:
         template.value.fault("unknown_attribute", f"{reference}: {problem}")
     elif template.place is Place.SHELL:
-        template.value.fault(
-            "step_output_in_shell",
-            f"{reference} may not stand in a shell command, where it could become code: hand it over in env or stdin",
-        )
-    elif producer.action == "llm" and reference.attribute in _MODEL_OUTPUT and template.place in _CLOSED_TO_MODELS:
-        code, hint = _CLOSED_TO_MODELS[template.place]
-        template.value.fault(code, f"{reference} is a model's text and may not stand in {template.place}: {hint}")
+        _refuse_in_shell(reference, template)
+    elif template.place in _CLOSED_TO_MODELS and _is_of_a_model(declared.flow.sources(reference, ()), declared):
+        _refuse_of_a_model(reference, template)
+
+
+def _check_loop_reference(draft: StepDraft, reference: Reference, template: Template, declared: Declared) -> None:
+    """Whether there is such a foreach around the text, and whether its items may stand there."""
+    if draft.key is None:
+        return
+    is_inside = template.place not in (Place.ITEMS, Place.WHEN)
+    loops = declared.flow.loops(draft.key, is_inside=is_inside)
+    if loop_of(reference, loops) is None:
+        template.value.fault("outside_of_foreach", f"{reference} {_why_no_loop(draft.key, reference, loops, declared)}")
+        return
+    sources = declared.flow.sources(reference, loops)
+    if sources and template.place is Place.SHELL:
+        _refuse_in_shell(reference, template)
+    elif template.place in _CLOSED_TO_MODELS and _is_of_a_model(sources, declared):
+        _refuse_of_a_model(reference, template)
+
+
+def _why_no_loop(key: StepKey, reference: Reference, loops: Sequence[StepKey], declared: Declared) -> str:
+    if declared.flow.node(key).is_foreach and (reference.root != "loops" or reference.names[0] == key):
+        return f"does not exist yet: what {key!r} asks before it has its items cannot read them"
+    if reference.root != "loops" or not loops:
+        return "exists only inside of a foreach, and this is in none"
+    return f"names no foreach around this step: {did_you_mean(reference.names[0], loops)}"
+
+
+def _refuse_in_shell(reference: Reference, template: Template) -> None:
+    template.value.fault(
+        "step_output_in_shell",
+        f"{reference} may not stand in a shell command, where it could become code: hand it over in env or stdin",
+    )
+
+
+def _is_of_a_model(sources: Collection[tuple[StepKey, str]], declared: Declared) -> bool:
+    return any(declared.flow.node(step).action == "llm" and what in _MODEL_OUTPUT for step, what in sources)
+
+
+def _refuse_of_a_model(reference: Reference, template: Template) -> None:
+    code, hint = _CLOSED_TO_MODELS[template.place]
+    template.value.fault(code, f"{reference} is a model's text and may not stand in {template.place}: {hint}")
 
 
 def _missing_in(reference: Reference, producer: Producer) -> str | None:
@@ -166,8 +225,20 @@ def _missing_in(reference: Reference, producer: Producer) -> str | None:
     return None
 
 
-def _check_step(draft: StepDraft, key: StepKey, value: Value, graph: Graph) -> bool:
-    """Whether ``key`` is a step that comes before ``draft``; a fault when it is not."""
+def _check_step(draft: StepDraft, key: StepKey, value: Value, declared: Declared, graph: Graph) -> bool:
+    """Whether ``key`` is a step that ``draft`` sees and that comes before it; a fault when it is not."""
+    if draft.key is not None and (foreach := declared.flow.hidden_by(key, draft.key)) is not None:
+        value.fault(
+            "inside_of_foreach",
+            f"{value.name} refers to {key!r}, which is there once for each item of {foreach!r}: refer to "
+            f"steps.{foreach}.{RESULTS} outside of it",
+        )
+        return False
+    if draft.key is not None and key in declared.flow.node(draft.key).around:
+        value.fault(
+            "not_an_ancestor", f"{value.name} refers to the foreach {key!r} from inside of it: it has not ended"
+        )
+        return False
     if key == draft.key:
         value.fault("not_an_ancestor", f"{value.name} refers to its own step {key!r}, which has no output yet")
         return False
