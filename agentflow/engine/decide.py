@@ -24,8 +24,7 @@ from agentflow.domain.wording import listing
 from agentflow.engine import conclude
 from agentflow.engine.context import EngineContext
 from agentflow.engine.open_gate import awaits
-from agentflow.storage import engine_steps, gates, steps
-from agentflow.storage.retention import missing_run
+from agentflow.storage import engine_steps, gates, runs, steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,23 +81,21 @@ def decide(context: EngineContext, run_id: RunId, step: StepKey | None, answer: 
 
 
 def _find(context: EngineContext, run_id: RunId, step: StepKey | None) -> StepKey:
+    """The step whose gate is meant: the one that is named, else that of the only open gate, else of the last one."""
     with context.database.transaction() as tx:
-        every = gates.view(tx, run_id=run_id, is_open=False)
-        is_open = {view.step for view in gates.view(tx, run_id=run_id, is_open=True)}
-        if not every and not steps.read_states(tx, run_id):
-            raise missing_run(tx, run_id)
-        known = steps.read_states(tx, run_id) if step is not None else {}
-    if step is not None:
-        if step not in known:
-            raise NotFound(f"Run {run_id} has no step {step!r}", run_id=str(run_id), step=step)
-        return step
-    if len(is_open) > 1:
-        raise UsageError(f"Several gates of run {run_id} are open: name a step, {listing(sorted(is_open))}.")
-    if is_open:
-        return next(iter(is_open))
+        runs.read_owner(tx, run_id)
+        if step is not None:
+            if steps.find_run_of(tx, step_id(run_id, step)) is None:
+                raise NotFound(f"Run {run_id} has no step {step!r}", run_id=str(run_id), step=step)
+            return step
+        opened = gates.view(tx, run_id=run_id, is_open=True)
+        every = opened or gates.view(tx, run_id=run_id, is_open=False)
+    if len(opened) > 1:
+        asking = listing(sorted(view.step for view in opened))
+        raise UsageError(f"Several gates of run {run_id} are open: name a step, {asking}.")
     if not every:
         raise InvalidTransition(f"Run {run_id} has no gate that waits for a decision")
-    return max(every, key=lambda view: view.gate.opened_at).step
+    return every[-1].step
 
 
 @dataclass(slots=True)
