@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from agentflow.client import AgentFlow, Engine
 from agentflow.domain.error import NotFound, UsageError
 from tests.integration.engine.conftest import Station
 from tests.workers import REPOSITORY
+from tests.workflows import write_manifests
 
 
 def _engine(station: Station, path: Path) -> Engine:
@@ -32,3 +32,125 @@ def test_the_editor_takes_the_route_that_the_request_names(
     assert told["node_sequence"] == ["normalise", "decide", route, "draft", "summary", "done"]
     assert told["task_id"].startswith("task-editor-")
     assert told["execution_time_ms"] > 0
+
+
+def test_a_run_tells_the_parts_of_a_merge_with_the_lineage_of_their_tasks(station: Station, tmp_path: Path) -> None:
+    folder = _fan_out(tmp_path, "fail_on_any")
+
+    told = _engine(station, folder).run([3, 4, 5], timeout=60)
+
+    task = told["task_id"]
+    assert told["status"] == "completed"
+    assert told["output"] == {"sum": 24, "parts": 4}
+    (join,) = [record for record in told["history"] if record["node_id"] == "join"]
+    assert [(part["task_id"], part["node_id"], part["output"]) for part in join["input"]] == [
+        (f"{task}-clone-0-subtask-0", "double", 6),
+        (f"{task}-clone-0-subtask-1", "double", 8),
+        (f"{task}-clone-0-subtask-2", "double", 10),
+        (f"{task}-clone-1", "all", [3, 4, 5]),
+    ]
+    assert join["input"][1]["lineage_metadata"] == {
+        "split_edge_label": "double", "split_at_stage": "cut", "subtask_index": 1, "subtask_input": 4,
+    }  # fmt: skip
+    assert join["input"][3]["lineage_metadata"] == {
+        "branch_label": "whole", "cloned_at_stage": "fan", "clone_index": 1,
+    }  # fmt: skip
+    assert all(part["timestamp"] for part in join["input"])
+    assert told["node_sequence"][:2] == ["in", "fan"]
+    assert told["node_sequence"][-2:] == ["join", "out"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "output"),
+    [("fail_on_any", "failed", None), ("ignore_failures", "completed", {"sum": 16, "parts": 3}),
+     ("partial", "partial", {"sum": 16, "parts": 3})],
+)  # fmt: skip
+def test_mixed_results_end_as_the_merge_has_it(
+    station: Station, tmp_path: Path, mode: str, status: str, output: Any
+) -> None:
+    told = _engine(station, _fan_out(tmp_path, mode)).run([3, "x", 5], timeout=60)
+
+    assert told["status"] == status
+    assert output is None or told["output"] == output
+    failed = [record["node_status"] for record in told["history"] if record["node_id"] == "double"]
+    assert sorted(failed) == ["completed", "completed", "failed"]
+
+
+def test_a_split_of_nothing_fails_by_name(station: Station, tmp_path: Path) -> None:
+    told = _engine(station, _fan_out(tmp_path, "fail_on_any")).run([], timeout=60)
+
+    (cut,) = [record for record in told["history"] if record["node_id"] == "cut"]
+    assert (told["status"], cut["node_status"]) == ("failed", "failed")
+    assert cut["error"]["detail"]["code"] == "empty_subtask_inputs"
+
+
+def test_an_exit_that_always_fails_makes_the_task_failed(station: Station, tmp_path: Path) -> None:
+    nodes = [
+        _node("in", "start", default_start=True), _node("d", "decision"), _node("a", "linear"),
+        _node("good", "exit"), _node("bad", "exit", always_fail=True),
+    ]  # fmt: skip
+    engine = _engine(station, write_manifests(tmp_path, nodes, _edges("in d", "d a", "d bad no", "a good")))
+
+    assert engine.run("a", timeout=60)["status"] == "completed"
+    told = engine.run({"route": "no"}, timeout=60)
+    assert (told["status"], told["node_sequence"]) == ("failed", ["in", "d", "bad"])
+    assert engine.run("neither", timeout=60)["history"][-1]["error"]["detail"]["code"] == "invalid_target_node"
+
+
+def test_a_node_that_may_fail_hands_on_what_it_was_given(station: Station, tmp_path: Path) -> None:
+    nodes = [
+        _node("in", "start", default_start=True), _node("a", "linear", operation="broken", continue_on_failure=True),
+        _node("b", "linear", operation="copy"), _node("out", "exit"),
+    ]  # fmt: skip
+    tools = [_tool("broken", "exit 3"), _tool("copy", "cat")]
+    folder = write_manifests(tmp_path, nodes, _edges("in a", "a b", "b out"), tools=tools)
+
+    told = _engine(station, folder).run({"n": 1}, timeout=60)
+
+    assert (told["status"], told["output"]) == ("completed", {"n": 1})
+    assert [record["node_status"] for record in told["history"]] == ["completed", "failed", "completed", "completed"]
+    assert told["history"][1]["output"] is None
+    assert told["history"][1]["error"]["code"] == "exit_code"
+
+
+def test_an_input_is_json_and_a_start_is_a_start_node(station: Station) -> None:
+    engine = _engine(station, REPOSITORY / "examples" / "editor")
+
+    with pytest.raises(UsageError, match="cannot be written as JSON"):
+        engine.run({1, 2})
+    with pytest.raises(NotFound):
+        engine.run("x", start="draft")
+    assert engine.plan.plan.name == "editor"
+
+
+def _node(key: str, role: str, **more: Any) -> dict[str, Any]:
+    return {"stage_id": key, "kind": "deterministic", "role": role, "context": "none", **more}
+
+
+def _edges(*ways: str) -> list[dict[str, str]]:
+    names = ("from_node_id", "to_node_id", "condition")
+    return [dict(zip(names, way.split(), strict=False)) for way in ways]
+
+
+def _tool(key: str, script: str) -> dict[str, Any]:
+    return {"tool_id": key, "output": "json", "subprocess": {"command": ["sh", "-c", script]}}
+
+
+def _fan_out(folder: Path, mode: str) -> Path:
+    """in -> fan: a clone is split into subtasks that double what they get, another sums up; join adds all."""
+    nodes = [
+        _node("in", "start", default_start=True), _node("fan", "branch"), _node("cut", "split"),
+        _node("double", "linear", operation="double"), _node("all", "linear"),
+        _node("join", "merge", operation="add", merge_failure_mode=mode), _node("out", "exit"),
+    ]  # fmt: skip
+    edges = _edges("in fan", "fan cut", "fan all whole", "cut double", "double join", "all join", "join out")
+    add = (
+        "import json, sys; found = [part['output'] for part in json.load(sys.stdin)];"
+        " done = [output for output in found if output is not None]; print(json.dumps({'sum': sum(n for n in done if isinstance(n, int)), 'parts': len(done)}))"
+    )
+    double = "import json, sys; print(json.load(sys.stdin) + 0 << 1)"  # a text cannot be added to
+    tools = [
+        {"tool_id": key, "output": "json", "subprocess": {"command": ["python3", "-c", script]}}
+        for key, script in (("add", add), ("double", double))
+    ]
+    return write_manifests(folder, nodes, edges, tools=tools)
