@@ -106,8 +106,7 @@ def _let_go(
 ) -> None:
     """Going down the graph locks out of id order, so all but making ready is done only while the run is held alone.
 
-    But for the end of an item's body, which leads nowhere but up, to the foreach: the items of one would else wait for
-    each other.
+    The end of an item's body leads only up, to the foreach, whose items would else wait for each other.
     """
     while told:
         waiting = [step for step in told if step.state is StepState.PENDING]
