@@ -68,16 +68,16 @@ def select(
     """Find the runs that a filter means for a verb, the newest first. UsageError for what is no state."""
     given = checked_state(state)
     states = STATES[verb] if given is None else (given,)
-    found = [run for each in states for run in _all_of(flow, state=each.value, project=project, name=name)]
+    found = [run for each in states for run in _all_of(flow, each.value, project, name)]
     # Read state by state, a run that moved between two reads would stand there twice.
     by_id = {run.id: run for run in found}
     return sorted(by_id.values(), key=lambda run: (run.summary.created_at, run.id), reverse=True)
 
 
-def _all_of(flow: AgentFlow, **wanted: str | None) -> Iterator[Run]:
+def _all_of(flow: AgentFlow, state: str, project: str | None, name: str | None) -> Iterator[Run]:
     cursor: str | None = None
     while True:
-        page = flow.runs(**wanted, limit=MAX_PAGE, cursor=cursor)
+        page = flow.runs(state=state, project=project, name=name, limit=MAX_PAGE, cursor=cursor)
         yield from page
         cursor = page.next_cursor
         if cursor is None:

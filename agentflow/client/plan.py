@@ -121,6 +121,13 @@ class PythonFields(StepFields, total=False):
     args: Mapping[str, Any]
 
 
+class RunFields(StepFields, total=False):
+    """The fields of a child run beside its plan; values of ``vars`` may be templates."""
+
+    vars: Mapping[str, Any]
+    budget: Budget | Mapping[str, Any]
+
+
 class NotifyFields(StepFields, total=False):
     """The fields of a notify step, of which there is exactly one."""
 
@@ -179,6 +186,7 @@ class Plan:
         self._head = {key: plain(value) for key, value in head.items() if value}
         self._head |= {key: plain(value) for key, value in caps.items() if value is not None}
         self._steps: list[dict[str, Any]] = []
+        self._children: dict[str, Plan | LoadedPlan] = {}
 
     @staticmethod
     def load(path: str | Path) -> LoadedPlan:
@@ -220,6 +228,17 @@ class Plan:
         written = {"for": for_, "until": moment, "event": event, "timeout": event_timeout}
         required = {name: value for name, value in written.items() if value is not None}
         return self._add(key, "wait", required, StepFields, fields)
+
+    def run(self, key: str, /, plan: Plan | LoadedPlan | str | Path, **fields: Unpack[RunFields]) -> StepHandle:
+        """Add a step that runs another plan: built, loaded, the path of a file in the folder, or a stored one.
+
+        A stored plan is named as ``NAME`` or ``NAME@VERSION``.
+        """
+        written = str(plan)
+        if isinstance(plan, Plan | LoadedPlan):
+            written = f"./built-{len(self._children) + 1}.yaml"
+            self._children[written] = plan
+        return self._add(key, "run", {"plan": written}, RunFields, fields)
 
     def approval(self, key: str, /, message: str = "", **fields: Unpack[ApprovalFields]) -> StepHandle:
         """Add a step that opens a gate and waits until it is decided; ``message`` may refer to vars only."""
@@ -269,7 +288,10 @@ class Plan:
 
     def check(self) -> LoadedPlan:
         """Return the finished plan with its files and content. Raises PlanRejected with every fault."""
-        return load_data(self.as_document(), self.folder, source=self.name, available_actions=known_actions())
+        children = {name: plan.check() if isinstance(plan, Plan) else plan for name, plan in self._children.items()}
+        return load_data(
+            self.as_document(), self.folder, source=self.name, available_actions=known_actions(), children=children
+        )
 
 
 def plain(value: Any) -> Any:

@@ -119,6 +119,20 @@ class Run(RunInterventions):
         return tuple(found for step in self.steps.values() for found in step.artifacts if not found.is_stream)
 
     @property
+    def parent(self) -> Run | None:
+        """The run whose step started this one; None for one that was submitted."""
+        above = self.view.lineage.parent
+        return None if above is None else Run(self._flow, RunId(above.run))
+
+    @property
+    def children(self) -> Mapping[str, tuple[Run, ...]]:
+        """The child runs that steps of this one started, by step, the oldest first."""
+        found: dict[str, tuple[Run, ...]] = {}
+        for each in self.view.lineage.children:
+            found[each.step] = (*found.get(each.step, ()), Run(self._flow, RunId(each.run)))
+        return found
+
+    @property
     def is_at_rest(self) -> bool:
         """Whether the run has ended, or rests until someone acts."""
         return is_final(self.state) or self.state in RESTING_RUN_STATES
@@ -257,6 +271,10 @@ class Run(RunInterventions):
     def why(self, step: str | None = None) -> Explanation:
         """Compute the one reason for which the run, or one step of it, is where it is, by how things stand now."""
         return self._flow.why(self, step)
+
+    def report(self, format: str = "md", *, has_vars: bool = False) -> str:  # noqa: A002 - the word that users know
+        """Return the run's report as ``md``, ``json`` or ``html``; it holds no content, and var values if asked to."""
+        return self._flow.report(self, format, has_vars=has_vars)
 
     def step(self, key: str) -> StepView:
         """Return one step. NotFound names the steps that there are."""

@@ -71,12 +71,16 @@ _PUT_OFF = {
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """One reason with its data, which is JSON. ``cause``: what that goes back to, of another step."""
+    """One reason with its data, which is JSON. ``cause``: what that goes back to, of another step.
+
+    ``run`` is whose the reason is, where it is a child run of the one that was asked for.
+    """
 
     code: WhyCode
     detail: Mapping[str, Any] = field(default_factory=dict)
     step: StepKey | None = None
     cause: Why | None = None
+    run: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +95,10 @@ class Group:
 class Explainer:
     """Explains the steps of one snapshot; what several of them go back to is looked for once."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, children: Mapping[StepKey, Why] | None = None) -> None:
+        """``children`` are the reasons of the child runs that steps wait for."""
         self._facts = facts
+        self._children = children or {}
         self._roots: dict[StepKey, StepKey] = {}
         self._own: dict[StepKey, Why] = {}
 
@@ -126,6 +132,7 @@ class Explainer:
     def _explain(self, step: StepFacts) -> Why:
         if step.state in FINAL_STEP_STATES:
             detail = {"state": step.state.value, "reason": step.reason, "attempts": step.attempts}
+            detail |= {"choice": step.choice} if step.choice is not None else {}
             return Why(WhyCode.STEP_FINAL, detail, step.key)
         if step.attempt is not None:
             return self._running(step, step.attempt)
@@ -136,7 +143,8 @@ class Explainer:
             case StepState.PENDING:
                 return self._unmet(step)
             case StepState.HELD:
-                return Why(WhyCode.HELD, {"reason": step.reason, **self._looked_at(step), **_asked(step)}, step.key)
+                detail = {"reason": step.reason, **self._looked_at(step), **_asked(step)}
+                return Why(WhyCode.HELD, detail, step.key, cause=self._children.get(step.key))
             case _:
                 return self._put_off(step) or self._due(step)
 

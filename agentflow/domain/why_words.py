@@ -35,7 +35,8 @@ def advice(why: Why) -> str | None:
     if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
         return told.replace("{step}", why.step or "")
     if why.cause is not None:
-        return advice(why.cause)
+        told = advice(why.cause)
+        return told if told is None or why.cause.run is None else told.replace("{run}", why.cause.run)
     text = _ADVICE.get(why.code)
     return text and text.replace("{step}", why.step or "").replace("{queue}", str(why.detail.get("queue", "")))
 
@@ -49,7 +50,7 @@ def why_json(why: Why, run: str) -> dict[str, Any]:
         "detail": dict(why.detail),
         "sentence": sentence(why),
         "advice": None if told is None else told.replace("{run}", run),
-        "cause": None if why.cause is None else why_json(why.cause, run),
+        "cause": None if why.cause is None else why_json(why.cause, why.cause.run or run),
     }
 
 
@@ -89,8 +90,12 @@ def _exhausted(why: Why) -> str:
 def _raise_budgets(budgets: list[Mapping[str, Any]]) -> str:
     own = [each for each in budgets if each["is_own"] and each["raise_by"] is not None]
     options = " ".join(f"--{each['budget'].replace('_', '-')} +{each['raise_by']}" for each in own)
-    others = [each for each in budgets if not each["is_own"]]
+    above = [each for each in budgets if not each["is_own"] and each["scope"].startswith("run:")]
+    others = [each for each in budgets if not each["is_own"] and each not in above]
     parts = [f"`agentflow budget raise {{run}} {options}`"] if options else []
+    for each in above if all(each["raise_by"] is not None for each in above) else ():
+        kind, owner = each["budget"].replace("_", "-"), each["scope"].removeprefix("run:")
+        parts.append(f"`agentflow budget raise {owner} --{kind} +{each['raise_by']}`")
     if others:
         renewed = [each["resets_at"] for each in others if each.get("resets_at")]
         by_itself = len(renewed) == len(budgets)
@@ -105,7 +110,8 @@ def _final(why: Why) -> str:
     tries = f" in {_count(attempts, 'attempt')}" if attempts else ""
     is_dead = (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED
     dead = " (poisoned: a dead letter)" if is_dead else ""
-    return f"{_IS[why.detail['state']]}{tries}{_because(why.detail['reason'])}{dead}"
+    chose = f", and chose {why.detail['choice']}" if why.detail.get("choice") else ""
+    return f"{_IS[why.detail['state']]}{tries}{chose}{_because(why.detail['reason'])}{dead}"
 
 
 def _ended(why: Why) -> str:
@@ -196,6 +202,15 @@ def _suspect(why: Why) -> str:
     return words + f"it waits for {ahead['step']} of run {ahead['run']}, which is {ahead['state']}"
 
 
+def _awaits_run(why: Why) -> str | None:
+    """A step that waits for a child run, with why that is where it is; None for any other."""
+    reason = why.detail["reason"] or {}
+    if reason.get("code") != ReasonCode.AWAITS_RUN:
+        return None
+    told = sentence_of(reason)
+    return told if why.cause is None else f"{told}, which {sentence(why.cause)}"
+
+
 def _plain(words: str) -> Callable[[Why], str]:
     return lambda why: words.format_map(why.detail)
 
@@ -208,7 +223,8 @@ _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
     WhyCode.PAUSED: _paused,
     WhyCode.EXHAUSTED: _exhausted,
     WhyCode.HELD: lambda why: (
-        held_sentence(why.detail["reason"], why.detail.get("seconds"), why.detail.get("gate"))
+        _awaits_run(why)
+        or held_sentence(why.detail["reason"], why.detail.get("seconds"), why.detail.get("gate"))
         or f"is held{_because(why.detail['reason'])}"
     ),
     WhyCode.NO_WORKER: _no_worker,

@@ -11,18 +11,22 @@ from datetime import datetime
 from typing import Any
 
 from agentflow.broker.queue_lengths import QueueLengths
+from agentflow.domain.child_run import Awaited
+from agentflow.domain.error import NotFound
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.state import RunFacts, ShownRunState, StepState, shown_state
+from agentflow.domain.state import ShownRunState, StepState
 from agentflow.domain.why import Explainer, Group, Why
 from agentflow.domain.why_facts import Facts, Terms
 from agentflow.domain.why_words import advice, sentence, why_json
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatcher import SERVICE
-from agentflow.storage import standing_facts
+from agentflow.storage import standing_facts, views
 from agentflow.storage.steps import ASKS
 from agentflow.storage.view_shapes import moment
 
 WHY_SCHEMA = "agentflow.why/1"
+MOST_BELOW = 3
+"""How many child runs of a run are looked into."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +77,27 @@ def why(context: EngineContext, run_id: RunId, step: StepKey | None = None) -> E
     terms = Terms(settings.lost_doorbell_seconds, settings.doorbells_per_queue, ASKS)
     with context.database.transaction() as tx:
         facts = standing_facts.read_facts(tx, run_id, SERVICE, terms, step)
-    explainer = Explainer(_with_depths(context, facts))
+        shown = views.read_summary(tx, run_id).state
+    explainer = Explainer(_with_depths(context, facts), _why_below(context, facts, step))
     reason = explainer.run() if step is None else explainer.step(step)
     groups = explainer.groups() if step is None else ()
-    return Explanation(run_id, _shown(facts), facts.now, step, reason, groups)
+    return Explanation(run_id, shown, facts.now, step, reason, groups)
+
+
+def _why_below(context: EngineContext, facts: Facts, step: StepKey | None) -> dict[StepKey, Why]:
+    """Why the child runs are where they are that held steps wait for: of the step that is asked for, or of a few."""
+    asked = facts.steps if step is None else {step: facts.steps[step]}
+    waiting = {key: Awaited.from_reason(each.reason) for key, each in asked.items() if each.state is StepState.HELD}
+    found: dict[StepKey, Why] = {}
+    for key, awaited in waiting.items():
+        if awaited is None or len(found) == MOST_BELOW:
+            continue
+        try:
+            below = why(context, awaited.run_id)
+        except NotFound:  # it is yet to be started
+            continue
+        found[key] = replace(below.why, run=str(below.run_id))
+    return found
 
 
 def _with_depths(context: EngineContext, facts: Facts) -> Facts:
@@ -84,10 +105,3 @@ def _with_depths(context: EngineContext, facts: Facts) -> Facts:
     if lengths is None:
         return facts
     return replace(facts, queues={name: replace(queue, depth=lengths[name]) for name, queue in facts.queues.items()})
-
-
-def _shown(facts: Facts) -> ShownRunState:
-    run, tally = facts.run, facts.run.tally
-    moving = sum(tally.get(state, 0) for state in (StepState.READY, StepState.RUNNING, StepState.RETRYING))
-    held = tally.get(StepState.HELD, 0)
-    return shown_state(RunFacts(run.state, run.paused is not None, bool(run.exhausted), moving, held))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, Row
 
@@ -16,7 +16,7 @@ from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.storage.attempts import Artifact
 from agentflow.storage.database import statement, to_json
-from agentflow.storage.view_shapes import Lineage
+from agentflow.storage.view_shapes import Lineage, RunLink
 
 REUSED_ATTEMPT = 1
 """The number that a step's attempt has in the run that took it over."""
@@ -173,4 +173,6 @@ def _record_of_work(work: Work) -> dict[str, Any]:
 def read_lineage(tx: Connection, run_id: RunId) -> Lineage:
     """Read where a run came from and which came from it."""
     row = tx.execute(statement("view_lineage"), {"run_id": run_id}).one()
-    return Lineage(row.forked_from, row.forked_at_step, tuple(row.forks))
+    parent = None if row.parent_run is None else RunLink(row.parent_run, row.parent_step)
+    children = tuple(RunLink(UUID(each["run"]), each["step"]) for each in row.children or ())
+    return Lineage(row.forked_from, row.forked_at_step, tuple(row.forks), parent, children)

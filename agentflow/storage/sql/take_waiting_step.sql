@@ -2,5 +2,5 @@
 -- Parameters: step_id, child_id
 -- Keeps true: no child run is made for a step that does not wait for it.
 UPDATE step SET not_before = NULL
-WHERE id = :step_id AND state = 'held' AND reason ->> 'code' = 'awaits_run' AND reason -> 'detail' ->> 'run' = CAST(:child_id AS text)
+WHERE id = :step_id AND state IN ('held') AND reason ->> 'code' = 'awaits_run' AND reason -> 'detail' ->> 'run' = CAST(:child_id AS text)
 RETURNING id
