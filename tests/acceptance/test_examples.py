@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,10 @@ ENDS = (
 def test_every_plan_is_tried() -> None:
     needing_a_model = {"summarise.yaml"}  # test_offline_model.py tries it
 
-    assert {path.name for path in EXAMPLES.glob("*.yaml")} == {name for name, *_ in ENDS} | needing_a_model
+    needing_a_word = {"rollout.yaml"}
+
+    tried = {name for name, *_ in ENDS} | needing_a_model | needing_a_word
+    assert {path.name for path in EXAMPLES.glob("*.yaml")} == tried
 
 
 @pytest.mark.parametrize(("name", "given", "state", "steps"), ENDS, ids=["release", "broken-release", "mirrors"])
@@ -44,6 +49,21 @@ def test_the_release_leaves_its_archive_and_the_best_mirror_is_chosen(
         release, mirrors = (flow.submit(EXAMPLES / name) for name in ("release.yaml", "mirrors.yaml"))
         assert [file.name for file in release.wait(30).artifacts] == ["app-1.4.0.tar"]
         assert mirrors.wait(30).read_artifact("stdout", "choose") == b"europe\n"
+
+
+def test_the_rollout_waits_for_a_word_and_tells_how_it_stands(
+    settings: Settings, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    start_worker(AGENTFLOW_PYTHON_CALLS="statistics:*")
+    with AgentFlow(settings) as flow:
+        run = flow.submit(EXAMPLES / "rollout.yaml").wait(30)
+        assert (run.state, run.steps["latency"].result) == ("waiting", 12)
+        run.signal("verified", {"by": "ann", "traffic": 20})
+        run.wait(30)
+
+        assert run.state == "completed"
+        assert run.read_artifact("stdout", "widen") == b"1.4.0 to 20 %\n"
+        assert json.loads(run.read_artifact("notice.json"))["steps"] == {"running": 1, "succeeded": 5}
 
 
 def test_the_python_example_prints_its_result(settings: Settings, worker: WorkerProcess, tmp_path: Path) -> None:
