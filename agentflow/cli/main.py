@@ -35,6 +35,7 @@ VERBS = (
     "plan_commands",
     "log_commands",
     "artifact_commands",
+    "report_commands",
     "audit_commands",
     "prune_commands",
     "monitor_commands",

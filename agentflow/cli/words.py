@@ -10,6 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from agentflow.domain.figures import duration as duration
+from agentflow.domain.figures import size as size
+from agentflow.domain.figures import usd as usd
+
 if TYPE_CHECKING:
     from agentflow.storage.view_shapes import AttemptView, StepView
 
@@ -46,40 +50,11 @@ SIGNS: Mapping[str, str] = {
     "cancelled": "⊘",
 }
 _SHORT_DIGITS = 8
-_SECONDS_SHOWN_TENTHS = 10
 
 
 def short_id(run_id: UUID | str) -> str:
     """Return the digits of an id that people read and type."""
     return str(run_id)[:_SHORT_DIGITS]
-
-
-def duration(seconds: float | None) -> str:
-    """Return a duration for a person: ``9 ms``, ``1.4 s``, ``12 s``, ``3 m 04 s``, ``2 h 05 m``, ``3 d 04 h``."""
-    if seconds is None:
-        return ""
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < _SECONDS_SHOWN_TENTHS:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours:02} h"
-    if hours:
-        return f"{hours} h {minutes:02} m"
-    return f"{minutes} m {rest:02} s" if minutes else f"{rest} s"
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for a person: ``0 B``, ``812 B``, ``1.2 kB``, ``104.9 MB``."""
-    amount, unit = float(count), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if amount < 1000:
-            break
-        amount, unit = amount / 1000, larger
-    return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
 
 
 def printable(text: str, kept: str = "") -> str:
@@ -131,12 +106,6 @@ def bare_amount(kind: str, value: float) -> str:
     return usd(value) if kind == "usd" else f"{value:,.0f}"
 
 
-def usd(value: float) -> str:
-    """Return dollars with the cents, and with what is smaller where there is something: ``$0.50``, ``$0.000045``."""
-    dollars, _, rest = f"{value:,.9f}".partition(".")
-    return f"${dollars}.{rest.rstrip('0').ljust(2, '0')}"
-
-
 def scope(name: str) -> str:
     """Return whose budget it is: ``the run``, ``project ops``, ``project ops on 2026-11-21``, ``the installation``."""
     owner, _, day = name.partition("@")
@@ -170,7 +139,7 @@ def _exhausted(detail: Mapping[str, Any]) -> str:
 
 def step_reason(step: StepView, now: datetime) -> str:
     """Return why a step is as it is, and when it is tried again."""
-    words = reason(step.reason)
+    words = "; ".join(filter(None, (f"chose {printable(step.choice)}" if step.choice else "", reason(step.reason))))
     last = step.attempts[-1] if step.attempts else None
     if step.state == "retrying" and last and last.retry_at:
         left = (last.retry_at - now).total_seconds()
