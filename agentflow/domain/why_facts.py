@@ -68,8 +68,8 @@ class StepFacts:
     """A step as it stands.
 
     ``needs`` are those that are not final yet. ``newness`` counts the doorbells of its queue from the newest, its own
-    being one of them. ``asking`` counts the doorbells that are out to ask its rate for a ticket. ``gate`` is the
-    one that it waits at.
+    being one of them. ``asking`` counts the doorbells that are out to ask its rate for a ticket. ``choice`` is what a
+    switch chose; ``gate`` is the one that it waits at.
     """
 
     key: StepKey
@@ -89,6 +89,7 @@ class StepFacts:
     has_ticket: bool = False
     asking: int = 0
     is_suspect: bool = False
+    choice: str | None = None
     gate: GateView | None = None
 
 

@@ -162,5 +162,6 @@ def _step(row: Row[Any], places: _Places, keys: Mapping[UUID, str], gate: GateVi
         has_ticket=row.has_ticket,
         asking=places.asking.get((row.queue, row.rate_key), 0),
         is_suspect=row.is_suspect,
+        choice=row.choice,
         gate=gate,
     )

@@ -1,6 +1,6 @@
 -- The steps of a run that are not final, and the one that is asked for, each with its running attempt.
 -- Parameters: run_id, step (its key, or null), suspected_from
-SELECT step.id, step.key, step.position, step.state, step.queue, step.reason, step.attempts, step.not_before, step.sent_at,
+SELECT step.id, step.key, step.position, step.state, step.queue, step.reason, step.choice, step.attempts, step.not_before, step.sent_at,
        step.slot_key, step.slot_limit, step.rate_key, step.ticket_at IS NOT NULL AS has_ticket,
        step.joint_losses >= :suspected_from AS is_suspect,
        attempt.number, attempt.worker, attempt.started_at, attempt.lease_until, attempt.is_stop_requested,

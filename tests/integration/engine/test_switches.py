@@ -7,9 +7,11 @@ from typing import Any
 
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.state import RunState
+from agentflow.domain.why_words import sentence
 from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.retry import retry
 from agentflow.engine.verify import verify_run
+from agentflow.engine.why import why
 from agentflow.runtime import Runtime
 from agentflow.storage import views
 from tests.factories import noop_step, shell_step, step_rows, submitted, work_off
@@ -86,6 +88,14 @@ def test_a_run_shows_what_its_switches_chose(house: Runtime) -> None:
         shown = {step["id"]: step["choice"] for step in views.read_run(tx, run_id).as_json()["steps"]}
 
     assert {key: choice for key, choice in shown.items() if choice} == {"route": "left"}
+
+
+def test_why_tells_what_a_switch_chose_and_which_switch_passed_a_step_over(house: Runtime) -> None:
+    run_id = submitted(house.context, _diamond(Path("/dev/null")))
+    work_off(house, run_id)
+
+    assert sentence(why(house.context, run_id, StepKey("route")).why) == "has succeeded, and chose left"
+    assert sentence(why(house.context, run_id, StepKey("right")).why) == "was skipped: route chose left"
 
 
 def test_a_retry_leaves_a_decision_and_what_it_did_not_take(house: Runtime, tmp_path: Path) -> None:

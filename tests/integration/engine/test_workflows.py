@@ -146,7 +146,8 @@ def _fan_out(folder: Path, mode: str) -> Path:
     edges = _edges("in fan", "fan cut", "fan all whole", "cut double", "double join", "all join", "join out")
     add = (
         "import json, sys; found = [part['output'] for part in json.load(sys.stdin)];"
-        " done = [output for output in found if output is not None]; print(json.dumps({'sum': sum(n for n in done if isinstance(n, int)), 'parts': len(done)}))"
+        " done = [output for output in found if output is not None];"
+        " print(json.dumps({'sum': sum(n for n in done if isinstance(n, int)), 'parts': len(done)}))"
     )
     double = "import json, sys; print(json.load(sys.stdin) + 0 << 1)"  # a text cannot be added to
     tools = [

@@ -246,3 +246,22 @@ def test_a_missing_file_beside_a_built_plan_is_a_fault(tmp_path: Path) -> None:
     plan.noop("a")
 
     assert codes(plan) == [("bad_file", None)]
+
+
+def test_a_switch_names_later_steps_and_stands_in_their_needs() -> None:
+    built = Plan("routed")
+    route = built.switch("route", on="vars.kind", cases={"edit": "change", "make": ["draft"]}, default="make", needs=[])
+    change = built.noop("change", needs=[route], wave=2, on_failure="ignore")
+    draft = built.noop("draft", needs=[route])
+    built.noop("merge", needs=[change, draft], when="taken")
+
+    assert built.as_document()["steps"] == [
+        {
+            "id": "route",
+            "switch": {"on": "vars.kind", "cases": {"edit": "change", "make": ["draft"]}, "default": "make"},
+            "needs": [],
+        },
+        {"id": "change", "noop": {}, "needs": ["route"], "wave": 2, "on_failure": "ignore"},
+        {"id": "draft", "noop": {}, "needs": ["route"]},
+        {"id": "merge", "noop": {}, "needs": ["change", "draft"], "when": "taken"},
+    ]

@@ -170,6 +170,28 @@ def test_what_cannot_be_evaluated_is_told(text: str, message: str) -> None:
         render(text, CONTEXT)
 
 
+def test_a_text_is_read_as_json_and_of_a_list_each_text() -> None:
+    assert evaluate("vars.a | fromjson", {"vars": {"a": '{"n": [1]}'}}) == {"n": [1]}
+    assert evaluate("vars.a | fromjson", {"vars": {"a": ["1", None, '"x"']}}) == [1, None, "x"]
+
+
+@pytest.mark.parametrize("value", ["{", None, 1])
+def test_what_is_no_json_is_not_quoted(value: object) -> None:
+    with pytest.raises(TemplateError) as raised:
+        evaluate("vars.a | fromjson", {"vars": {"a": value}})
+    assert "cannot be evaluated" in str(raised.value)
+
+
+def test_parts_of_a_merge_are_those_that_came_and_subtasks_one_by_one() -> None:
+    given = [None, {"node_id": "a", "output": 1}, {"node_id": "b", "subtasks": ["x", None]}]
+
+    assert evaluate("vars.a | parts", {"vars": {"a": given}}) == [
+        {"node_id": "a", "output": 1},
+        {"node_id": "b", "node_status": "completed", "output": "x"},
+        {"node_id": "b", "node_status": "failed", "output": None},
+    ]
+
+
 def test_filters_cannot_make_a_short_text_a_huge_one() -> None:
     context = {"vars": {"big": "a" * 100_000}}
     with pytest.raises(TemplateError, match="beyond all bounds"):
