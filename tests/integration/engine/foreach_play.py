@@ -30,7 +30,7 @@ def finish(house: Runtime, claimed: Claimed, outcome: str | AttemptOutcome = "su
 
 
 def play(house: Runtime, run_id: RunId, outcomes: Mapping[str, str] | None = None) -> list[list[str]]:
-    """Do all that is due, round by round; steps succeed unless ``outcomes`` says otherwise. Returns what each round did."""
+    """Do all that is due, round by round; steps succeed unless ``outcomes`` says otherwise. Returns what rounds did."""
     rounds: list[list[str]] = []
     while due := in_state(house, run_id, "ready"):
         for key in due:

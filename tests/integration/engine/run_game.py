@@ -71,18 +71,37 @@ def opened_arena(house: Runtime) -> Iterator[Runtime]:
         runtime.close()
 
 
+def _actions(key: str) -> st.SearchStrategy[dict[str, Any]]:
+    """What a step is: mostly one of its own, else a foreach over little, or a switch."""
+    inner = st.sampled_from([{"noop": {}}, {"steps": [{"id": f"{key}a", "noop": {}}, {"id": f"{key}b", "noop": {}}]}])
+    terms = st.fixed_dictionaries(
+        {
+            "items": st.lists(st.integers(0, 1), max_size=3),
+            "merge": st.sampled_from(["fail_on_any", "partial", "ignore_failures"]),
+        },
+        optional={"max_parallel": st.integers(1, 2)},
+    )
+    foreach = st.tuples(terms, inner).map(lambda drawn: {"foreach": drawn[0], **drawn[1]})
+    label = st.sampled_from(["'left'", "'left'", "'right'", "'none'"])
+    switch = label.map(lambda on: {"switch": {"on": on, "cases": {"left": [], "right": []}}})
+    return st.one_of(st.just({"noop": {}}), st.just({"noop": {}}), foreach, switch)
+
+
 @st.composite
 def plans(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """A graph of up to seven steps with conditions, retries and all ways to fail."""
+    """A graph of up to seven steps with conditions, retries and all ways to fail; some are foreachs and switches."""
     steps: list[dict[str, Any]] = []
     for number in range(draw(st.integers(1, 7))):
         earlier = [step["id"] for step in steps]
+        needs = draw(st.lists(st.sampled_from(earlier), unique=True, max_size=3)) if earlier else []
+        for switch in (step["switch"] for step in steps if step["id"] in needs and "switch" in step):
+            switch["cases"][draw(st.sampled_from(["left", "right"]))].append(f"s{number}")
         steps.append(
             {
                 "id": f"s{number}",
-                "noop": {},
-                "needs": draw(st.lists(st.sampled_from(earlier), unique=True, max_size=3)) if earlier else [],
-                "when": draw(st.sampled_from(["succeeded", "succeeded", "failed", "always"])),
+                **draw(_actions(f"s{number}")),
+                "needs": needs,
+                "when": draw(st.sampled_from(["succeeded", "succeeded", "failed", "always", "taken", "any"])),
                 "on_failure": draw(st.sampled_from(["stop", "continue"])),
                 "on_lost": draw(st.sampled_from(["rerun", "hold"])),
                 "retry": {"max_attempts": draw(st.integers(1, 3)), "base": "0s", "on_exit_codes": [75]},
@@ -108,7 +127,7 @@ def check_rows(house: Runtime, run_id: RunId) -> None:
                     FROM (
                         SELECT before.state, before.choice, edge.labels
                         FROM edge JOIN step AS before ON before.id = edge.from_step
-                        WHERE edge.to_step = step.id  -- of a foreach that has items these count, and before them its needs
+                        WHERE edge.to_step = step.id  -- of a foreach that has items they count
                           AND (step.children IS NOT NULL) = (before.parent IS NOT DISTINCT FROM step.key)
                     ) AS need
                 ) AS needs ON true
@@ -123,6 +142,7 @@ def check_rows(house: Runtime, run_id: RunId) -> None:
                           AND item.key = step.key || '[' || item.item || ']'))
                     OR (step.state = 'running') <> EXISTS (
                         SELECT 1 FROM attempt WHERE attempt.step_id = step.id AND attempt.state = 'running')
+                    OR (step.action IN ('foreach', 'group', 'decision') AND step.attempts > 0)
                     OR step.attempts <> (SELECT count(*) FROM attempt WHERE attempt.step_id = step.id)
                 )
                 """

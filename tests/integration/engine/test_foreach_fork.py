@@ -7,7 +7,7 @@ from typing import Any
 
 from agentflow.domain.ids import StepKey
 from agentflow.domain.state import RunState
-from agentflow.engine.fork import ForkRequest, Forked, fork
+from agentflow.engine.fork import Forked, ForkRequest, fork
 from agentflow.engine.retry import retry
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime

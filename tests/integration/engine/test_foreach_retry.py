@@ -76,7 +76,7 @@ def test_a_step_of_a_body_is_taken_up_with_what_follows_in_its_item(house: Runti
 def test_items_of_a_nested_foreach_wait_for_the_turn_of_what_is_around_them(house: Runtime) -> None:
     inner = each("i", [1, 2], max_parallel=1)
     run_id = submitted(house.context, [each("o", [1, 2], inner, max_parallel=1)])
-    play(house, run_id, {key: "failed" for key in ("o[0].i[1]", "o[1].i[0]", "o[1].i[1]")})
+    play(house, run_id, dict.fromkeys(("o[0].i[1]", "o[1].i[0]", "o[1].i[1]"), "failed"))
 
     retry(house.context, run_id, ACTOR)
 

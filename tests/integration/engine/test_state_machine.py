@@ -40,7 +40,7 @@ from agentflow.storage import attempts, runs
 from tests.factories import run_state, step_rows, submitted
 from tests.integration.engine.run_game import ACTOR, OUTCOMES, check_moves, check_rows, opened_arena, plans
 
-NUMBERS = st.integers(0, 6)
+NUMBERS = st.integers(0, 12)
 FOLLOW_UPS = {"finalize"}
 """What a verb does after its own commit, as another verb."""
 
@@ -50,7 +50,6 @@ class Game:
     """One run that is played on, and the claims that its players hold."""
 
     run_id: RunId
-    keys: list[StepKey]
     claims: list[Claimed] = field(default_factory=list)
     used_steps: int = 0
 
@@ -70,14 +69,14 @@ class Verbs(RuleBasedStateMachine):
         """A producer hands in a plan, with or without a budget of steps."""
         budget = {} if cap is None else {"budget": {"steps": cap}}
         run_id = submitted(self.house.context, steps, **budget)
-        self.games.append(Game(run_id, [StepKey(step["id"]) for step in steps]))
+        self.games.append(Game(run_id))
 
     @rule(run=NUMBERS, number=NUMBERS)
     @precondition(lambda self: self.games)
     def ring(self, run: int, number: int) -> None:
         """A message for a step comes, is answered, and comes again after that."""
         game = self._game(run)
-        key = game.keys[number % len(game.keys)]
+        key = self._key(game, number)
         self._ring(game, key)
         row = step_rows(self.house.context, game.run_id)[key]
         if row.state not in ("ready", "retrying"):
@@ -100,7 +99,7 @@ class Verbs(RuleBasedStateMachine):
         """A worker takes a step if it may, and holds it."""
         game = self._game(run)
         with self._one_event(game, "claim"):
-            claimed = claim(self.house.context, game.run_id, game.keys[number % len(game.keys)], "test:0")
+            claimed = claim(self.house.context, game.run_id, self._key(game, number), "test:0")
         if isinstance(claimed, Claimed):
             game.claims.append(claimed)
 
@@ -141,7 +140,7 @@ class Verbs(RuleBasedStateMachine):
         """Somebody revokes a step."""
         game = self._game(run)
         with self._one_event(game, "cancel_step"):
-            cancel_step(self.house.context, step_id(game.run_id, game.keys[number % len(game.keys)]), ACTOR)
+            cancel_step(self.house.context, step_id(game.run_id, self._key(game, number)), ACTOR)
 
     @rule(run=NUMBERS)
     @precondition(lambda self: self.games)
@@ -156,7 +155,7 @@ class Verbs(RuleBasedStateMachine):
     def retry(self, run: int, only: int | None) -> None:
         """Somebody retries a run, or one step of it."""
         game = self._game(run)
-        key = None if only is None else game.keys[only % len(game.keys)]
+        key = None if only is None else self._key(game, only)
         with self._one_event(game, "retry"):
             retry(self.house.context, game.run_id, ACTOR, only=key)
 
@@ -191,10 +190,10 @@ class Verbs(RuleBasedStateMachine):
         """Somebody makes a new run of what one has done so far; the old one does not notice."""
         game = self._game(run)
         before, last = self._digest(game), self._last_event()
-        forked = fork(self.house.context, game.run_id, ForkRequest(game.keys[number % len(game.keys)], ACTOR))
+        forked = fork(self.house.context, game.run_id, ForkRequest(self._key(game, number), ACTOR))
         assert self._digest(game) == before, "a fork changed its origin"
         assert self._events_after(last) in (["fork"], ["fork", "finalize"])
-        self.games.append(Game(forked.run_id, game.keys))
+        self.games.append(Game(forked.run_id))
 
     @rule(run=NUMBERS, more=st.integers(1, 5))
     @precondition(lambda self: self.games)
@@ -246,6 +245,11 @@ class Verbs(RuleBasedStateMachine):
     def _game(self, number: int) -> Game:
         return self.games[number % len(self.games)]
 
+    def _key(self, game: Game, number: int) -> StepKey:
+        """One of the steps that the run has by now."""
+        keys = [*step_rows(self.house.context, game.run_id)]
+        return StepKey(keys[number % len(keys)])
+
     def _ring(self, game: Game, key: StepKey) -> None:
         execute(self.house.context, self.house.lease_keeper, Doorbell(game.run_id, key), "test:0")
 
@@ -294,7 +298,7 @@ class Verbs(RuleBasedStateMachine):
 
     def _end(self, game: Game) -> None:
         """Lose what runs, lift what rests, and run all that is ready, until the run has ended or waits for a person."""
-        for number in range(len(game.keys)):
+        for number in range(len(step_rows(self.house.context, game.run_id))):
             self.lose(self.games.index(game), number)
         for _ in range(100):
             with self.house.context.database.transaction() as tx:
