@@ -1,8 +1,9 @@
 """Prune: take whole runs out that ended long enough ago, with their events and their content.
 
 A batch is one transaction: rows and events leave, tombstones and folded usage stay, one event of the installation's own
-chain vouches for the tombstones. Content goes after the commit: a run that was not pruned in the end must not have lost
-any. A tombstone says until then that there may be content, so that what a crash left is removed later.
+chain vouches for the tombstones. Child runs go with the run above them. Content goes after the commit: a run that was
+not pruned in the end must not have lost any. A tombstone says until then that there may be content, so that what a
+crash left is removed later.
 """
 
 from __future__ import annotations
@@ -151,7 +152,9 @@ def _take_out(
 ) -> _Batch:
     with context.database.transaction() as tx:
         house = installations.lock(tx)
-        locked = retention.lock(tx, candidates, older_than_seconds)
+        roots = retention.lock(tx, candidates, older_than_seconds)
+        # What is not taken with its root now is taken by itself later: nothing is above it any more.
+        locked = [*roots, *retention.lock(tx, retention.find_below(tx, roots), older_than_seconds)]
         batch = _bury(tx, locked, actor, seconds)
         if batch.tombstones:
             retention.forget_plans(tx, (each.plan_fingerprint for each in batch.tombstones))

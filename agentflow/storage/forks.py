@@ -20,7 +20,7 @@ from agentflow.storage.view_shapes import Lineage, RunLink
 
 REUSED_ATTEMPT = 1
 """The number that a step's attempt has in the run that took it over."""
-DECIDED_ACTIONS = ("decision", "wait", "foreach", "group")
+DECIDED_ACTIONS = ("decision", "wait", "run", "foreach", "group")
 """What the engine did itself that a fork takes over, though it has no attempt."""
 
 

@@ -48,6 +48,11 @@ def find_prunable(
     return [RunId(row) for row in tx.execute(statement("find_prunable_runs"), parameters).scalars()]
 
 
+def find_below(tx: Connection, run_ids: Sequence[RunId]) -> list[RunId]:
+    """Find all runs below some."""
+    return [RunId(row) for row in tx.execute(statement("find_runs_below"), {"run_ids": list(run_ids)}).scalars()]
+
+
 def survey(tx: Connection, older_than_seconds: float, limit: int | None) -> Prunable:
     """Read what a pruning would take."""
     parameters = {"older_than_seconds": older_than_seconds, "limit": limit}

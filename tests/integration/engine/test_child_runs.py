@@ -18,17 +18,20 @@ from agentflow.engine.cancel import cancel, cancel_step
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.context import EngineContext
 from agentflow.engine.execute import Doorbell, execute
+from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.load_plan import LoadedPlan, load_data
 from agentflow.engine.pause import pause
+from agentflow.engine.prune import prune, survey
 from agentflow.engine.raise_budget import raise_budget
 from agentflow.engine.resume import resume
 from agentflow.engine.retry import retry
 from agentflow.engine.settle import Settlement, settle
 from agentflow.engine.settle_child import settle_child
 from agentflow.engine.start_child import start_child
-from agentflow.engine.stored_plans import push_plan
+from agentflow.engine.stored_plans import open_stored, push_plan
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.engine.tend_children import find_child_work
+from agentflow.engine.verify import verify_all
 from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
 from tests.factories import (
@@ -44,6 +47,7 @@ from tests.factories import (
     work_off,
 )
 from tests.integration.engine.conftest import Station
+from tests.integration.engine.pruned import WEEK, age
 
 ACTOR = "tester@test"
 
@@ -408,3 +412,56 @@ def test_a_value_that_its_plan_cannot_take_fails_the_step_without_being_told(hou
     assert reason["code"] == "refused"
     assert "n (bad_var)" in reason["detail"]["problem"]
     assert "sentinel" not in str(reason)
+
+
+def test_a_tree_of_runs_is_pruned_as_one_and_verifies(house: Runtime) -> None:
+    leaf = loaded([noop_step("a")])
+    middle = loaded([run_step("deeper", "./leaf.yaml")], {"./leaf.yaml": leaf})
+    run_id = submitted(house.context, loaded([run_step("down", "./middle.yaml")], {"./middle.yaml": middle}))
+    below = started(house, run_id, "down")
+    deepest = started(house, below, "deeper")
+    work_off(house, deepest)
+    tree = [run_id, below, deepest]
+    assert [run_state(house.context, each) for each in tree] == [RunState.COMPLETED] * 3
+    assert not [found for found in verify_all(house.context) if not found.is_intact]
+    for each in (below, deepest):
+        age(house, each, 30)
+    assert (survey(house.context, WEEK).runs, prune(house.context, WEEK, ACTOR).tombstones) == (0, ())
+
+    age(house, run_id, 30)
+
+    assert survey(house.context, WEEK).runs == 3
+    assert {each.run_id for each in prune(house.context, WEEK, ACTOR).tombstones} == set(tree)
+
+
+def test_a_fork_takes_a_finished_child_run_over_or_runs_a_new_one(house: Runtime) -> None:
+    child = loaded([noop_step("a")])
+    plan = loaded([run_step("below", "./c.yaml"), noop_step("after", ["below"])], {"./c.yaml": child})
+    run_id = submitted(house.context, plan)
+    below = started(house, run_id, "below")
+    work_off(house, below)
+    work_off(house, run_id)
+
+    kept = fork(house.context, run_id, ForkRequest(StepKey("after"), ACTOR)).run_id
+    anew = fork(house.context, run_id, ForkRequest(StepKey("below"), ACTOR)).run_id
+
+    assert work_off(house, kept) is RunState.COMPLETED
+    assert (children_of(house.context, kept), step_rows(house.context, kept)["below"].result["run"]) == ([], str(below))
+    new = started(house, anew, "below")
+    assert new != below
+    work_off(house, new)
+    assert work_off(house, anew) is RunState.COMPLETED
+
+
+def test_a_pushed_plan_brings_the_plans_of_its_child_runs_along(house: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "greeting.txt").write_text("hello")
+    child = document([command_step("say", "cat", "greeting.txt")], files=["greeting.txt"])
+    greeting = load_data(child, tmp_path, available_actions=known_actions())
+    plan = loaded([run_step("below", "./greet.yaml")], {"./greet.yaml": greeting}, name="greeter")
+    push_plan(house.context, plan, "default", ACTOR)
+    (tmp_path / "greeting.txt").unlink()
+
+    run_id = submitted(house.context, open_stored(house.context, "default", "greeter").loaded)
+
+    work_off(house, started(house, run_id, "below"))
+    assert run_state(house.context, run_id) is RunState.COMPLETED
