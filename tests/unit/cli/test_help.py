@@ -20,6 +20,7 @@ HEAVY = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "structlog", "jinj
 BUDGET_SECONDS = 0.3
 VERBS = {
     "abort",
+    "approve",
     "artifact",
     "audit",
     "beat",
@@ -32,6 +33,7 @@ VERBS = {
     "flower",
     "fork",
     "guide",
+    "gates",
     "init",
     "limits",
     "logs",
@@ -42,6 +44,8 @@ VERBS = {
     "plan",
     "prune",
     "queues",
+    "report",
+    "reject",
     "resume",
     "retry",
     "run",
