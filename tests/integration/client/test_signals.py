@@ -111,3 +111,18 @@ def test_a_run_that_has_ended_takes_no_signal(run: Run, capsys: pytest.CaptureFi
 def test_a_name_that_can_be_none_is_refused_before_anything_is_asked(run: Run) -> None:
     with pytest.raises(errors.UsageError):
         run.signal("two words")
+
+
+def test_a_fork_takes_over_a_wait_that_has_ended_with_what_its_signal_brought(flow: AgentFlow) -> None:
+    plan = Plan("forked")
+    first = plan.wait("first", event="built")
+    plan.wait("second", event="deployed", needs=[first])
+    run = flow.submit(plan)
+    run.signal("built", {"version": "1.2"})
+
+    fork = run.fork("second")
+
+    assert fork.step("first").result == {"version": "1.2"}
+    assert fork.step("second").state == "held"
+    assert fork.signal("deployed").step == "second"
+    assert fork.state == "completed"

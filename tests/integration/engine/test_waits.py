@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -116,6 +117,22 @@ def test_of_two_signals_for_one_wait_one_is_left(house: Runtime) -> None:
         (left,) = signals.read_waiting(tx, run_id)
     assert (left.name, left.actor, left.has_data) == ("go", "late@desk", True)
     assert step_rows(house.context, run_id)["a"].result == 1
+
+
+def test_signals_that_come_at_once_end_one_wait_each_and_the_rest_is_kept(house: Runtime) -> None:
+    steps = [_wait(f"w{number}", event="go") for number in range(4)]
+    run_id = submitted(house.context, [*steps, _wait("last", [step["id"] for step in steps], event="end")])
+
+    with ThreadPoolExecutor(8) as pool:
+        told = list(pool.map(lambda number: signal(house.context, run_id, "go", ACTOR, number).step, range(8)))
+
+    assert sorted(filter(None, told)) == ["w0", "w1", "w2", "w3"]
+    with house.context.database.transaction() as tx:
+        kept = signals.read_waiting(tx, run_id)
+    results = [row.result for key, row in step_rows(house.context, run_id).items() if key != "last"]
+    assert len(kept) == 4
+    assert {number for number, step in enumerate(told) if step} == set(results)
+    assert verify_run(house.context, run_id).is_intact
 
 
 def test_a_run_that_has_ended_or_is_not_there_takes_no_signal(house: Runtime) -> None:
