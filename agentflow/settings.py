@@ -217,6 +217,11 @@ class Settings(BaseSettings):
     smtp_from: str = Field(
         default="agentflow@localhost", description="The address that the mails of notify steps come from."
     )
+    mode: Literal["auto", "strict"] = Field(
+        default="auto",
+        description="How runs are submitted that do not say it: auto, or strict, where a person approves each first. "
+        "Schedules and child runs are not asked about.",
+    )
     answer_limit_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="How large the answer to an llm or http step may be."
     )

@@ -38,6 +38,11 @@ def read(tx: Connection, fingerprint: str) -> Plan:
     return Plan.from_stored(document)
 
 
+def find(tx: Connection, prefix: str, limit: int) -> list[str]:
+    """Find up to ``limit`` fingerprints of stored plans that begin with some hex digits, the newest first."""
+    return list(tx.execute(statement("find_plans"), {"prefix": prefix, "limit": limit}).scalars())
+
+
 def add_version(tx: Connection, project: str, plan: Plan, actor: str) -> int | None:
     """Give a plan whose row stands the next version of its name; None when it is the newest one already.
 
