@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentflow.storage.plans import PlanVersion
 
 
-def print_dry_run(checked: CheckedPlan, *, as_json: bool) -> None:
+def print_dry_run(checked: CheckedPlan, *, as_json: bool, is_dry: bool = True) -> None:
     """Tell what a submission would do."""
     plan = checked.loaded.plan
     if as_json:
@@ -28,13 +28,19 @@ def print_dry_run(checked: CheckedPlan, *, as_json: bool) -> None:
             "directive": checked.directive,
             "vars": dict(checked.vars),
             "budget": budget_json(checked.budget),
+            "mode": checked.mode.value,
         }
-        printing.print_json(head | plan_json(plan))
+        printing.print_json(head | plan_json(plan) | checked.forecast.as_json())
         return
+    from agentflow.cli.forecast_page import forecast_lines
+
     print_plan(checked.loaded, budget=checked.budget, directive=checked.directive)
+    for line in forecast_lines(checked):
+        print(words.printable(line))
     for name, value in checked.vars.items():
         print(f"  var {name} = {value!r}")
-    print(f"Nothing was written. It would run in project {checked.project}.")
+    if is_dry:
+        print(f"Nothing was written. It would run in project {checked.project}.")
 
 
 def budget_json(budget: Budget) -> dict[str, float] | None:

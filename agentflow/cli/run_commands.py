@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,10 +11,17 @@ from agentflow.cli.going_on import follow_run, go_on
 from agentflow.cli.opening import find_plan, opened, opened_run, read_caps, read_seconds, read_vars
 
 if TYPE_CHECKING:
-    from agentflow.client import RunPage
+    from agentflow.client import AgentFlow, RunPage
     from agentflow.domain.pause import Pause
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print the steps; write nothing.")]
+Mode = Annotated[
+    str | None,
+    typer.Option("--mode", metavar="MODE", help="strict asks a person first, auto does not, dry-run only tells."),
+]
+PlanHash = Annotated[
+    str | None, typer.Option("--plan-hash", metavar="HASH", help="Run exactly the plan of this fingerprint, or refuse.")
+]
 Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="How long to wait: 90s, 5m, 1h30m.")]
 Other = Annotated[str | None, typer.Argument(metavar="[NEW]", help="With --diff: the run to compare it with.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Compare two runs: plan, vars, and each step with what it left.")]
@@ -40,24 +47,42 @@ def run(
     as_json: options.AsJson = False,
     events: options.Events = False,
     project: options.RunProject = None,
+    mode: Mode = None,
+    plan_hash: PlanHash = None,
 ) -> None:
     """Submit a plan, or a stored plan, and follow its run to the end. Ctrl-C leaves the run going.
 
     The exit code tells how it ended: 0 completed, 1 failed, 3 partial, 4 cancelled, 5 resting.
     """
     with opened() as flow:
-        given, caps = read_vars(variables), read_caps(budget)
         loaded, project = find_plan(flow, plan, project)
-        if dry_run:
+        given, caps = read_vars(variables), read_caps(budget)
+        is_dry, mode = _read_mode(flow, mode, dry_run=dry_run)
+        wanted: dict[str, Any] = {"project": project, "budget": caps, "directive": directive, "plan_hash": plan_hash}
+        if is_dry:
             from agentflow.cli.plan_page import print_dry_run
 
-            print_dry_run(flow.check(loaded, given, project=project, budget=caps, directive=directive), as_json=as_json)
+            print_dry_run(flow.check(loaded, given, mode=mode, **wanted), as_json=as_json)
             return
-        submitted = flow.submit(
-            loaded, given, project=project, idempotency_key=idempotency_key, budget=caps, directive=directive
-        )
+        wanted |= {"idempotency_key": idempotency_key}
+        if mode == "strict":
+            from agentflow.cli.strict import submit_strictly
+
+            submitted = submit_strictly(flow, loaded, given, wanted, detach=detach, speaks_json=as_json or events)
+        else:
+            submitted = flow.submit(loaded, given, mode=mode, **wanted)
         what = "is the run of that key" if submitted.existing else "submitted"
         raise typer.Exit(go_on(submitted, what, detach=detach, as_json=as_json, events=events))
+
+
+def _read_mode(flow: AgentFlow, mode: str | None, *, dry_run: bool) -> tuple[bool, str]:
+    """Return whether only to tell what would be done, and the mode that the run has or would have."""
+    from agentflow.domain.mode import Mode as Modes
+
+    usual: str = flow.settings.mode
+    if mode in (Modes.DRY_RUN, "dry_run"):
+        return True, usual
+    return dry_run, mode or usual
 
 
 def watch(
@@ -132,13 +157,19 @@ def runs(
     name: Annotated[str | None, typer.Option("--name", help="Only runs of plans of this name.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", help="How many.")] = LISTED,
     cursor: Annotated[str | None, typer.Option("--cursor", help="Go on after a page: its next_cursor.")] = None,
+    children: Annotated[bool, typer.Option("--children", help="Also the runs that steps of others started.")] = False,
+    parent: Annotated[
+        str | None, typer.Option("--parent", metavar="RUN", help="Only the child runs of this one.")
+    ] = None,
     as_json: options.AsJson = False,
     project: options.Project = None,
 ) -> None:
     """List runs, the newest first."""
     has_checks = not (state is None and cursor is None and limit == LISTED)  # a slip in these is told of first
     with opened(is_read=not has_checks) as flow:
-        page = flow.runs(state=state, project=project, name=name, limit=limit, cursor=cursor)
+        page = flow.runs(
+            state=state, project=project, name=name, limit=limit, cursor=cursor, children=children, parent=parent
+        )
         maintenance = flow.maintenance()
         if as_json:
             printing.print_json(_page_json(page, maintenance))

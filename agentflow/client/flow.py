@@ -22,9 +22,11 @@ from agentflow.client.forks import ForkedRun
 from agentflow.client.gates import Gates
 from agentflow.client.interventions import Interventions
 from agentflow.client.limit_report import LimitsReport, read_breakers
+from agentflow.client.modes import check_hash, checked_mode
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
 from agentflow.client.pauses import Pauses
 from agentflow.client.plan import Budget, Plan, plain
+from agentflow.client.reports import Reports
 from agentflow.client.retention import Retention
 from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, read_diff
@@ -36,10 +38,13 @@ from agentflow.domain.budget import Budget as Caps
 from agentflow.domain.budget_document import read_given_budget
 from agentflow.domain.error import PlanRejected, UsageError
 from agentflow.domain.fault import Fault
+from agentflow.domain.forecast import Forecast
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.mode import Mode, gate_faults
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.variable import resolve_vars
 from agentflow.engine.cancel import CancelAsked, cancel
+from agentflow.engine.forecast import forecast
 from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.pause import PauseAsked, pause
@@ -55,13 +60,18 @@ from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, R
 
 @dataclass(frozen=True, slots=True)
 class CheckedPlan:
-    """A submission before it is sent: the plan, every var's value, and the run's project, budget and directive."""
+    """A submission before it is sent: the plan, every var's value, the run's project, budget, directive and mode.
+
+    ``forecast`` tells what the run would do.
+    """
 
     loaded: LoadedPlan
     vars: Mapping[str, Any]
     project: str
     budget: Caps
     directive: str | None
+    mode: Mode
+    forecast: Forecast
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -71,9 +81,14 @@ class SubmitOptions(TypedDict, total=False):
     actor: str | None
     budget: Budget | Mapping[str, Any] | None
     directive: str | None
+    mode: str | None
+    plan_hash: str | None
+    allows_self: bool
 
 
-class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, ScheduleKeeping, Retention, Signals, Service):
+class AgentFlow(
+    StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, ScheduleKeeping, Retention, Reports, Signals, Service
+):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 
     The servers are those of ``settings``, else of the environment (AGENTFLOW_DATABASE_URL, AGENTFLOW_REDIS_URL), else
@@ -89,14 +104,21 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, Schedu
         project: str | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         directive: str | None = None,
+        mode: str | None = None,
+        plan_hash: str | None = None,
     ) -> CheckedPlan:
-        """Do everything that a submit does before it touches a server. Raises PlanRejected and UsageError."""
-        loaded = loaded_of(plan)
-        request, faults = self._examine(loaded, vars, project, budget, directive)
+        """Do everything that a submit does before it touches a server, and tell what the run would do: a dry run.
+
+        Raises PlanRejected, UsageError and PlanDrift.
+        """
+        loaded = self._loaded(plan, plan_hash)
+        request, faults = self._examine(loaded, vars, project, budget, directive, mode)
         faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
         if faults:
             raise PlanRejected(faults)
-        return CheckedPlan(loaded, request.vars, request.project, request.caps, request.run_directive)
+        caps, known = request.caps, request.vars
+        told = forecast(request.with_gate().plan, known, request.content, caps, self.settings)
+        return CheckedPlan(loaded, known, request.project, caps, request.run_directive, request.mode, told)
 
     @trying_again
     def submit(
@@ -109,27 +131,32 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, Schedu
         actor: str | None = None,
         budget: Budget | Mapping[str, Any] | None = None,
         directive: str | None = None,
+        mode: str | None = None,
+        plan_hash: str | None = None,
+        allows_self: bool = False,
     ) -> Run:
         """Accept a plan (built, loaded, or a path) as a run and return at once; workers execute it.
 
-        The project is the one given, else the plan's, else the settings'; the directive the one given, else the plan's.
-        ``budget`` is written as in a plan, ``{"tokens": 5000, "usd": 0.5}``, and goes over the plan's by kinds. The
-        same ``idempotency_key`` in a project with the same plan, vars, budget and directive gives the same run
-        (``existing``). Raises PlanRejected with every fault, IdempotencyConflict, UsageError (such as a key that is not
-        1 to 200 printable characters), ContentError, ConfigurationError and ServersUnreachable. Nothing was written
-        then; only after a ServersUnreachable is that unknown, and the key makes it safe to submit again.
+        Project and directive are those given, else the plan's, else of the settings. ``budget`` is written as in a
+        plan, ``{"tokens": 5000, "usd": 0.5}``, and goes over the plan's by kinds. The same ``idempotency_key`` in a
+        project with the same plan, vars, budget, directive and mode gives the same run (``existing``). In the mode
+        ``strict`` nothing starts before somebody approves it; with ``allows_self`` whoever submits may. ``plan_hash``
+        takes that plan only (PlanDrift). Raises PlanRejected with every fault, IdempotencyConflict, UsageError,
+        ContentError, ConfigurationError and ServersUnreachable. Nothing was written then; only after a
+        ServersUnreachable is that unknown, and the key makes it safe to submit again.
         """
         key = None if idempotency_key is None else checked_key(idempotency_key)
         acting = checked_actor(actor or self.settings.actor)
-        loaded = loaded_of(plan)
-        request, faults = self._examine(loaded, vars, project, budget, directive)
+        loaded = self._loaded(plan, plan_hash)
+        request, faults = self._examine(loaded, vars, project, budget, directive, mode)
         if faults or key is None:
             faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
         if faults:
             raise PlanRejected(faults)
         try:
             # Under a key the engine judges the costs, once it knows that there is no such run yet.
-            submitted = submit(self._checked_context(), replace(request, actor=acting, idempotency_key=key))
+            request = replace(request, actor=acting, idempotency_key=key, allows_self=allows_self)
+            submitted = submit(self._checked_context(), request)
         except PlanRejected as rejected:
             raise PlanRejected(loaded.placed(rejected.faults)) from None
         return Run(self, submitted.run_id, existing=submitted.is_existing, is_sent=submitted.is_sent)
@@ -165,11 +192,19 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, Schedu
         name: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
+        children: bool = False,
+        parent: Run | str | UUID | None = None,
     ) -> RunPage:
-        """Return up to ``limit`` (at most 1000) runs, the newest first, from ``cursor`` on."""
+        """Return up to ``limit`` (at most 1000) runs, the newest first, from ``cursor`` on.
+
+        Child runs are left out, unless all ``children`` are asked for, or those of one ``parent``.
+        """
         if not 0 < limit <= MAX_PAGE:
             raise UsageError(f"A page has 1 to {MAX_PAGE} runs, not {limit}.")
-        wanted = views.RunFilter(project, name, checked_state(state), place_of(cursor) if cursor else None)
+        is_child = None if children or parent is not None else False
+        above = None if parent is None else self._id_of(parent)
+        place = place_of(cursor) if cursor else None
+        wanted = views.RunFilter(project, name, checked_state(state), place, is_child, above)
         with self._reading() as tx:
             found = views.list_runs(tx, wanted, limit + 1)
         page = [Run(self, summary.id, summary=summary) for summary in found[:limit]]
@@ -326,6 +361,7 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, Schedu
         project: str | None,
         budget: Budget | Mapping[str, Any] | None,
         directive: str | None,
+        mode: str | None,
     ) -> tuple[SubmitRequest, tuple[Fault, ...]]:
         """Return the submission as it would be, and every fault of it but those of its costs."""
         values, faults = resolve_vars(loaded.plan, dict(given or {}))
@@ -340,8 +376,18 @@ class AgentFlow(StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, Schedu
             brought=loaded.brought,
             budget=caps,
             directive=None if directive is None else checked_name("directive", directive),
+            mode=checked_mode(mode or self.settings.mode),
         )
-        return request, (*loaded.placed(check_available(loaded.plan, known_actions())), *faults, *cap_faults)
+        own = [*check_available(loaded.plan, known_actions())]
+        own += gate_faults(loaded.plan) if request.mode is Mode.STRICT else ()
+        return request, (*loaded.placed(own), *faults, *cap_faults)
+
+    def _loaded(self, plan: Plan | LoadedPlan | str | Path, plan_hash: str | None) -> LoadedPlan:
+        """The plan, where it is the one that is meant. PlanDrift otherwise."""
+        loaded = loaded_of(plan)
+        if plan_hash is not None:
+            check_hash(self, loaded.plan, plan_hash)
+        return loaded
 
     def _id_of(self, run: Run | str | UUID) -> RunId:
         if isinstance(run, Run):
