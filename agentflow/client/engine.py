@@ -49,8 +49,17 @@ class Engine:
 
         Raises ManifestLoadError, SchemaValidationError, DAGValidationError, PlanRejected and NotFound.
         """
-        manifests = read_manifests(path)
-        return cls(manifests, flow or AgentFlow(settings))
+        return cls(read_manifests(path), flow or AgentFlow(settings))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections of its flow; they are made again at the next use."""
+        self._flow.close()
 
     @property
     def plan(self) -> LoadedPlan:

@@ -55,6 +55,7 @@ _CLOSED_TO_MODELS: Mapping[Place, tuple[str, str]] = {
 }
 _CLOSED_TO_SECRETS: Mapping[Place, tuple[str, str]] = {
     Place.WHEN: ("secret_in_when", "secrets exist only while a step runs"),
+    Place.SWITCH: ("secret_in_switch", "secrets exist only while a step runs"),
     Place.ITEMS: ("secret_in_items", "secrets exist only while a step runs"),
     Place.PROMPT: ("secret_in_prompt", "a model must not read secrets"),
     Place.SYSTEM: ("secret_in_prompt", "a model must not read secrets"),

@@ -6,6 +6,7 @@ Pure: how the steps ended and what they put out are handed in. Task ids follow f
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +59,10 @@ class History:
     ) -> None:
         self._compiled, self._plan, self._steps, self._read = compiled, plan, steps, read
         self._root, self._request = task_id, request
+        self._places = {node: place for place, node in enumerate(compiled.route.order)}
+        self._rows: defaultdict[StepKey, list[StepKey]] = defaultdict(list)
+        for key in sorted(steps, key=lambda each: steps[each].position):
+            self._rows[plan_id(key)].append(key)
         self._foreachs = {frame: foreach for foreach, frame in compiled.frames.items()}
 
     def records(self) -> list[dict[str, Any]]:
@@ -82,8 +87,8 @@ class History:
 
     def _order(self, key: StepKey) -> tuple[float, int]:
         step = self._steps[key]
-        depth = self._compiled.route.order.index(self._compiled.nodes[plan_id(key)])
-        return (step.started_at.timestamp() if step.started_at else float("inf"), depth)
+        began = step.started_at.timestamp() if step.started_at else float("inf")
+        return began, self._places[self._compiled.nodes[plan_id(key)]]
 
     def _status(self, key: StepKey) -> str | None:
         """How a node ended at a step; a decision and a split also by the switch that judges what they put out."""
@@ -152,9 +157,11 @@ class History:
     def _taken(self, source: Source, at: StepKey) -> Any:
         """What a node was given; an exit that several routes lead to was given what came along the one taken."""
         value = self._value(source, at)
-        role = self._compiled.route.workflow.nodes[self._compiled.nodes[plan_id(at)]].role
-        if role is not Role.EXIT or not isinstance(source, Parts) or not isinstance(value, list):
+        node = self._compiled.route.workflow.nodes[self._compiled.nodes[plan_id(at)]]
+        if node.role is not Role.EXIT or not isinstance(source, Parts) or not isinstance(value, list):
             return value
+        if any(part.edge.target != node.stage_id for part in source.parts):
+            return value  # what a merge before it was given
         outputs = [part["output"] for part in value if part["node_status"] == "completed"]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -208,8 +215,7 @@ class History:
         if part.foreach is None:
             return [self._row(at, part.step)]
         foreach = self._row(at, part.foreach)
-        inside = [key for key in self._steps if plan_id(key) == part.step and key.startswith(f"{foreach}[")]
-        return sorted(inside, key=lambda key: self._steps[key].position)
+        return [key for key in self._rows[StepKey(part.step)] if key.startswith(f"{foreach}[")]
 
     def _task_of(self, part: Part, key: StepKey) -> str:
         return str(self._arrived(part, key)["task_id"])

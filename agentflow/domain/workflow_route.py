@@ -49,6 +49,7 @@ class Route:
         }
         needs = {StepKey(key): [StepKey(edge.source) for edge in edges] for key, edges in self.into.items()}
         self.order: tuple[str, ...] = Graph({key: tuple(dict.fromkeys(found)) for key, found in needs.items()}).order
+        self._positions = {edge: place for out in workflow.out.values() for place, edge in enumerate(out)}
         self.stacks: dict[str, Stack] = {}
         for key in self.order:
             self.stacks[key] = self._stack(key)
@@ -58,8 +59,7 @@ class Route:
         stack, source = self.stacks[edge.source], self.workflow.nodes[edge.source]
         if source.role not in (Role.BRANCH, Role.SPLIT):
             return stack
-        position = self.workflow.out[edge.source].index(edge)
-        return (*stack, Frame(edge.source, position, source.role is Role.SPLIT))
+        return (*stack, Frame(edge.source, self._positions[edge], source.role is Role.SPLIT))
 
     def _stack(self, key: str) -> Stack:
         arriving = [self.arriving(edge) for edge in self.into[key]]

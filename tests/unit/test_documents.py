@@ -15,6 +15,7 @@ import yaml
 from agentflow.cli import exit_codes
 from agentflow.domain.plan_document import read_plan
 from agentflow.domain.transition import MAX_LOST
+from agentflow.engine.parse_yaml import parse_yaml
 from agentflow.executors.base import known_actions
 from agentflow.executors.keystore import KeyProblem
 from agentflow.executors.providers import load_credentials
@@ -55,7 +56,7 @@ def test_the_python_in_the_readme_builds_its_plan(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("path", HOWTOS, ids=lambda path: path.name)
 def test_every_plan_in_a_howto_has_no_fault(path: Path) -> None:
-    blocks = [yaml.safe_load(block) for block in _blocks(path, "yaml")]
+    blocks = [parse_yaml(block, path.name).data for block in _blocks(path, "yaml")]
     plans = [block for block in blocks if isinstance(block, dict)]
 
     assert plans

@@ -113,6 +113,34 @@ def test_a_node_that_may_fail_hands_on_what_it_was_given(station: Station, tmp_p
     assert told["history"][1]["error"]["code"] == "exit_code"
 
 
+def test_each_subtask_takes_its_own_way_and_the_merge_takes_them_all(station: Station, tmp_path: Path) -> None:
+    nodes = [
+        _node("in", "start", default_start=True), _node("cut", "split"), _node("d", "decision"), _node("a", "linear"),
+        _node("b", "linear"), _node("join", "merge"), _node("out", "exit"),
+    ]  # fmt: skip
+    edges = _edges("in cut", "cut d", "d a", "d b", "a join", "b join", "join out")
+
+    told = _engine(station, write_manifests(tmp_path, nodes, edges)).run(["a", "b", "a"], timeout=60)
+
+    assert told["status"] == "completed"
+    assert [(part["task_id"].removeprefix(told["task_id"]), part["node_id"]) for part in told["output"]] == [
+        ("-subtask-0", "a"), ("-subtask-2", "a"), ("-subtask-1", "b"),
+    ]  # fmt: skip
+    assert [record["choice"] for record in told["history"] if record["node_id"] == "d"].count("a") == 2
+
+
+def test_subtasks_that_no_merge_joins_each_come_to_an_exit(station: Station, tmp_path: Path) -> None:
+    nodes = [
+        _node("in", "start", default_start=True), _node("cut", "split"), _node("a", "linear", operation="count"),
+        _node("out", "exit"),
+    ]  # fmt: skip
+    tools = [_tool("count", "python3 -c 'import json, sys; print(len(json.load(sys.stdin)))'")]
+    engine = _engine(station, write_manifests(tmp_path, nodes, _edges("in cut", "cut a", "a out"), tools=tools))
+
+    assert (engine.run(["x", "yy"], timeout=60)["output"], engine.run([1], timeout=60)["status"]) == ([1, 2], "failed")
+    assert engine.run(["x", 2], timeout=60)["status"] == "partial"
+
+
 def test_an_input_is_json_and_a_start_is_a_start_node(station: Station) -> None:
     engine = _engine(station, REPOSITORY / "examples" / "editor")
 
