@@ -111,6 +111,12 @@ class _Deciding:
         gate = gates.read(tx, held.step.id)
         if gate is None or gate.state is not GateState.OPEN:
             return None
+        if gate.expires_at is not None and gate.expires_at <= held.run.at:
+            raise InvalidTransition(
+                f"Gate {held.step.key!r}: its time is over since {gate.expires_at.isoformat(timespec='seconds')}; what "
+                "follows from that comes within a second of a dispatcher",
+                step=held.step.key,
+            )
         answer, groups = self.answer, self.context.settings.approver_groups
         submitters = gates.read_submitters(tx, held.run.run_id)
         refused = refusal(gate.terms, gate.approvers, answer.actor, answer.verdict, submitters, groups)

@@ -247,6 +247,15 @@ def test_a_gate_that_nobody_decides_ends_as_the_plan_says(
     assert work_off(house, run_id) is end
 
 
+def test_a_gate_is_not_decided_once_its_time_is_over(house: Runtime) -> None:
+    run_id = held(house, gate=approval(expires="24h"))
+    with house.context.database.transaction() as tx:
+        tx.execute(text("UPDATE gate SET expires_at = now() WHERE run_id = :id"), {"id": run_id})
+
+    with pytest.raises(InvalidTransition, match="its time is over since"):
+        approve(house, run_id, "alice")
+
+
 def test_an_escalated_gate_is_for_others_and_denied_the_second_time(house: Runtime) -> None:
     terms = {"expires": "1h", "on_expiry": "escalate", "escalate_to": ["boss"], "approvers": ["alice"]}
     run_id = held(house, gate=approval(**terms))
