@@ -20,21 +20,18 @@ class RowGraph:
     """``graph`` holds every row: a foreach waits for its items, an item with a body for the last steps of that, and
     the first steps of an item for what their foreach waited for.
 
-    ``inside`` names for each foreach that has items these, and the steps of their bodies.
+    ``inside`` names for each foreach that has items these, and the steps of their bodies; ``starts`` for each step what
+    it waits for before it begins.
     """
 
     plan: PlanView
     graph: Graph
     inside: Mapping[StepKey, tuple[StepKey, ...]]
+    starts: Mapping[StepKey, tuple[StepKey, ...]]
 
     def before(self, key: StepKey) -> tuple[StepKey, ...]:
         """What a step waits for before it begins: not what stands inside of it."""
-        if self.plan.plan.is_body(key):
-            return ()
-        return tuple(need for need in self.graph.needs[key] if need not in self._items_of(key))
-
-    def _items_of(self, key: StepKey) -> frozenset[StepKey]:
-        return frozenset(each for each in self.inside.get(key, ()) if is_item(each))
+        return self.starts[key]
 
     def around(self, key: StepKey) -> Iterator[StepKey]:
         """The items with bodies and the foreachs around a step, the innermost first."""
@@ -64,7 +61,7 @@ def row_graph(plan: PlanView, keys: Iterable[StepKey]) -> RowGraph:
     """Return the graph of a run with the steps ``keys``; the plan's own where no foreach has made any."""
     children = sorted(key for key in keys if is_child(key))
     if not children:
-        return RowGraph(plan, plan.graph, {})
+        return RowGraph(plan, plan.graph, {}, plan.graph.needs)
     needs: dict[StepKey, list[StepKey]] = {key: list(wanted) for key, wanted in plan.graph.needs.items()}
     starts = dict(plan.graph.needs)
     inside: dict[StepKey, list[StepKey]] = defaultdict(list)
@@ -78,7 +75,7 @@ def row_graph(plan: PlanView, keys: Iterable[StepKey]) -> RowGraph:
             needs.setdefault(key, []).extend(starts[key])
         if is_item(key):
             needs[foreach].append(key)
-    return RowGraph(plan, Graph(needs), {key: tuple(found) for key, found in inside.items()})
+    return RowGraph(plan, Graph(needs), {key: tuple(found) for key, found in inside.items()}, starts)
 
 
 def _foreach_of(key: StepKey) -> StepKey:
