@@ -11,8 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection
-
 from agentflow.domain.chain_check import Finding, FindingCode, Recorded, check_chain
 from agentflow.domain.error import RunPruned
 from agentflow.domain.event import AuditEvent, seal_of
@@ -50,19 +48,19 @@ def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
     check_audit_key(context.database, context.audit_key)
     with context.database.transaction() as tx:
         run = runs.lock(tx, run_id, is_shared=True)
-        chains: dict[StepId | None, list[Recorded]] = defaultdict(list)
-        for event, mac in events.read_run(tx, run_id):
-            chains[event.step_id].append((event, mac))
-        count = sum(len(chain) for chain in chains.values())
-        if run is None:
-            if not count:
-                raise missing_run(tx, run_id)
-            removed = Finding(FindingCode.RUN_REMOVED, f"{count} events speak of a run whose rows were removed")
-            return VerificationReport(run_id, count, (removed,))
-        findings = list(_findings(context, tx, run, chains))
-        if not findings:  # what cut chains say of states means nothing
-            findings = list(_states(run, events.read_moves(tx, run_id), steps.read_states(tx, run_id)))
-    return VerificationReport(run_id, count, tuple(findings))
+        recorded = list(events.read_run(tx, run_id))
+        if run is None and not recorded:
+            raise missing_run(tx, run_id)
+        heads = step_heads.read_all_heads(tx, run_id)
+        moves, standing = events.read_moves(tx, run_id), steps.read_states(tx, run_id)
+    # To check a large run takes longer than a transaction may rest, and nobody shall wait for it.
+    if run is None:
+        removed = Finding(FindingCode.RUN_REMOVED, f"{len(recorded)} events speak of a run whose rows were removed")
+        return VerificationReport(run_id, len(recorded), (removed,))
+    findings = list(_findings(context.audit_key, run, recorded, heads))
+    if not findings:  # what cut chains say of states means nothing
+        findings = list(_states(run, moves, standing))
+    return VerificationReport(run_id, len(recorded), tuple(findings))
 
 
 def verify_all(context: EngineContext) -> Iterator[VerificationReport]:
@@ -112,19 +110,16 @@ def _check_tombstones(recorded: Sequence[AuditEvent], tombstones: Sequence[Tombs
 
 
 def _findings(
-    context: EngineContext, tx: Connection, run: runs.LockedRun, chains: dict[StepId | None, list[Recorded]]
+    key: bytes, run: runs.LockedRun, recorded: Sequence[Recorded], heads: Mapping[StepId, step_heads.StepHead]
 ) -> Iterator[Finding]:
+    chains: dict[StepId | None, list[Recorded]] = defaultdict(list)
+    for event, mac in recorded:
+        chains[event.step_id].append((event, mac))
     own = chains.pop(None, [])
-    yield from check_chain(own, head_sequence=run.event_sequence, head=run.event_head, key=context.audit_key)
-    heads = step_heads.read_all_heads(tx, run.run_id)
+    yield from check_chain(own, head_sequence=run.event_sequence, head=run.event_head, key=key)
     for step_id, head in heads.items():
-        yield from check_chain(
-            chains.pop(step_id, []),
-            head_sequence=head.sequence,
-            head=head.head,
-            key=context.audit_key,
-            step=head.key,
-        )
+        chain = chains.pop(step_id, [])
+        yield from check_chain(chain, head_sequence=head.sequence, head=head.head, key=key, step=head.key)
     for stranger, chain in chains.items():
         yield Finding(FindingCode.ADDED, f"{len(chain)} events speak of a step {stranger} that the run does not have")
     sealed = {step_id: (head.sequence, head.head or b"") for step_id, head in heads.items() if head.sequence}
