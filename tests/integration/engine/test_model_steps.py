@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agentflow.client import AgentFlow, Engine
 from agentflow.domain.budget import Budget
 from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import RunId
@@ -24,6 +25,7 @@ from tests.factories import command_step, shell_step, submitted, wait_for, wait_
 from tests.integration.engine.conftest import ModelStation
 from tests.model_stub import ModelStub, Reply, Usage
 from tests.workers import WorkerProcess
+from tests.workflows import write_manifests
 
 StartWorker = Callable[..., WorkerProcess]
 
@@ -314,3 +316,34 @@ def test_a_failing_endpoint_is_left_alone_and_no_attempt_is_spent_on_it(models: 
     assert len(stub.arrivals) == arrived
     assert json.dumps(step.reason).count("stub@") == 1
     cancel(house.context, run_id, "tester@test")
+
+
+def test_the_agents_of_a_workflow_read_what_came_before_and_choose_the_route(
+    models: ModelStation, tmp_path: Path
+) -> None:
+    models.stub.queue(Reply(text="short"), Reply(text="a draft"))
+    agents = [
+        {"agent_id": "router", "model": "stub:ok", "prompt": "long or short: {{ input.text }}"},
+        {"agent_id": "writer", "model": "stub:ok", "prompt": "{{ input.decision }} {{ request.text }}"},
+    ]
+
+    def one(key: str, role: str, agent: str | None = None, **more: Any) -> dict[str, Any]:
+        performer = {"kind": "agent", "agent_id": agent} if agent else {"kind": "deterministic"}
+        return {"stage_id": key, "role": role, "context": "none", **performer, **more}
+
+    nodes = [
+        one("in", "start", default_start=True), one("route", "decision", "router"), one("brief", "linear", "writer"),
+        one("essay", "linear", "writer"), one("out", "exit"),
+    ]  # fmt: skip
+    ways = ("in route", "route brief short", "route essay long", "brief out", "essay out")
+    edges = [dict(zip(("from_node_id", "to_node_id", "condition"), way.split(), strict=False)) for way in ways]
+    engine = Engine.from_config_dir(
+        write_manifests(tmp_path / "flow", nodes, edges, agents=agents), flow=AgentFlow(models.house.settings)
+    )
+
+    told = engine.run({"text": "sentinel-4711"}, timeout=60)
+
+    assert (told["status"], told["output"]) == ("completed", "a draft")
+    assert [record["output"] for record in told["history"][1:3]] == [{"decision": "short"}, "a draft"]
+    asked = [arrival.body["messages"][-1]["content"] for arrival in models.stub.wait_until_idle()]
+    assert asked == ["long or short: sentinel-4711", "short sentinel-4711"]
