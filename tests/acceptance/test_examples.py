@@ -19,6 +19,8 @@ ENDS = (
     ("release.yaml", {}, "completed", {"announce": "succeeded", "cleanup": "succeeded"}),
     ("release.yaml", {"broken": "true"}, "partial", {"tests": "failed", "package": "skipped", "cleanup": "succeeded"}),
     ("mirrors.yaml", {}, "partial", {"asia": "failed", "choose": "succeeded"}),
+    ("release-all.yaml", {}, "completed", {"roll[1]": "succeeded", "report": "succeeded"}),
+    ("roll-region.yaml", {"region": "eu", "version": "1.4"}, "completed", {"deploy": "succeeded"}),
 )
 
 
@@ -31,7 +33,11 @@ def test_every_plan_is_tried() -> None:
     assert {path.name for path in EXAMPLES.glob("*.yaml")} == tried
 
 
-@pytest.mark.parametrize(("name", "given", "state", "steps"), ENDS, ids=["release", "broken-release", "mirrors"])
+@pytest.mark.parametrize(
+    ("name", "given", "state", "steps"),
+    ENDS,
+    ids=["release", "broken-release", "mirrors", "release-all", "roll-region"],
+)
 def test_an_example_ends_as_it_says(
     settings: Settings, worker: WorkerProcess, name: str, given: dict[str, str], state: str, steps: dict[str, str]
 ) -> None:

@@ -5,7 +5,7 @@ SELECT run.id AS run_id, run.parent_run, parent.state, parent.reason FROM run
 JOIN run_state ON run_state.run_id = run.id
 JOIN run_state AS parent ON parent.run_id = run.parent_run
 WHERE run.parent_run IS NOT NULL AND (CAST(:run_id AS uuid) IS NULL OR run.parent_run = CAST(:run_id AS uuid))
-  AND run_state.state IN ('pending', 'running', 'failing')
+  AND run_state.state NOT IN ('completed', 'partial', 'failed', 'cancelled') AND run_state.state <> 'cancelling'
   AND NOT EXISTS (
       SELECT FROM step
       WHERE step.run_id = run.parent_run AND step.key = run.parent_step AND step.state = 'held'
