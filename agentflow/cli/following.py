@@ -24,7 +24,7 @@ LOOK_SECONDS = 0.25
 UNTAKEN_SECONDS = 5.0
 """How long a run may go without a first attempt before a missing worker is the likely reason."""
 NO_WORKER = "No worker has taken a step yet. Is one running? `agentflow up` or `agentflow worker` starts one."
-_LINES_AROUND = 6
+_LINES_AROUND = 9
 
 
 def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False, has_advice: bool = True) -> None:
@@ -38,10 +38,10 @@ def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False, has_adv
         run.wait()
     elif console.is_terminal:
         _follow_live(run, console)
-        console.print(_ending(run.view, is_named=False, has_advice=has_advice))
+        console.print(ending(run.view, is_named=False, has_advice=has_advice))
     else:
         _follow_in_lines(run)
-        printing.page(_ending(run.view, has_advice=has_advice))
+        printing.page(ending(run.view, has_advice=has_advice))
 
 
 def _looks(run: Run) -> Iterator[RunView]:
@@ -51,17 +51,19 @@ def _looks(run: Run) -> Iterator[RunView]:
 
 
 def _follow_live(run: Run, console: Console) -> None:
-    table = _LiveTable()
+    table = LiveTable()
     with Live(table, console=console, refresh_per_second=8, vertical_overflow="crop") as live:
         for view in _looks(run):
             table.show(view)
         live.refresh()
 
 
-class _LiveTable:
-    """The run as it was last seen, with its clocks running on."""
+class LiveTable:
+    """The run as it was last seen, with its clocks running on; ``hint`` and what was ``said`` stand below it."""
 
-    def __init__(self) -> None:
+    def __init__(self, hint: str = "") -> None:
+        self.said = ""
+        self._hint = hint
         self._view: RunView | None = None
         self._percent = 0
         self._seen_at = 0.0
@@ -81,7 +83,16 @@ class _LiveTable:
         ]
         if is_untaken(self._view, now):
             parts.append(Text(NO_WORKER, "yellow"))
+        if self._hint:
+            parts += [Text(), Text(self._hint, "dim"), Text(self.said, overflow="ellipsis", no_wrap=True)]
         yield Group(*parts)
+
+    def without_keys(self) -> LiveTable:
+        """The same as it stands at the end, when no key means anything any more."""
+        last = LiveTable()
+        if self._view is not None:
+            last.show(self._view)
+        return last
 
 
 def _clocked(view: RunView, percent: int, now: datetime) -> Text:
@@ -100,7 +111,8 @@ def is_untaken(view: RunView, now: datetime) -> bool:
     return is_old and summary.ended_at is None and not view.usage.attempts
 
 
-def _ending(view: RunView, *, is_named: bool = True, has_advice: bool = True) -> RenderableType:
+def ending(view: RunView, *, is_named: bool = True, has_advice: bool = True) -> RenderableType:
+    """Return how a run ended and, with advice, what to do next."""
     if not has_advice:
         return closing_line(view, is_named=is_named)
     show = (f"agentflow show {words.short_id(view.summary.id)}", "everything about it")

@@ -46,6 +46,16 @@ def _next_word(made: Run) -> str:
     return f"  follow: agentflow watch {made.id[:8]}"
 
 
+def watch_run(found: Run) -> int:
+    """Watch a run at a terminal, with keys; returns the exit code of its state."""
+    from agentflow.cli.watching import watch
+
+    try:
+        return watch(found)
+    except KeyboardInterrupt:
+        return _detached(found)
+
+
 def follow_run(found: Run, *, as_json: bool, events: bool, more: Mapping[str, object] | None = None) -> int:
     """Follow a run until it has ended or rests; returns the exit code of its state."""
     from agentflow.cli.following import follow
@@ -53,11 +63,15 @@ def follow_run(found: Run, *, as_json: bool, events: bool, more: Mapping[str, ob
     try:
         follow(found, is_quiet=as_json, as_events=events)
     except KeyboardInterrupt:
-        short = found.id[:8]
-        printing.note(
-            f"\nDetached; the run goes on.\n  follow: agentflow watch {short}\n  cancel: agentflow cancel {short}"
-        )
-        return exit_codes.INTERRUPTED
+        return _detached(found)
     if as_json or events:
         printing.print_json(found.as_json() | dict(more or {}), is_line=events)
     return exit_codes.of_state(found.state)
+
+
+def _detached(found: Run) -> int:
+    short = found.id[:8]
+    printing.note(
+        f"\nDetached; the run goes on.\n  follow: agentflow watch {short}\n  cancel: agentflow cancel {short}"
+    )
+    return exit_codes.INTERRUPTED

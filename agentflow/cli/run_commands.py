@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentflow.cli import exit_codes, options, printing
-from agentflow.cli.going_on import follow_run, go_on
+from agentflow.cli.going_on import follow_run, go_on, watch_run
 from agentflow.cli.opening import find_plan, opened, opened_run, read_caps, read_seconds, read_vars
 
 if TYPE_CHECKING:
@@ -91,8 +91,15 @@ def watch(
     events: options.Events = False,
     project: options.Project = None,
 ) -> None:
-    """Follow a run until it has ended or rests. Ctrl-C leaves the run going."""
+    """Follow a run until it has ended or rests. Ctrl-C leaves the run going.
+
+    At a terminal one key each pauses it, resumes it, cancels it, decides its gate or guides its next model call.
+    """
     with opened_run(run_reference, project) as found:
+        from agentflow.cli.watching import has_keys
+
+        if has_keys() and not (as_json or events):
+            raise typer.Exit(watch_run(found))
         raise typer.Exit(follow_run(found, as_json=as_json, events=events))
 
 

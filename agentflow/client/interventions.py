@@ -5,6 +5,7 @@ Owns the checks of what is handed in, on the flow and on the handle of a run.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -15,6 +16,7 @@ from agentflow.client.conflicts import trying_again
 from agentflow.client.connection import Connected
 from agentflow.domain.duration import parse_duration
 from agentflow.domain.error import UsageError
+from agentflow.domain.gate_shape import GateView
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.override import Choose, Override, Skip, Succeed
 from agentflow.engine.guide import Guidance, Guided, guide
@@ -158,6 +160,10 @@ class RunInterventions:
     def guide(self, text: str, *, step: str | None = None, why: str | None = None) -> Guided:
         """Tell the next model call of the run, or of a step, a text. Raises as ``AgentFlow.guide`` does."""
         return self._flow.guide(self.uuid, text, step=step, why=why)
+
+    def gates(self) -> Sequence[GateView]:
+        """Read the gates of the run that wait for a decision, the oldest first."""
+        return self._flow.gates(self.uuid)
 
     def abort(self, *, why: str) -> PauseAsked:
         """Stop the run now and keep it, until it is resumed. Raises InvalidTransition."""
