@@ -2,6 +2,7 @@
 -- Parameters: run_id, reused (json text: array of {step_id, attempt_id, claim_token, worker, started_at, ended_at, exit_code, signal,
 -- has_result, result, choice, state, reason, count, succeeded, failed, skipped, cancelled, untaken (of a foreach: its items), artifacts: array of {name, kind, bytes, bytes_seen, sha256, media_type, is_cut}})
 -- What the engine decided itself has no attempt (attempt_id null), here and there.
+-- The rows are found by their ids, and not among those of the run (IS TRUE), of which Postgres knows no number yet.
 -- Keeps true: nothing is reserved and no call is written, so that the new run's budgets count none of it; the attempt says
 -- by its reason that it was taken over.
 WITH reused AS MATERIALIZED (
@@ -30,5 +31,5 @@ SET state = reused.state, reason = reused.reason, exit_code = reused.exit_code,
     needs_failed = coalesce(reused.failed, 0), needs_skipped = coalesce(reused.skipped, 0),
     needs_cancelled = coalesce(reused.cancelled, 0), needs_untaken = coalesce(reused.untaken, 0)
 FROM reused
-WHERE step.id = reused.step_id AND step.run_id = :run_id AND step.state IN ('pending', 'ready') AND step.attempts = 0
+WHERE step.id = reused.step_id AND (step.run_id = :run_id) IS TRUE AND step.state IN ('pending', 'ready') AND step.attempts = 0
 RETURNING step.id
