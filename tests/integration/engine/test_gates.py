@@ -445,8 +445,8 @@ def test_a_gate_decides_itself_by_files_and_checks(house: Runtime) -> None:
             assert row.reason == {"code": "rejected", "detail": {"actor": "gate", "checks": ["lint"]}}
 
 
-def test_a_fork_asks_again_whatever_was_approved(house: Runtime) -> None:
-    run_id = held(house)
+def test_a_fork_asks_again_whatever_was_approved_and_does_what_is_behind_the_gate_anew(house: Runtime) -> None:
+    run_id = held(house, noop_step("between", needs=["gate"]), noop_step("last", needs=["between"]))
     approve(house, run_id, "alice")
     work_off(house, run_id)
 
