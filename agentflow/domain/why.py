@@ -8,7 +8,7 @@ words are why_words'.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -53,6 +53,8 @@ class WhyCode(StrEnum):
     DOORBELL_TAKEN = "doorbell_taken"
     NOT_SENT = "not_sent"
     RUNNING = "running"
+    ITEMS_OPEN = "items_open"
+    AWAITS_TURN = "awaits_turn"
     NEEDS_UNMET = "needs_unmet"
     STEP_FINAL = "step_final"
     RUN_GOES = "run_goes"
@@ -199,6 +201,12 @@ class Explainer:
         return Why(WhyCode.EXHAUSTED, {"budgets": budgets, "running": running})
 
     def _unmet(self, step: StepFacts) -> Why:
+        if step.turn is not None:
+            return self._of(WhyCode.AWAITS_TURN, step, **asdict(step.turn))
+        if step.items is not None:
+            root = self._root_of(step.key)
+            cause = None if root == step.key else self.step(root)
+            return Why(WhyCode.ITEMS_OPEN, {**asdict(step.items), "root": root}, step.key, cause)
         needs = [{"step": need, "state": self._facts.steps[need].state.value} for need in step.needs]
         detail: dict[str, Any] = {"needs": needs[:MOST_NAMED], "count": len(needs)}
         root = self._root_of(step.key)
@@ -333,7 +341,7 @@ def _asked(step: StepFacts) -> dict[str, Any]:
 
 
 _EACH_ITS_OWN = frozenset({WhyCode.RUNNING, WhyCode.RETRYING, WhyCode.HELD})
-_SAME = ("queue", "key", "root")
+_SAME = ("queue", "key", "root", "foreach")
 """What makes two reasons of one code different."""
 
 

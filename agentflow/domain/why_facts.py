@@ -64,12 +64,31 @@ class LineFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemsFacts:
+    """The items of a foreach that waits for them: all, those that ended, and those whose turn it is not yet."""
+
+    items: int
+    done: int
+    awaiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class TurnFacts:
+    """The foreach that gives an item its turn, as max_parallel lets it: how many are under way, and how many wait."""
+
+    foreach: StepKey
+    item: int
+    under_way: int
+    awaiting: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepFacts:
     """A step as it stands.
 
     ``needs`` are those that are not final yet. ``newness`` counts the doorbells of its queue from the newest, its own
     being one of them. ``asking`` counts the doorbells that are out to ask its rate for a ticket. ``choice`` is what a
-    switch chose; ``gate`` is the one that it waits at.
+    switch chose; ``gate`` is the one that it waits at. ``items`` are a foreach's, ``turn`` is what an item awaits.
     """
 
     key: StepKey
@@ -91,6 +110,8 @@ class StepFacts:
     is_suspect: bool = False
     choice: str | None = None
     gate: GateView | None = None
+    items: ItemsFacts | None = None
+    turn: TurnFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

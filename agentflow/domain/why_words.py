@@ -26,6 +26,8 @@ def advice(why: Why) -> str | None:
     """Return what a person may do; None where nothing is to be done but to wait."""
     if why.code is WhyCode.EXHAUSTED:
         return _raise_budgets(why.detail["budgets"])
+    if why.code is WhyCode.PAUSED and why.detail.get("scope") == "parent":
+        return "it goes on with the run above it, which `agentflow show {run}` names: resume that"
     if why.code is WhyCode.PAUSED:
         return f"`agentflow resume {'--all' if why.detail.get('scope') == 'maintenance' else '{run}'}`"
     if why.code is WhyCode.RUN_ENDED and why.detail["state"] == "completed":
@@ -131,6 +133,21 @@ def _unmet(why: Why) -> str:
     root = why.detail["root"]
     is_alone = why.detail["count"] == 1 and why.detail["needs"][0]["step"] == root
     return f"{text}, which {sentence(why.cause)}" if is_alone else f"{text}; step {root} {sentence(why.cause)}"
+
+
+def _items_open(why: Why) -> str:
+    detail = why.detail
+    waiting = f", {detail['awaiting']:,} await their turn" if detail["awaiting"] else ""
+    text = f"waits for its items: {detail['done']:,} of {detail['items']:,} are done{waiting}"
+    return text if why.cause is None else f"{text}; step {detail['root']} {sentence(why.cause)}"
+
+
+def _awaits_turn(why: Why) -> str:
+    detail = why.detail
+    return (
+        f"awaits its turn: of {detail['foreach']}, as many items as may be are under way ({detail['under_way']:,}), "
+        f"and {detail['awaiting']:,} await their turn"
+    )
 
 
 def _running(why: Why) -> str:
@@ -258,6 +275,8 @@ _SENTENCES: Mapping[WhyCode, Callable[[Why], str]] = {
     ),
     WhyCode.NOT_SENT: _plain("is due since {since}; the dispatcher {leader} sends it within a second"),
     WhyCode.RUNNING: _running,
+    WhyCode.ITEMS_OPEN: _items_open,
+    WhyCode.AWAITS_TURN: _awaits_turn,
     WhyCode.NEEDS_UNMET: _unmet,
     WhyCode.STEP_FINAL: _final,
     WhyCode.RUN_GOES: _goes,

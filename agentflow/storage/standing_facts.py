@@ -24,6 +24,7 @@ from agentflow.domain.why_facts import (
     AttemptFacts,
     Facts,
     HolderFacts,
+    ItemsFacts,
     LeaderFacts,
     LineFacts,
     QueueFacts,
@@ -31,6 +32,7 @@ from agentflow.domain.why_facts import (
     StepFacts,
     SuspectFacts,
     Terms,
+    TurnFacts,
     WorkerFacts,
 )
 from agentflow.domain.wording import did_you_mean
@@ -66,10 +68,11 @@ def read_facts(tx: Connection, run_id: RunId, service: str, terms: Terms, step: 
     asks = any((each.reason or {}).get("code") == ReasonCode.AWAITS_DECISION for each in rows)
     asked = {view.step: view for view in gates.view(tx, run_id=run_id, is_open=True)} if asks else {}
     keys = {each.id: each.key for each in rows if each.state not in FINAL_STEP_STATES}
+    foreachs = {each.key: each for each in rows if each.children is not None}
     return Facts(
         now=row.now,
         run=_run(row, run_id, tx),
-        steps={each.key: _step(each, places, keys, asked.get(each.key)) for each in rows},
+        steps={each.key: _step(each, places, keys, asked.get(each.key), foreachs) for each in rows},
         queues=_read_queues(tx, {each.queue for each in rows}),
         leader=None if row.holder is None else LeaderFacts(row.holder, row.term, row.expires_at, row.is_leading),
         terms=terms,
@@ -138,7 +141,9 @@ def _worker(worker: workers.WorkerView) -> WorkerFacts:
     return WorkerFacts(worker.name, worker.is_serving, worker.seen_at, worker.slots, len(worker.work))
 
 
-def _step(row: Row[Any], places: _Places, keys: Mapping[UUID, str], gate: GateView | None) -> StepFacts:
+def _step(
+    row: Row[Any], places: _Places, keys: Mapping[UUID, str], gate: GateView | None, foreachs: Mapping[str, Row[Any]]
+) -> StepFacts:
     attempt = None
     if row.number is not None:
         attempt = AttemptFacts(
@@ -164,4 +169,19 @@ def _step(row: Row[Any], places: _Places, keys: Mapping[UUID, str], gate: GateVi
         is_suspect=row.is_suspect,
         choice=row.choice,
         gate=gate,
+        items=_items(row),
+        turn=_turn(row, foreachs.get(row.parent)) if row.awaits_turn else None,
     )
+
+
+def _items(row: Row[Any]) -> ItemsFacts | None:
+    if row.children is None:
+        return None
+    return ItemsFacts(row.children, row.children - row.needs_open, row.children - row.released)
+
+
+def _turn(row: Row[Any], foreach: Row[Any] | None) -> TurnFacts | None:
+    if foreach is None or foreach.children is None:
+        return None
+    awaiting = foreach.children - foreach.released
+    return TurnFacts(StepKey(foreach.key), row.item, foreach.needs_open - awaiting, awaiting)

@@ -3,6 +3,7 @@
 SELECT step.id, step.key, step.position, step.state, step.queue, step.reason, step.choice, step.attempts, step.not_before, step.sent_at,
        step.slot_key, step.slot_limit, step.rate_key, step.ticket_at IS NOT NULL AS has_ticket,
        step.joint_losses >= :suspected_from AS is_suspect,
+       step.parent, step.item, step.awaits_turn, step.children, step.released, step.needs_open,
        attempt.number, attempt.worker, attempt.started_at, attempt.lease_until, attempt.is_stop_requested,
        attempt.is_yield_requested
 FROM step LEFT JOIN attempt ON attempt.step_id = step.id AND attempt.state = 'running'

@@ -9,8 +9,10 @@ from typing import Any
 from agentflow.domain.ids import StepKey, step_id
 from agentflow.domain.plan import MAX_STEPS
 from agentflow.domain.state import RunState
+from agentflow.domain.why import WhyCode
 from agentflow.engine.cancel import cancel_step
 from agentflow.engine.verify import verify_run
+from agentflow.engine.why import why
 from agentflow.runtime import Runtime
 from agentflow.storage import runs
 from tests.factories import command_step, noop_step, run_state, step_rows, submitted, wait_for_end
@@ -175,3 +177,20 @@ def test_cancelling_an_item_with_a_body_leaves_the_others(house: Runtime) -> Non
     assert play(house, run_id) == [["e[1].a"], ["e[1].b"]]
     assert states(house, run_id)["e[0]"] == "cancelled"
     assert run_state(house.context, run_id) is RunState.PARTIAL
+
+
+def test_why_says_what_a_foreach_waits_for_and_whose_turn_it_is_not(house: Runtime) -> None:
+    run_id = submitted(house.context, [each("e", [*range(5)], noop_step("a"), max_parallel=2), noop_step("z", ["e"])])
+    finish(house, take(house, run_id, "e[0].a"))
+
+    told = {key: why(house.context, run_id, StepKey(key)) for key in ("e", "e[4].a", "e[4]", "z")}
+
+    assert told["e"].why.code is WhyCode.ITEMS_OPEN
+    assert told["e"].why.detail | {"root": ""} == {"items": 5, "done": 1, "awaiting": 2, "root": ""}
+    assert "1 of 5 are done, 2 await their turn" in told["e"].sentence
+    for key in ("e[4].a", "e[4]"):
+        assert told[key].why.code is WhyCode.AWAITS_TURN
+        assert told[key].why.detail == {"foreach": "e", "item": 4, "under_way": 2, "awaiting": 2}
+    assert told["z"].why.code is WhyCode.NEEDS_UNMET
+    of_run = {group.why.code: group.count for group in why(house.context, run_id).groups}
+    assert of_run[WhyCode.AWAITS_TURN] == 4  # two items, and the first step of each
