@@ -193,6 +193,8 @@ def _ways_out_of_pause(view: RunView) -> Iterator[tuple[str, str]]:
         yield f"agentflow pause {short} --wait", "know when what runs has ended; with --now it is given back"
     if ((view.summary.reason or {}).get("detail") or {}).get("scope") == "maintenance":
         yield "agentflow resume --all", "end the maintenance of everything"
+    elif ((view.summary.reason or {}).get("detail") or {}).get("scope") == "parent" and view.lineage.parent is not None:
+        yield f"agentflow resume {words.short_id(view.lineage.parent.run)}", "let the run above go on, and this with it"
     else:
         yield f"agentflow resume {short}", "let it go on"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from agentflow.engine.cancel import cancel, cancel_step
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.context import EngineContext
 from agentflow.engine.execute import Doorbell, execute
+from agentflow.engine.finalize import finalize
 from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.load_plan import LoadedPlan, load_data
 from agentflow.engine.pause import pause
@@ -242,6 +245,7 @@ def test_a_run_that_fails_cancels_its_open_child_runs_and_waits_for_them(house: 
 
     assert run_state(house.context, run_id) is RunState.FAILING
     assert run_state(house.context, below) is RunState.CANCELLING
+    assert finalize(house.context, run_id, ACTOR) is None
     done = Settlement(below, attempt.step_id, attempt.plan, Succeeded(), "test:0")
     settle(house.context, done, attempt.claim_token)
     assert run_state(house.context, below) is RunState.CANCELLED
@@ -465,3 +469,42 @@ def test_a_pushed_plan_brings_the_plans_of_its_child_runs_along(house: Runtime, 
 
     work_off(house, started(house, run_id, "below"))
     assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_of_many_that_start_a_child_run_at_once_one_does(house: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "greeting.txt").write_text("hello")
+    child = document([command_step("say", "cat", "greeting.txt", stdin="in")], files=["greeting.txt"])
+    greeting = load_data(child, tmp_path, available_actions=known_actions())
+    run_id = submitted(house.context, loaded([run_step("below", "./greet.yaml")], {"./greet.yaml": greeting}))
+    barrier = threading.Barrier(4)
+
+    def start() -> RunId | None:
+        barrier.wait()
+        return start_child(house.context, step_id(run_id, StepKey("below")), ACTOR)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = {future.result() for future in [pool.submit(start) for _ in range(4)]}
+
+    [below] = children_of(house.context, run_id)
+    assert found <= {below, None}
+    work_off(house, below)
+    assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_a_child_run_in_which_nothing_can_be_taken_up_is_made_anew(house: Runtime) -> None:
+    plan = loaded([run_step("below", "./c.yaml")], {"./c.yaml": loaded([noop_step("a")])})
+    run_id = submitted(house.context, plan)
+    below = started(house, run_id, "below")
+    with house.context.database.transaction() as tx:  # ended, and nothing of it failed
+        tx.execute(
+            text("UPDATE step SET state = 'skipped', sent_at = NULL, not_before = NULL WHERE run_id = :id"),
+            {"id": below},
+        )
+        tx.execute(text("UPDATE run_state SET state = 'failed', ended_at = now() WHERE run_id = :id"), {"id": below})
+    settle_child(house.context, below, ACTOR)
+    retry(house.context, run_id, ACTOR)
+
+    assert start_child(house.context, step_id(run_id, StepKey("below")), ACTOR) is None  # it finds nothing to take up
+    new = started(house, run_id, "below")
+
+    assert children_of(house.context, run_id) == [below, new]
