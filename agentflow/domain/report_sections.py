@@ -161,8 +161,12 @@ def timeline(report: Report) -> Section | None:
 def _happening(each: Happening) -> tuple[Cell, ...]:
     moved = f"{each.old} > {each.new}" if each.old else each.new or ""
     more = f"{each.moved:,} rows" if each.moved > 1 else ""
-    detail = ", ".join(f"{name} {_told(value)}" for name, value in each.detail.items())
-    why = "; ".join(part for part in (reason(each.reason), detail) if part)
+    said = str(each.detail.get("why") or "")
+    told = ", ".join(
+        _detail(name, value) for name, value in each.detail.items() if name != "why" and value is not False
+    )
+    words = reason(each.reason)
+    why = "; ".join(part for part in (words, said if said not in words else "", told) if part)
     kind, _, key = each.subject.partition(":")
     return (
         Cell(moment(each.at)),
@@ -227,7 +231,9 @@ def audit(report: Report) -> Section:
     return Section("Audit", tuple(lines))
 
 
-def _told(value: Any) -> str:
-    if isinstance(value, list) and len(value) == 2:
-        return f"{value[0]} > {value[1]}"
-    return str(value)
+def _detail(name: str, value: Any) -> str:
+    """A fact of an event in words: a change as before and after, a list as such."""
+    if isinstance(value, list):
+        is_change = len(value) == 2 and not any(isinstance(each, str) for each in value)
+        value = f"{value[0]} > {value[1]}" if is_change else listing([str(each) for each in value])
+    return f"{name.replace('_', ' ')} {value}"

@@ -97,7 +97,7 @@ def test_a_reason_is_no_markup(written: str, shown: str) -> None:
 
     [row] = _rows(report, "Timeline")
 
-    assert row == f"| 2026-03-01 12:00:00 | ann | pause | run |  | why {shown} |"
+    assert row == f"| 2026-03-01 12:00:00 | ann | pause | run |  | {shown} |"
     assert "*left out: 7 of claim*" in _notes(report, "Timeline")
 
 
@@ -110,3 +110,12 @@ def test_what_a_person_gave_as_the_reason_stands_beside_what_happened() -> None:
     happened = Happening(NOW, "ann", "pause", "run", None, None, 0, paused, None, {})
 
     assert "paused by ann: lunch" in _rows(_report([], interventions=(happened,)), "Interventions")[0]
+
+
+def test_the_facts_of_an_event_are_told_in_words() -> None:
+    facts = {"why": "too slow", "timeout_seconds": [30, 60], "is_hard": False, "set": ["a", "b"]}
+    happened = Happening(NOW, "ann", "modify", "step:slow", None, None, 0, None, None, facts)
+
+    [row] = _rows(_report([], interventions=(happened,)), "Interventions")
+
+    assert row.endswith("| ann | modify | `slow` |  | too slow; timeout seconds 30 \\> 60, set a, b |")
