@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
-from agentflow import AgentFlow, Run
+from agentflow import AgentFlow
 from agentflow.embedded import EmbeddedServers, ServerUrls
 from agentflow.engine import installation
 from agentflow.engine.load_plan import load_data
@@ -125,7 +125,6 @@ class Measured:
     verify: float
     memory_mb: float
     state: str
-    looks: dict[str, float] = field(default_factory=dict)
 
     @property
     def rate(self) -> float:
@@ -157,7 +156,9 @@ def measure_agentflow(
     }
     for name, steps in shapes.items():
         with _worker(["-A", "agentflow.worker.entry"], environment, slots) as worker, AgentFlow(settings) as flow:
-            yield _measure(flow, runtime, worker, name, steps, urls.database_url)
+            measured = _measure(flow, runtime, worker, name, steps, urls.database_url)
+            print(f"{name}: {measured.state} in {measured.run:.0f} s, submit {measured.submit:.1f} s", file=sys.stderr)
+            yield measured
     runtime.close()
 
 
@@ -174,7 +175,7 @@ def _measure(
     memory = sum(map(_pss, descendants(worker)))
     _, show = _timed(lambda: run.refresh().view)
     _, why = _timed(run.why)
-    _, report = _timed(lambda: _report(run))
+    _, report = _timed(lambda: run.report("html"))
     verified, verify = _timed(lambda: verify_run(runtime.context, run.uuid))
     if not verified.is_intact:
         raise SystemExit(f"the audit of {name} does not hold: {verified.findings[:3]}")
@@ -186,10 +187,6 @@ def _measure(
         name, count, load, submit, took, float(p50), float(p95), show, why, why_running, report, verify,
         memory / 1024, run.state.value,
     )  # fmt: skip
-
-
-def _report(run: Run) -> object:
-    return run.report() if hasattr(run, "report") else None
 
 
 def _timed(work: Callable[[], Any]) -> tuple[Any, float]:
