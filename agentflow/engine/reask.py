@@ -15,6 +15,7 @@ from agentflow.domain.action import DecisionAction
 from agentflow.domain.child import is_item, plan_id
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.reference import Reference
 from agentflow.domain.reuse import with_dependents
 from agentflow.domain.state import StepState
@@ -87,7 +88,8 @@ def also_again(
     """
     plan, graph = rows.plan, rows.graph
     succeeded = frozenset(key for key, step in standing.items() if step.state is StepState.SUCCEEDED)
-    lost = lost_answers(plan.plan, succeeded) - again
+    given = frozenset(key for key in succeeded if standing[key].reason_code == ReasonCode.OVERRIDDEN)
+    lost = lost_answers(plan.plan, succeeded - given) - again  # what a person gave stands in the row
     passed = with_dependents(graph, again) - again
     readers = again & with_dependents(graph, lost | passed)
     readings = Readings(rows)

@@ -199,8 +199,10 @@ def _with_skipped(
         lifts_stop = run.reason is None or run.reason.detail.get("step") in found
         for key in graph.order:
             step = standing[key]
+            if step.state is not StepState.SKIPPED or step.reason_code == ReasonCode.OVERRIDDEN:
+                continue  # what a person skipped stays so
             was_stopped = lifts_stop and step.reason_code in STOPPED
-            if step.state is StepState.SKIPPED and (was_stopped or any(need in found for need in graph.needs[key])):
+            if was_stopped or any(need in found for need in graph.needs[key]):
                 found.add(key)
         chosen, found = found, with_foreachs(rows, found)
     return frozenset(found)

@@ -20,6 +20,7 @@ from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.override import Asked, Overridden, override
 from agentflow.engine.pause import pause
 from agentflow.engine.resume import resume
+from agentflow.engine.retry import retry
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
@@ -178,6 +179,22 @@ def test_an_item_with_a_body_ends_only_as_its_body_does(house: Runtime) -> None:
 
     assert _states(house, run_id) == {"each": "succeeded", "each[0]": "skipped", "each[0].inner": "skipped"}
     assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_a_retry_leaves_what_a_person_skipped(house: Runtime) -> None:
+    steps = [
+        command_step("a", "false", retry=1, on_failure="continue"),
+        noop_step("left_out", needs=["a"], when="always"),
+        noop_step("after", needs=["a"]),
+    ]
+    run_id = submitted(house.context, steps)
+    _set(house, run_id, "left_out", Skip())
+    assert work_off(house, run_id) is RunState.FAILED
+
+    retried = retry(house.context, run_id, "ana")
+
+    assert (retried.ready, retried.pending) == (("a",), ("after",))
+    assert _states(house, run_id)["left_out"] == "skipped"
 
 
 def test_no_override_passes_a_gate(house: Runtime) -> None:

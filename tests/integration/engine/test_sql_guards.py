@@ -10,15 +10,17 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import NoResultFound
 
 from agentflow.broker.queues import QUEUE_NAMES
+from agentflow.domain.beginning import Ends
 from agentflow.domain.ids import AttemptId, ClaimToken, RunId, StepId, StepKey, step_id
 from agentflow.domain.pause import Pause, PauseScope
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, AttemptState, RunState, StepState
 from agentflow.domain.transition import ATTEMPT_TRANSITIONS, RUN_TRANSITIONS, STEP_TRANSITIONS
 from agentflow.runtime import Runtime
-from agentflow.storage import attempts, claims, runs, steps
+from agentflow.storage import attempts, claims, interventions, runs, steps
 from tests.factories import noop_step, submitted
 
 R, S, A = RunState, StepState, AttemptState
@@ -112,6 +114,19 @@ def test_a_claim_takes_a_step_from_the_states_of_the_table(
         taken = _claim(tx, run_id, only_step)
         assert (taken is not None) == (state in _from(S.RUNNING, "claim"))
         assert _step_state(tx, only_step) is (S.RUNNING if taken else state)
+
+
+@pytest.mark.parametrize("state", StepState)
+@pytest.mark.parametrize("new_state", [S.SUCCEEDED, S.SKIPPED])
+def test_an_override_ends_the_steps_of_the_table(
+    house: Runtime, only_step: StepId, state: StepState, new_state: StepState
+) -> None:
+    with house.context.database.transaction() as tx:
+        _put_step(tx, only_step, state)
+        is_allowed = state in _from(new_state, "override")
+        with nullcontext() if is_allowed else pytest.raises(NoResultFound):
+            interventions.override(tx, only_step, Ends(new_state, REASON))
+        assert _step_state(tx, only_step) is (new_state if is_allowed else state)
 
 
 @pytest.mark.parametrize("state", RunState)
