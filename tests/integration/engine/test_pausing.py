@@ -319,7 +319,8 @@ def test_a_new_day_renews_the_budget_of_a_paused_run_and_leaves_its_pause(house:
 def test_a_held_step_that_is_retried_in_a_paused_run_waits_for_the_resume(house: Runtime) -> None:
     run_id = submitted(house.context, [noop_step("one", on_lost="hold")])
     with house.context.database.transaction() as tx:
-        tx.execute(text("UPDATE step SET state = 'held', sent_at = NULL, not_before = NULL"))
+        held = "UPDATE step SET state = 'held', sent_at = NULL, not_before = NULL, reason = CAST(:why AS jsonb)"
+        tx.execute(text(held), {"why": '{"code": "awaits_person", "detail": {"after": "worker_lost"}}'})
     pause(house.context, run_id, ACTOR)
 
     assert retry(house.context, run_id, ACTOR).ready == ("one",)

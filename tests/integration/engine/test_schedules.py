@@ -71,7 +71,8 @@ def _fire(context: EngineContext, schedule: Schedule) -> RunId:
 def _rest(context: EngineContext, run_id: RunId) -> None:
     """Let a run wait for a person, as its record says it."""
     with context.database.transaction() as tx:
-        tx.execute(text("UPDATE step SET state = 'held', sent_at = NULL WHERE run_id = :id"), {"id": run_id})
+        held = "UPDATE step SET state = 'held', sent_at = NULL, reason = CAST(:why AS jsonb) WHERE run_id = :id"
+        tx.execute(text(held), {"id": run_id, "why": '{"code": "awaits_person", "detail": {"after": "worker_lost"}}'})
 
 
 def test_what_is_due_fires_once_and_goes_on_from_there(house: Runtime, context: EngineContext) -> None:
