@@ -11,6 +11,7 @@ from rich.text import Text
 
 from agentflow.cli import words
 from agentflow.client.budget_report import BudgetReport, LedgerBalance
+from agentflow.domain.budget import run_of
 from agentflow.storage.balances import Balance
 from agentflow.storage.view_shapes import BudgetLine
 
@@ -25,9 +26,9 @@ def budget_page(report: BudgetReport) -> RenderableType:
     for column in ("limit", "used", "reserved", "left"):
         table.add_column(column, no_wrap=True, justify="right")
     table.add_column("", no_wrap=True, style="dim")
-    for balance in report.balances:
+    for place, balance in enumerate(report.balances):
         for number, line in enumerate(balance.lines):
-            table.add_row(*_row(balance, line, is_first=number == 0))
+            table.add_row(*_row(balance, line, is_first=number == 0, is_above=place > 0))
     if report.ledger is None:
         return table
     return Group(table, Text(), *(_ledger_line(report.ledger.get(each.scope), each) for each in report.balances))
@@ -39,7 +40,9 @@ def capped(line: BudgetLine) -> str:
     return f"{used}, {words.bare_amount(line.budget, line.reserved)} reserved" if line.reserved else used
 
 
-def _row(balance: Balance, line: BudgetLine, *, is_first: bool) -> list[Text]:
+def _row(balance: Balance, line: BudgetLine, *, is_first: bool, is_above: bool) -> list[Text]:
+    """``is_above``: a run's scope is that of a run above the one that was asked for."""
+
     def amount(value: float | None) -> Text:
         return Text("" if value is None else words.bare_amount(line.budget, value))
 
@@ -48,7 +51,9 @@ def _row(balance: Balance, line: BudgetLine, *, is_first: bool) -> list[Text]:
     left = amount(line.left)
     if line.left == 0:
         left.stylize("bold red")
-    whose = Text(words.printable(words.scope(balance.scope))) if is_first else Text()
+    above = run_of(balance.scope) if is_above else None
+    named = words.scope(balance.scope) if above is None else f"run {words.short_id(above)} above it"
+    whose = Text(words.printable(named)) if is_first else Text()
     kind = Text(line.budget.value.replace("_", " "), "dim")
     return [whose, kind, limit, amount(line.used), amount(line.reserved), left, Text(until)]
 
