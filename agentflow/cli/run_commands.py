@@ -25,6 +25,7 @@ PlanHash = Annotated[
 Timeout = Annotated[str | None, typer.Option("--timeout", metavar="DURATION", help="How long to wait: 90s, 5m, 1h30m.")]
 Other = Annotated[str | None, typer.Argument(metavar="[NEW]", help="With --diff: the run to compare it with.")]
 Diff = Annotated[bool, typer.Option("--diff", help="Compare two runs: plan, vars, and each step with what it left.")]
+AllItems = Annotated[bool, typer.Option("--all-items", help="List every item of foreachs with many, and every step.")]
 
 LISTED = 20
 """How many runs are listed unless another number is asked for."""
@@ -126,6 +127,7 @@ def show(
     run_reference: options.RunReference,
     other: Other = None,
     diff: Diff = False,
+    all_items: AllItems = False,
     as_json: options.AsJson = False,
     project: options.Project = None,
 ) -> None:
@@ -139,7 +141,7 @@ def show(
             return
         from agentflow.cli.run_page import run_page
 
-        printing.page(run_page(found.view))
+        printing.page(run_page(found.view, has_all_items=all_items))
 
 
 def _show_diff(old: str, new: str | None, *, has_flag: bool, as_json: bool, project: str | None) -> None:

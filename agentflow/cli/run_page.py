@@ -33,10 +33,10 @@ ROOM = 200
 _CAN_BE_RETRIED = (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED)
 
 
-def run_page(view: RunView) -> Group:
-    """Return the page of one run."""
+def run_page(view: RunView, *, has_all_items: bool = False) -> Group:
+    """Return the page of one run; with all items of its foreachs, or folded to counts where they are many."""
     now = view.summary.read_at
-    parts: list[RenderableType] = [headline(view), _facts(view), Text(), steps_table(view, now, ROOM)]
+    parts: list[RenderableType] = [headline(view), _facts(view), Text(), _steps(view, has_all_items=has_all_items)]
     calls = [attempt for step in view.steps.values() for attempt in step.attempts if attempt.call]
     if calls:
         parts += [Text(), Text("calls", "dim"), Padding(calls_table(view, ROOM), (0, 0, 0, 2), expand=False)]
@@ -60,6 +60,11 @@ def run_page(view: RunView) -> Group:
     return Group(*parts)
 
 
+def _steps(view: RunView, *, has_all_items: bool) -> RenderableType:
+    room = len(view.steps) if has_all_items else ROOM
+    return steps_table(view, view.summary.read_at, room, is_unfolded=has_all_items)
+
+
 def headline(view: RunView) -> Text:
     """Return the first line: which run, how it stands, why."""
     summary = view.summary
@@ -75,11 +80,19 @@ def _why_partial(view: RunView) -> str:
     """Return which steps kept a run from completing that did not end it, so that it has no reason of its own."""
     if view.summary.state is not ShownRunState.PARTIAL:
         return ""
-    failed = [step.id for step in view.steps.values() if step.state == "failed"]
-    broken = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.WHEN_ERROR]
+    own = [step for step in view.steps.values() if step.foreach is None]
+    failed = [step.id for step in own if step.state == "failed"]
+    partly = [step for step in own if step.state == "succeeded" and is_code(step, ReasonCode.ITEMS_FAILED)]
+    broken = [step.id for step in own if is_code(step, ReasonCode.WHEN_ERROR)]
     parts = [f"failed: {listing(failed)}"] if failed else []
+    parts += [f"{step.id}: {words.reason(step.reason)}" for step in partly]
     parts += [f"skipped by a condition that cannot be evaluated: {listing(broken)}"] if broken else []
     return "; ".join(parts)
+
+
+def is_code(step: StepView, code: ReasonCode) -> bool:
+    """Whether this is the reason of a step."""
+    return (step.reason or {}).get("code") == code
 
 
 def closing_line(view: RunView, *, is_named: bool = True) -> Text:

@@ -322,7 +322,7 @@ def reopen(
 ) -> list[Successor]:
     """Take final or held steps up again as pending, with their needs counted anew; returns them by position.
 
-    Of them, the foreachs ``anew`` find out again what they go through, and ``awaiting`` wait for the turn of their item.
+    Of them, the foreachs ``anew`` find out again what they go through; ``awaiting`` are what awaits its item's turn.
     """
     parameters = {
         "step_ids": list(step_ids),

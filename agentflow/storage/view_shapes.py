@@ -121,7 +121,8 @@ class AttemptView:
 class StepView:
     """A step with its attempts and the artifacts of the last one; ``result`` is its declared JSON output.
 
-    ``choice`` is the label that a switch chose.
+    ``choice`` is the label that a switch chose. ``items`` is how many items a foreach has; ``foreach`` and ``item`` say
+    for which foreach, and which item of it, a step was made. What stands inside is no need.
     """
 
     id: StepKey
@@ -133,6 +134,9 @@ class StepView:
     attempts: tuple[AttemptView, ...]
     artifacts: tuple[ArtifactView, ...]
     choice: str | None = None
+    items: int | None = None
+    foreach: StepKey | None = None
+    item: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The step as the contract writes it."""
@@ -144,6 +148,9 @@ class StepView:
             "reason": self.reason,
             "result": self.result,
             "choice": self.choice,
+            "items": self.items,
+            "parent": self.foreach,
+            "item": self.item,
             "artifacts": [artifact.as_json() for artifact in self.artifacts],
             "attempts": [attempt.as_json() for attempt in self.attempts],
         }

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from agentflow.domain.budget import usd_of
+from agentflow.domain.child import parent
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
@@ -202,7 +203,7 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     artifacts: dict[str, list[ArtifactView]] = defaultdict(list)
     for artifact in read_artifacts(tx, run_id):
         artifacts[artifact.step].append(artifact)
-    rows = tx.execute(statement("view_steps"), {"run_id": run_id}).all()
+    rows = _below_foreachs(tx.execute(statement("view_steps"), {"run_id": run_id}).all())
     needs = _needs(tx, run_id, rows)
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     usage = _usage(tx, run_id, attempts.values(), calls.values())
@@ -212,12 +213,29 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     return RunView(summary, usage, steps, caps, lineage, tuple(opened), tuple(kept))
 
 
+def _below_foreachs(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
+    """Put what foreachs made below them, item by item."""
+    inside: dict[str, list[Row[Any]]] = defaultdict(list)
+    for row in rows:
+        inside[row.parent or ""].append(row)
+    ordered: list[Row[Any]] = []
+    work = inside[""][::-1]
+    while work:
+        row = work.pop()
+        ordered.append(row)
+        work.extend(sorted(inside.get(row.key, ()), key=lambda inner: inner.item)[::-1])
+    return ordered
+
+
 def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:
-    """The needs of each step, in the order of the plan."""
+    """The needs of each step, in the order of the plan; what stands inside of a foreach or an item is no need of it."""
     positions = {row.id: position for position, row in enumerate(rows)}
+    containers = {row.id: row.key for row in rows if row.children is not None or (row.parent and row.action == "group")}
     wanted: dict[UUID, list[int]] = defaultdict(list)
     for edge in tx.execute(statement("view_needs"), {"run_id": run_id}):
-        wanted[edge.to_step].append(positions[edge.from_step])
+        position, around = positions[edge.from_step], containers.get(edge.to_step)
+        if around is None or parent(rows[position].key) != around:
+            wanted[edge.to_step].append(position)
     return {row.id: [StepKey(rows[position].key) for position in sorted(wanted[row.id])] for row in rows}
 
 
@@ -265,6 +283,9 @@ def _step(
         attempts=tuple(attempts),
         artifacts=tuple(artifact for artifact in artifacts if artifact.attempt == row.attempts),
         choice=row.choice,
+        items=row.children,
+        foreach=row.parent,
+        item=row.item,
     )
 
 
