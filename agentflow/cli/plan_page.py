@@ -70,10 +70,19 @@ def plan_json(plan: Plan) -> dict[str, Any]:
                 "concurrency": step.concurrency and step.concurrency.model_dump(),
                 "on_failure": step.on_failure,
                 "on_lost": step.on_lost,
+                "foreach": plan.foreach_around.get(step.id),
+                "goes_through": _goes_through(step),
             }
-            for step in plan.steps
+            for step in plan.every_step
         ],
     }
+
+
+def _goes_through(step: Step) -> dict[str, Any] | None:
+    if (terms := step.foreach) is None:
+        return None
+    known = None if isinstance(terms.items, str) else len(terms.items)
+    return {"items": known, **terms.model_dump(include={"max_parallel", "max_children", "merge"})}
 
 
 def print_plan(loaded: LoadedPlan, *, budget: Budget | None = None, directive: str | None = None) -> None:
@@ -106,7 +115,9 @@ def _steps(plan: Plan) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    shown = {name: [cell(step) for step in plan.steps] for name, cell in _CELLS.items()}
+    shown = {name: [cell(step) for step in plan.every_step] for name, cell in _CELLS.items()}
+    # A body stands below its foreach.
+    shown["step"] = [f"{'  ' * (path.count('steps') - 1)}{step.id}" for step, path in plan.places()]
     names = [name for name, cells in shown.items() if name not in _WHERE_WRITTEN or any(cells)]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in names:
@@ -135,6 +146,17 @@ def _timeout(step: Step) -> str:
     return format_duration(step.timeout_seconds)
 
 
+def _foreach(step: Step) -> str:
+    """Write what a step is done for: ``steps.list.result, 5 at once, partial``."""
+    from agentflow.domain.wording import shorten
+
+    if (terms := step.foreach) is None:
+        return ""
+    items = shorten(terms.items) if isinstance(terms.items, str) else words.count(len(terms.items), "item")
+    at_once = f"{terms.max_parallel} at once" if terms.max_parallel else ""
+    return ", ".join(part for part in (items, at_once, terms.merge.replace("_", " ")) if part)
+
+
 def _limits(step: Step) -> str:
     """Write the limits of a step: ``60/m of openai, 10 at once after a pause; 4 at a time of db``."""
     from agentflow.domain.limit_document import UNIT_SECONDS
@@ -154,13 +176,14 @@ _CELLS: Mapping[str, Callable[[Step], str]] = {
     "step": lambda step: step.id,
     "action": lambda step: step.action.type,
     "calls": _called,
+    "for each": _foreach,
     "needs": lambda step: ", ".join(step.needs),
     "when": lambda step: "" if step.when == "succeeded" else step.when,
     "timeout": _timeout,
     "attempts": lambda step: str(step.retry.max_attempts),
     "limits": _limits,
 }
-_WHERE_WRITTEN = ("calls", "limits")
+_WHERE_WRITTEN = ("calls", "for each", "limits")
 """Columns that are there only if a step has something in them."""
 
 

@@ -7,7 +7,7 @@ from agentflow.client.engine import Engine
 from agentflow.client.flow import AgentFlow, CheckedPlan
 from agentflow.client.forks import ForkedRun
 from agentflow.client.page import RunPage
-from agentflow.client.plan import Budget, Plan, Retry, StepHandle
+from agentflow.client.plan import Budget, ForeachBody, Plan, Retry, StepHandle
 from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, StepDiff
 from agentflow.engine.load_plan import LoadedPlan
@@ -21,6 +21,7 @@ __all__ = [
     "CheckedPlan",
     "Engine",
     "EventView",
+    "ForeachBody",
     "ForkedRun",
     "LoadedPlan",
     "Plan",

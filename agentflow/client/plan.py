@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, Literal, Self, TypeAlias, TypedDict, Unpack
 
 from agentflow.domain.duration import format_duration
 from agentflow.engine.load_plan import LoadedPlan, load_data
@@ -32,7 +32,7 @@ class StepHandle:
         return self.id
 
 
-Need = StepHandle | str
+Need: TypeAlias = "StepHandle | ForeachBody | str"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,6 +81,7 @@ class StepFields(TypedDict, total=False):
     on_failure: Literal["stop", "continue", "ignore"]
     wave: int
     on_lost: Literal["rerun", "hold"]
+    foreach: str | Sequence[Any] | Mapping[str, Any]
 
 
 class SubprocessFields(StepFields, total=False):
@@ -160,41 +161,12 @@ class SwitchFields(StepFields, total=False):
     fail: Sequence[str]
 
 
-class Plan:
-    """A plan being built. ``files`` are globs in ``folder``, which is the current directory unless it is given.
+class Steps:
+    """Steps being written, of a plan or of the body of a foreach."""
 
-    Nothing is judged before ``check`` or a submit: those raise PlanRejected with every fault.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        files: Sequence[str] = (),
-        folder: str | Path = ".",
-        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
-        secrets: Sequence[str] = (),
-        project: str | None = None,
-        defaults: Mapping[str, Any] | None = None,
-        budget: Budget | Mapping[str, Any] | None = None,
-        directive: str | None = None,
-    ) -> None:
-        self.name = name
-        self.folder = Path(folder).absolute()
-        head = {"files": files, "vars": vars, "secrets": secrets, "project": project, "defaults": defaults}
-        caps = {"budget": budget, "directive": directive}
-        self._head = {key: plain(value) for key, value in head.items() if value}
-        self._head |= {key: plain(value) for key, value in caps.items() if value is not None}
+    def __init__(self, children: dict[str, Plan | LoadedPlan]) -> None:
         self._steps: list[dict[str, Any]] = []
-        self._children: dict[str, Plan | LoadedPlan] = {}
-
-    @staticmethod
-    def load(path: str | Path) -> LoadedPlan:
-        """Read a YAML or JSON plan with the files beside it, or a workflow directory.
-
-        Raises PlanRejected, NotFound and UsageError.
-        """
-        return load(path, available_actions=known_actions())
+        self._children = children
 
     def subprocess(self, key: str, /, command: Sequence[str] | str, **fields: Unpack[SubprocessFields]) -> StepHandle:
         """Add a step that runs a command; a text instead of a list needs ``shell=True``."""
@@ -263,6 +235,29 @@ class Plan:
         """
         return self._add(key, "switch", {"on": on, "cases": cases}, SwitchFields, fields)
 
+    def foreach(
+        self,
+        key: str,
+        /,
+        items: str | Sequence[Any],
+        *,
+        max_parallel: int | None = None,
+        max_children: int | None = None,
+        merge: Literal["fail_on_any", "ignore_failures", "partial"] | None = None,
+        **fields: Unpack[StepFields],
+    ) -> ForeachBody:
+        """Add a foreach whose body are the steps that are added to what it returns.
+
+        ``items`` is a list, or an expression that gives one. A single step is done for each item by the keyword
+        ``foreach`` of its own.
+        """
+        terms = {"items": items, "max_parallel": max_parallel, "max_children": max_children, "merge": merge}
+        inner: list[dict[str, Any]] = []
+        written = {"foreach": {name: plain(value) for name, value in terms.items() if value is not None}}
+        beside = {name: plain(value) for name, value in fields.items()}
+        self._steps.append({"id": key, **written, **beside, "steps": inner})
+        return ForeachBody(key, self._children, inner)
+
     def noop(self, key: str, /, **fields: Unpack[StepFields]) -> StepHandle:
         """Add a step that does nothing, such as a join."""
         return self._add(key, "noop", {}, StepFields, fields)
@@ -282,6 +277,60 @@ class Plan:
         self._steps.append({"id": key, action: inside, **beside})
         return StepHandle(key)
 
+
+class ForeachBody(Steps):
+    """The body of a foreach being built; it stands in ``needs`` of later steps as the foreach, and in a ``with``."""
+
+    def __init__(self, key: str, children: dict[str, Plan | LoadedPlan], steps: list[dict[str, Any]]) -> None:
+        super().__init__(children)
+        self.id = key
+        self._steps = steps
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Nothing is to be closed: the ``with`` only shows what belongs to the body."""
+
+
+class Plan(Steps):
+    """A plan being built. ``files`` are globs in ``folder``, which is the current directory unless it is given.
+
+    Nothing is judged before ``check`` or a submit: those raise PlanRejected with every fault.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        files: Sequence[str] = (),
+        folder: str | Path = ".",
+        vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
+        secrets: Sequence[str] = (),
+        project: str | None = None,
+        defaults: Mapping[str, Any] | None = None,
+        budget: Budget | Mapping[str, Any] | None = None,
+        directive: str | None = None,
+    ) -> None:
+        self.name = name
+        self.folder = Path(folder).absolute()
+        head = {"files": files, "vars": vars, "secrets": secrets, "project": project, "defaults": defaults}
+        caps = {"budget": budget, "directive": directive}
+        self._head = {key: plain(value) for key, value in head.items() if value}
+        self._head |= {key: plain(value) for key, value in caps.items() if value is not None}
+        super().__init__({})
+
+    @staticmethod
+    def load(path: str | Path) -> LoadedPlan:
+        """Read a YAML or JSON plan with the files beside it, or a workflow directory.
+
+        Raises PlanRejected, NotFound and UsageError.
+        """
+        return load(path, available_actions=known_actions())
+
     def as_document(self) -> dict[str, Any]:
         """Return the document that this plan would be in a file."""
         return {"agentflow": 1, "name": self.name, **self._head, "steps": [dict(step) for step in self._steps]}
@@ -297,7 +346,7 @@ class Plan:
 def plain(value: Any) -> Any:
     """Return ``value`` as plain data of a document."""
     match value:
-        case StepHandle():
+        case StepHandle() | ForeachBody():
             return value.id
         case Retry():
             return value.as_document()

@@ -39,8 +39,8 @@ class PlanDiff:
 
 def diff_plans(old: Plan, new: Plan) -> PlanDiff:
     """Return what differs, in the order of the new plan and then of the old one."""
-    before = {step.id: step for step in old.steps}
-    now = {step.id: step for step in new.steps}
+    before = {step.id: step for step in old.every_step}
+    now = {step.id: step for step in new.every_step}
     changed = {key: _step_fields(before[key], step) for key, step in now.items() if key in before}
     return PlanDiff(
         fields=tuple(name for name in _OF_THE_PLAN if getattr(old, name) != getattr(new, name)),
@@ -51,8 +51,16 @@ def diff_plans(old: Plan, new: Plan) -> PlanDiff:
 
 
 def _step_fields(old: Step, new: Step) -> tuple[str, ...]:
+    old, new = _without_body(old), _without_body(new)
     names = [name for name in Step.model_fields if name != "action" and getattr(old, name) != getattr(new, name)]
     return tuple([_AS_WRITTEN.get(name, name) for name in names] + _action_fields(old.action, new.action))
+
+
+def _without_body(step: Step) -> Step:
+    """A foreach is what it goes through: the steps of its body stand for themselves."""
+    if step.foreach is None:
+        return step
+    return step.model_copy(update={"foreach": step.foreach.model_copy(update={"steps": ()})})
 
 
 def _action_fields(old: Action, new: Action) -> list[str]:

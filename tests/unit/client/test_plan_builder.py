@@ -265,3 +265,32 @@ def test_a_switch_names_later_steps_and_stands_in_their_needs() -> None:
         {"id": "draft", "noop": {}, "needs": ["route"]},
         {"id": "merge", "noop": {}, "needs": ["change", "draft"], "when": "taken"},
     ]
+
+
+def test_a_foreach_has_a_body_and_a_step_can_be_done_for_each_item(tmp_path: Path) -> None:
+    built = Plan("pages", folder=tmp_path)
+    first = built.subprocess("list", ["cat", "pages.json"], outputs="stdout_json")
+    with built.foreach("pages", "steps.list.result", max_parallel=2, merge="partial", needs=[first]) as page:
+        fetch = page.subprocess("fetch", ["fetch", "{{ item }}"])
+        with page.foreach("parts", [1, 2], needs=[fetch]) as part:
+            part.noop("split")
+    built.noop("each", needs=[page], foreach=[1, 2, 3])
+
+    document = yaml.safe_load(
+        """
+agentflow: 1
+name: pages
+steps:
+  - {id: list, subprocess: {command: [cat, pages.json]}, outputs: stdout_json}
+  - id: pages
+    needs: [list]
+    foreach: {items: steps.list.result, max_parallel: 2, merge: partial}
+    steps:
+      - {id: fetch, subprocess: {command: [fetch, "{{ item }}"]}}
+      - {id: parts, needs: [fetch], foreach: {items: [1, 2]}, steps: [{id: split, noop: {}}]}
+  - {id: each, needs: [pages], foreach: [1, 2, 3], noop: {}}
+"""
+    )
+    reading = read_plan(document)
+    assert reading.plan is not None, reading.faults
+    assert built.check().plan == reading.plan
