@@ -20,7 +20,7 @@ CONTRACT = {
     "exhausted": 5,
     "waiting": 5,
 }
-FAILURES = {"error", "run_failed", "template", "content", "conflict"}
+FAILURES = {"already_decided", "not_allowed", "error", "run_failed", "template", "content", "conflict"}
 """Errors that no usage explains and that have no code of their own: exit code 1."""
 
 
