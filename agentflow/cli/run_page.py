@@ -161,7 +161,7 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     short, state = words.short_id(view.summary.id), view.summary.state
     for step in view.steps.values():
         if step.state == "failed" and step.attempts:
-            yield f"agentflow logs {short} {step.id}", f"what {step.id} wrote"
+            yield f"agentflow logs {short} {shlex.quote(step.id)}", f"what {step.id} wrote"
             break
     held = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.AWAITS_PERSON]
     dead = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.POISONED]
@@ -171,9 +171,12 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     if event := next(filter(None, map(_signal_of, view.steps.values())), None):
         yield f"agentflow signal {short} {event}", "end its wait; --data gives the result"
     if dead and state in _CAN_BE_RETRIED:
-        yield f"agentflow dead-letters replay {short} {dead[0]}", "it is poisoned: mend what ended its workers first"
+        yield (
+            f"agentflow dead-letters replay {short} {shlex.quote(dead[0])}",
+            "it is poisoned: mend what ended its workers first",
+        )
     if held:
-        yield f"agentflow retry {short} --step {held[0]}", "run it again: your word that this is safe"
+        yield f"agentflow retry {short} --step {shlex.quote(held[0])}", "run it again: your word that this is safe"
     elif state in _CAN_BE_RETRIED and not dead:
         yield f"agentflow retry {short}", "take up what did not succeed"
     if state is ShownRunState.EXHAUSTED:

@@ -118,8 +118,10 @@ def _check_redo(
         return
     again = with_dependents(graph, [step])
     loops = sorted(each for each in again if each in drafts and drafts[each].is_foreach)
-    if loops:
-        place.fault("redo_over_foreach", f"what is done again holds the foreach {loops[0]}: redo a step behind it")
+    beside = [each for each in loops if not graph.is_ancestor(each, of=key)]
+    if beside:
+        told = f"the foreach {beside[0]} is done again and may go on while this is decided: add it to the needs"
+        place.fault("redo_over_foreach", told)
 
 
 def _check_readers(drafts: Sequence[StepDraft], forms: Mapping[str, StepKey], graph: Graph) -> None:

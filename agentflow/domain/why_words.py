@@ -5,6 +5,7 @@ Owns the wording. ``{run}`` in an advice stands for whatever names the run where
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,14 +34,18 @@ def advice(why: Why) -> str | None:
     if why.code is WhyCode.RUN_ENDED and why.detail["state"] == "completed":
         return "`agentflow show {run}` tells what it did"
     if why.code is WhyCode.STEP_FINAL and (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED:
-        return f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {why.step}`"
+        return (
+            f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {shlex.quote(why.step or '')}`"
+        )
     if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
-        return told.replace("{step}", why.step or "")
+        return told.replace("{step}", shlex.quote(why.step or ""))
     if why.cause is not None:
         told = advice(why.cause)
         return told if told is None or why.cause.run is None else told.replace("{run}", why.cause.run)
     text = _ADVICE.get(why.code)
-    return text and text.replace("{step}", why.step or "").replace("{queue}", str(why.detail.get("queue", "")))
+    return text and text.replace("{step}", shlex.quote(why.step or "")).replace(
+        "{queue}", str(why.detail.get("queue", ""))
+    )
 
 
 def why_json(why: Why, run: str) -> dict[str, Any]:

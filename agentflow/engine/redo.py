@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from agentflow.domain.child import is_child, plan_id
+from agentflow.domain.child import is_child, parent, plan_id
 from agentflow.domain.ids import StepKey, step_id
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.reuse import with_dependents
@@ -22,6 +22,8 @@ from agentflow.engine.evaluate import Conditions
 from agentflow.engine.gather import Scope
 from agentflow.engine.reask import STARTS_OVER
 from agentflow.engine.record import Moves
+from agentflow.engine.row_graph import row_graph
+from agentflow.engine.take_up import reopen
 from agentflow.storage import engine_steps, gates, runs, steps
 
 
@@ -39,11 +41,14 @@ def redo(
     The run is held alone.
     """
     standing = steps.read_states(tx, run.run_id)
-    behind = _behind(plan, gate, first)
-    ids = [step_id(run.run_id, key) for key in behind if _may_start_over(standing[key])]
-    gates.withdraw(tx, ids)
-    taken = steps.reopen(tx, ids)
+    rows, behind = row_graph(plan, standing), _behind(plan, gate, first)
+    again = {key for key in behind if _may_start_over(standing[key])}
+    again.update(inner for key in behind if key in again for inner in rows.all_inside(key))
+    gates.withdraw(tx, [step_id(run.run_id, key) for key in sorted(again)])
+    taken = reopen(tx, rows, run.run_id, again)
     pending = [step_id(run.run_id, key) for key in behind if standing[key].state is StepState.PENDING]
+    if (item := parent(gate)) is not None:  # it counts the ends of its body
+        pending.append(step_id(run.run_id, item))
     engine_steps.recount_needs(tx, pending)
     for step in taken:
         moves.add_step(step.key, standing[step.key].state, StepState.PENDING)

@@ -19,6 +19,7 @@ ENDS = (
     ("release.yaml", {}, "completed", {"announce": "succeeded", "cleanup": "succeeded"}),
     ("release.yaml", {"broken": "true"}, "partial", {"tests": "failed", "package": "skipped", "cleanup": "succeeded"}),
     ("mirrors.yaml", {}, "partial", {"asia": "failed", "choose": "succeeded"}),
+    ("pages.yaml", {}, "partial", {"count[1].read[2]": "failed", "count[2].add": "succeeded", "report": "succeeded"}),
     ("release-all.yaml", {}, "completed", {"roll[1]": "succeeded", "report": "succeeded"}),
     ("roll-region.yaml", {"region": "eu", "version": "1.4"}, "completed", {"deploy": "succeeded"}),
 )
@@ -36,7 +37,7 @@ def test_every_plan_is_tried() -> None:
 @pytest.mark.parametrize(
     ("name", "given", "state", "steps"),
     ENDS,
-    ids=["release", "broken-release", "mirrors", "release-all", "roll-region"],
+    ids=["release", "broken-release", "mirrors", "pages", "release-all", "roll-region"],
 )
 def test_an_example_ends_as_it_says(
     settings: Settings, worker: WorkerProcess, name: str, given: dict[str, str], state: str, steps: dict[str, str]

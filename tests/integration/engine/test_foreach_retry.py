@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agentflow.domain.error import InvalidTransition
+from agentflow.domain.gate import Verdict
 from agentflow.domain.ids import StepKey
 from agentflow.domain.state import RunState
 from agentflow.engine.cancel import cancel
+from agentflow.engine.decide import Answer, decide
 from agentflow.engine.retry import retry
 from agentflow.runtime import Runtime
 from tests.factories import noop_step, run_state, step_rows, submitted
@@ -15,6 +17,7 @@ from tests.integration.engine.foreach_play import each, finish, in_state, play, 
 from tests.integration.engine.run_game import check_rows
 
 ACTOR = "tester@test"
+REJECTED = Answer("another@test", Verdict.REJECT, "once more")
 
 
 def test_a_retry_does_failed_items_again_and_leaves_the_others(house: Runtime) -> None:
@@ -152,3 +155,28 @@ def test_a_foreach_behind_what_runs_again_begins_anew(house: Runtime) -> None:
     assert done.ready == ("x",)
     assert play(house, run_id) == [["x"], ["e[0]", "e[1]"]]
     assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_a_rejected_gate_sends_a_foreach_before_it_through_all_of_its_items_again(house: Runtime) -> None:
+    gate = {"id": "look", "needs": ["e"], "approval": {"message": "well?", "on_reject": {"redo": "a"}}}
+    run_id = submitted(house.context, [noop_step("a"), each("e", [1, 2, 3], needs=("a",), max_parallel=2), gate])
+    assert play(house, run_id) == [["a"], ["e[0]", "e[1]"], ["e[2]"]]
+
+    decide(house.context, run_id, StepKey("look"), REJECTED)
+
+    check_rows(house, run_id)
+    assert play(house, run_id) == [["a"], ["e[0]", "e[1]"], ["e[2]"]]
+    assert states(house, run_id)["look"] == "held"
+
+
+def test_a_rejected_gate_inside_of_an_item_sends_back_only_that(house: Runtime) -> None:
+    gate = {"id": "look", "needs": ["a"], "approval": {"message": "well?", "on_reject": {"redo": "a"}}}
+    body = [noop_step("a"), gate, noop_step("side", ["a"])]
+    run_id = submitted(house.context, [each("e", [1, 2], *body)])
+    assert play(house, run_id) == [["e[0].a", "e[1].a"], ["e[0].side", "e[1].side"]]
+
+    decide(house.context, run_id, StepKey("e[0].look"), REJECTED)
+
+    check_rows(house, run_id)
+    assert play(house, run_id) == [["e[0].a"], ["e[0].side"]]
+    check_rows(house, run_id)

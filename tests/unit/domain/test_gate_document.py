@@ -159,9 +159,10 @@ def test_two_gates_do_not_set_one_var() -> None:
     assert (fault.code, fault.step) == ("form_clashes", "second")
 
 
-def test_a_gate_of_a_foreach_has_no_form_and_what_is_done_again_holds_no_foreach() -> None:
+def test_a_gate_of_a_foreach_has_no_form_and_what_is_done_again_holds_no_foreach_beside_it() -> None:
     inner = {"id": "each", "foreach": [1, 2], "steps": [gate(form={"x": {}})]}
     assert only_fault(inner).code == "form_in_foreach"
 
     looped = [command("a"), {"id": "each", "needs": ["a"], "foreach": [1], "noop": {}}]
-    assert only_fault(*looped, gate("each", on_reject={"redo": "a"})).code == "redo_over_foreach"
+    assert read_plan(document(*looped, gate("each", on_reject={"redo": "a"}))).faults == ()
+    assert only_fault(*looped, gate("a", on_reject={"redo": "a"})).code == "redo_over_foreach"
