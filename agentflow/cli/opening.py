@@ -45,8 +45,8 @@ def opened_run(reference: str, project: str | None) -> Iterator[Run]:
 def find_plan(flow: AgentFlow, reference: str, project: str | None) -> tuple[LoadedPlan, str | None]:
     """Return the plan in the file ``reference``, or stored under that name, and the project of its run.
 
-    A file that is there, or a workflow directory, comes first, and what is written like a file is nothing else. NotFound
-    tells what was looked for. A stored plan runs where it is stored.
+    A file that is there, or a workflow directory, comes first, and what is written like a file is nothing else.
+    NotFound tells what was looked for. A stored plan runs where it is stored.
     """
     from agentflow.client import Plan
     from agentflow.domain.error import NotFound

@@ -55,8 +55,8 @@ def run(
 
     The exit code tells how it ended: 0 completed, 1 failed, 3 partial, 4 cancelled, 5 resting.
     """
+    given, caps = read_vars(variables), read_caps(budget)
     with opened() as flow:
-        given, caps = read_vars(variables), read_caps(budget)
         loaded, project = find_plan(flow, plan, project)
         is_dry, mode = _read_mode(flow, mode, dry_run=dry_run)
         wanted: dict[str, Any] = {"project": project, "budget": caps, "directive": directive, "plan_hash": plan_hash}

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from agentflow.domain.action import GroupAction
 from agentflow.domain.ids import StepKey
@@ -65,7 +66,7 @@ def lay_waves(drafts: Sequence[StepDraft], needs: Needs) -> Waves:
 def _laid(needs: dict[StepKey, tuple[StepKey, ...]], waves: Mapping[int, Sequence[StepKey]]) -> Waves:
     numbers = list(waves)
     joins: dict[StepKey, Step] = {}
-    for earlier, later in zip(numbers, numbers[1:], strict=False):
+    for earlier, later in pairwise(numbers):
         join = Step(id=join_id(earlier), needs=tuple(waves[earlier]), action=GroupAction(), when="always", wave=earlier)
         joins[waves[earlier][-1]] = join
         needs[join.id] = join.needs
@@ -106,7 +107,7 @@ def _check_needs(draft: StepDraft, waves: Mapping[StepKey, int | None]) -> None:
 
 
 def _check_joins(drafts: Sequence[StepDraft], waves: Mapping[int, Sequence[StepKey]]) -> None:
-    joins = {join_id(wave) for wave in list(sorted(waves))[:-1]}
+    joins = {join_id(wave) for wave in sorted(waves)[:-1]}
     for draft in drafts:
         if draft.key in joins:
             draft.value.child("id").fault("duplicate_id", f"{draft.key} is the join that ends that wave: rename it")

@@ -1,6 +1,7 @@
 """Open gates: write down what a step asks people for as it begins, or what it decides itself.
 
-Inside a verb's transaction. A gate's row holds the terms as they are now and what was found: counts, names and hashes of files, how checks ended.
+Inside a verb's transaction. A gate's row holds the terms as they are now and what was found: counts, names and hashes
+of files, how checks ended.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from agentflow.domain.child import is_child, loops, plan_id
+from agentflow.domain.child import is_child, item_key, loops, plan_id
 from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.ids import step_id as id_of
@@ -27,7 +27,7 @@ from agentflow.engine.dispatch import first_sends, send_steps
 from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import interventions, runs, steps
+from agentflow.storage import children, interventions, runs, steps
 from agentflow.storage.retention import missing_run
 
 
@@ -167,8 +167,9 @@ def _check_place(tx: Connection, plan: PlanView, run: runs.LockedRun, key: StepK
             f"as {key}[0]",
             step=key,
         )
+    awaiting = children.read_awaiting(tx, run.run_id, [item_key(loop.key, loop.item) for loop in around])
     for loop in around:
-        if loop.key in turns and loop.item >= turns[loop.key].released:
+        if item_key(loop.key, loop.item) in awaiting:
             raise InvalidTransition(
                 f"Item {loop.item} of {loop.key!r} has not had its turn: override it once it has", step=key
             )

@@ -56,7 +56,7 @@ def _anew(rows: RowGraph, again: Collection[StepKey]) -> set[StepKey]:
 
 @dataclass(frozen=True)
 class Turns:
-    """Which foreachs begin ``anew``, which go on ``waiting`` for items, and what is ``awaiting`` the turn of its item."""
+    """Which foreachs begin ``anew``, which go on ``waiting`` for items, and what is ``awaiting`` its item's turn."""
 
     anew: frozenset[StepKey]
     awaiting: frozenset[StepKey]

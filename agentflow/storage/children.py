@@ -40,6 +40,14 @@ def read_foreachs(tx: Connection, run_id: RunId) -> list[StepKey]:
     return [StepKey(row) for row in tx.execute(statement("read_foreachs"), {"run_id": run_id}).scalars()]
 
 
+def read_awaiting(tx: Connection, run_id: RunId, keys: Sequence[StepKey]) -> frozenset[StepKey]:
+    """Read which of some steps await the turn of their item."""
+    if not keys:
+        return frozenset()
+    rows = tx.execute(statement("read_awaiting_steps"), {"run_id": run_id, "keys": list(keys)}).scalars()
+    return frozenset(StepKey(row) for row in rows)
+
+
 def release(tx: Connection, foreach: StepId, max_parallel: int) -> list[Successor]:
     """Give further items of a locked foreach their turn; returns the steps that waited for it, by position."""
     parameters = {"step_id": foreach, "max_parallel": max_parallel}

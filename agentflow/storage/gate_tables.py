@@ -59,7 +59,10 @@ class SignalRow(SQLModel, table=True):
     """A signal that was sent to a run; ``taken_by`` is the step that it ended the wait of."""
 
     __tablename__ = "signal"
-    __table_args__ = (Index("signal_waiting", "run_id", "name", "id", postgresql_where=text("taken_by IS NULL")),)
+    __table_args__ = (
+        Index("signal_run_id", "run_id"),
+        Index("signal_waiting", "run_id", "name", "id", postgresql_where=text("taken_by IS NULL")),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
     run_id: UUID = Field(sa_column=run_key())
     name: str

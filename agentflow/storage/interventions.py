@@ -14,16 +14,15 @@ from agentflow.storage.database import statement, to_json
 
 @dataclass(frozen=True, slots=True)
 class Turns:
-    """How many items a foreach made, and how many of them had their turn."""
+    """How many items a foreach made."""
 
     children: int
-    released: int
 
 
 def read_turns(tx: Connection, run_id: RunId, keys: Iterable[StepKey]) -> dict[StepKey, Turns]:
     """Read how far those of the foreachs have come that have made their items."""
     rows = tx.execute(statement("read_turns"), {"run_id": run_id, "keys": list(keys)})
-    return {StepKey(row.key): Turns(row.children, row.released) for row in rows}
+    return {StepKey(row.key): Turns(row.children) for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

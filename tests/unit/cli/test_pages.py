@@ -80,7 +80,9 @@ def test_a_run_on_its_way_points_at_watch_and_cancel() -> None:
 
 
 def test_a_waiting_run_asks_for_a_word_on_the_held_step() -> None:
-    assert commands("waiting", step("a", "held", attempt(1, "lost", 0, 1)))[0] == "agentflow retry 1b9d6bcd --step a"
+    held = step("a", "held", attempt(1, "lost", 0, 1), reason={"code": "awaits_person", "detail": {}})
+
+    assert commands("waiting", held)[0] == "agentflow retry 1b9d6bcd --step a"
 
 
 def test_a_completed_run_points_at_its_last_artifact_and_names_the_step_where_needed() -> None:

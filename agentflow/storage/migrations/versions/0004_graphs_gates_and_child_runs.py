@@ -163,6 +163,7 @@ def _create_signal() -> None:
         sa.Column("at", sa.DateTime(timezone=True), nullable=False, server_default=_NOW),
         sa.Column("taken_by", sa.Uuid),
     )
+    op.create_index("signal_run_id", "signal", ["run_id"])
     op.create_index("signal_waiting", "signal", ["run_id", "name", "id"], postgresql_where=sa.text("taken_by IS NULL"))
 
 
