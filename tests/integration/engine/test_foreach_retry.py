@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy import text
 
 from agentflow.domain.error import InvalidTransition
 from agentflow.domain.gate import Verdict
-from agentflow.domain.ids import StepKey
+from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.state import RunState
+from agentflow.domain.transition import MAX_LOST
 from agentflow.engine.cancel import cancel
 from agentflow.engine.decide import Answer, decide
+from agentflow.engine.replay import replay
+from agentflow.engine.rescue import rescue
 from agentflow.engine.retry import retry
 from agentflow.runtime import Runtime
+from agentflow.storage import dead_letters
+from agentflow.storage.attempts import LapsedAttempt
 from tests.factories import noop_step, run_state, step_rows, submitted
 from tests.integration.engine.foreach_play import each, finish, in_state, play, states, take
 from tests.integration.engine.run_game import check_rows
@@ -180,3 +186,33 @@ def test_a_rejected_gate_inside_of_an_item_sends_back_only_that(house: Runtime) 
     check_rows(house, run_id)
     assert play(house, run_id) == [["e[0].a"], ["e[0].side"]]
     check_rows(house, run_id)
+
+
+def _lose(house: Runtime, run_id: RunId, key: str) -> None:
+    with house.context.database.transaction() as tx:
+        tx.execute(text("UPDATE step SET not_before = now() WHERE state = 'ready'"))
+    taken = take(house, run_id, key)
+    rescue(house.context, LapsedAttempt(run_id, taken.step_id, taken.attempt_id), ACTOR, is_known_lost=True)
+
+
+def test_an_item_that_ends_its_workers_is_a_dead_letter_of_its_own(house: Runtime) -> None:
+    steps = [each("e", [1, 2], noop_step("a"), noop_step("b", ["a"], on_lost="hold", retry=1), merge="partial")]
+    run_id = submitted(house.context, steps)
+    for _ in range(MAX_LOST):
+        _lose(house, run_id, "e[0].a")
+    play(house, run_id, {"e[1].b": "broken off"})
+    held = step_rows(house.context, run_id)["e[1].b"]
+    assert (held.state, held.reason["code"]) == ("held", "awaits_person")
+
+    retry(house.context, run_id, ACTOR, only=StepKey("e[1].b"))
+    check_rows(house, run_id)
+    play(house, run_id)
+    assert run_state(house.context, run_id) is RunState.PARTIAL
+
+    with house.context.database.transaction() as tx:
+        found = dead_letters.read(tx, dead_letters.LetterFilter(), 10)
+    assert [letter.step for letter in found.letters] == ["e[0].a"]
+    replay(house.context, found.letters, ACTOR)
+    check_rows(house, run_id)
+    assert play(house, run_id) == [["e[0].a"], ["e[0].b"]]
+    assert run_state(house.context, run_id) is RunState.COMPLETED
