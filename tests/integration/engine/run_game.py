@@ -159,9 +159,12 @@ def check_rows(house: Runtime, run_id: RunId) -> None:
 
 
 def _may(transitions: Any, verb: str, old: str, new: str) -> bool:
-    """Whether a verb may make a move; one that takes up steps makes them pending first, and may end them at once."""
-    legs = ((old, new),), ((old, "pending"), ("pending", new))
-    return any(all(verb in transitions.get(leg, ()) for leg in way) for way in legs)
+    """Whether a verb may make a move; one that takes up steps makes them pending first, and may end them at once.
+
+    That again may fail the run, which it has set running before.
+    """
+    ways = ((old, new),), ((old, "pending"), ("pending", new)), ((old, "running"), ("running", new))
+    return any(all(verb in transitions.get(leg, ()) for leg in way) for way in ways)
 
 
 def check_moves(house: Runtime, run_id: RunId) -> None:
