@@ -218,6 +218,8 @@ def _below_foreachs(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
     inside: dict[str, list[Row[Any]]] = defaultdict(list)
     for row in rows:
         inside[row.parent or ""].append(row)
+    if len(inside) == 1:
+        return list(rows)
     ordered: list[Row[Any]] = []
     work = inside[""][::-1]
     while work:
