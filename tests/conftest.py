@@ -46,13 +46,6 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Take half as many processes again as there are cores for ``-n auto``: a test mostly waits for other processes."""
-    cores = os.cpu_count() or 1
-    return cores + cores // 2
-
-
-@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give each process whole files, in their order: the slow ones come first, and a module's worker is shared."""
     from xdist.scheduler import LoadFileScheduling

@@ -45,7 +45,8 @@ def stub() -> Iterator[ModelStub]:
 @pytest.fixture
 def messages(house: Runtime) -> Iterator[list[str]]:
     """Every command that Redis is sent while the test runs, as MONITOR tells it."""
-    client = redis.Redis.from_url(house.servers.redis_url)
+    # Nothing may be said for as long as a worker and Flower take to start.
+    client = redis.Redis.from_url(house.servers.redis_url, socket_timeout=None)
     heard: list[str] = []
     with client.monitor() as monitor:
         listener = threading.Thread(target=_listen, args=(monitor, heard), daemon=True)
