@@ -6,7 +6,7 @@ into no reason and no row, but for the labels of a plan's closed set.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -21,7 +21,6 @@ from agentflow.domain.moment import parse_moment
 from agentflow.domain.plan import Step
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.reference import Reference
-from agentflow.domain.run_document import templates_in
 from agentflow.domain.state import StepState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.items import keep_items
@@ -45,16 +44,16 @@ def _texts(step: Step, *, is_item: bool) -> Iterator[str]:
             yield f"{{{{ {on} }}}}"
         case WaitAction(until=str(until)):
             yield until
-        case RunAction(vars=values):
-            yield from (text for value in values.values() for text in templates_in(value))
-        case _:
+        case _:  # the vars of a child run are read when it starts
             return
 
 
-def begin(context: EngineContext, run_id: RunId, key: StepKey, step: Step, values: Mapping[str, Any]) -> Beginning:
-    """Evaluate what the engine's step ``key`` begins as; whatever goes wrong fails the step."""
+def begin(
+    context: EngineContext, run_id: RunId, key: StepKey, step: Step, read: Callable[[], Mapping[str, Any]]
+) -> Beginning:
+    """Evaluate what the engine's step ``key`` begins as, from what ``read`` gathers; what goes wrong fails the step."""
     try:
-        return _begun(context, run_id, key, step, values)
+        return _begun(context, run_id, key, step, read())
     except TemplateError as error:
         return Ends(StepState.FAILED, Reason(ReasonCode.TEMPLATE, {"problem": str(error)}))
     except ContentError as error:

@@ -35,8 +35,11 @@ class CancelAsked:
     stopping: int
 
 
-def cancel(context: EngineContext, run_id: RunId, actor: str) -> CancelAsked:
-    """Cancel a run. InvalidTransition when it has ended; a run that is being cancelled already is left as it is."""
+def cancel(context: EngineContext, run_id: RunId, actor: str, *, tells_parent: bool = True) -> CancelAsked:
+    """Cancel a run. InvalidTransition when it has ended; a run that is being cancelled already is left as it is.
+
+    ``tells_parent``: whether its end is told to the run above at once.
+    """
     reason = Reason(ReasonCode.CANCELLED, {"actor": actor})
     with context.database.transaction() as tx:
         run = _lock(tx, run_id)
@@ -54,7 +57,7 @@ def cancel(context: EngineContext, run_id: RunId, actor: str) -> CancelAsked:
         stopping = attempts.request_stop(tx, run_id)
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="cancel", subject="run", moves=moves, reason=reason)
-    _after_commit(context, run_id, stopping, actor, moves)
+    _after_commit(context, run_id, stopping, actor, moves, tells_parent=tells_parent)
     return CancelAsked(is_new=True, stopping=len(stopping))
 
 
@@ -92,6 +95,7 @@ def _cancel_step(
         if run is None or step is None or step.state in FINAL_STEP_STATES or run.state in FINAL_RUN_STATES:
             return CancelAsked(is_new=False, stopping=0)
         plan = context.plans.get(tx, runs.read_plan_fingerprint(tx, run.run_id))
+        runs.rest_waiting(tx, run)
         moves, stopping = Moves(), dict[AttemptId, bool]()
         followed = Advance(run.state)
         if step.state is StepState.RUNNING:
@@ -183,9 +187,15 @@ def _lock(tx: Connection, run_id: RunId) -> runs.LockedRun:
 
 
 def _after_commit(
-    context: EngineContext, run_id: RunId, stopping: Iterable[AttemptId], actor: str, moves: Moves
+    context: EngineContext,
+    run_id: RunId,
+    stopping: Iterable[AttemptId],
+    actor: str,
+    moves: Moves,
+    *,
+    tells_parent: bool = True,
 ) -> None:
     if stopping:
         context.side_channel.stop_attempts(stopping)
     announce(context, run_id, moves)
-    finalize(context, run_id, actor)
+    finalize(context, run_id, actor, tells_parent=tells_parent)

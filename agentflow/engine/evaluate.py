@@ -124,13 +124,17 @@ def _question(tx: Connection, plan: PlanView, run_id: RunId, key: StepKey, varia
 
 def _evaluate(context: EngineContext, question: Question) -> Beginning:
     """What a step begins as whose needs let it; skipped where its condition is false or cannot be evaluated."""
-    try:
+
+    def values(references: frozenset[Reference]) -> dict[str, Any]:
         scope = Scope(question.plan.plan, question.key)
-        values = gather(
-            context, question.run_id, question.references, question.facts, variables=question.variables, scope=scope
-        )
-        if question.condition is not None and not expression.holds(question.condition, values):
-            return Ends(StepState.SKIPPED, Reason(ReasonCode.WHEN_FALSE))
+        variables = question.variables
+        return gather(context, question.run_id, references, question.facts, variables=variables, scope=scope)
+
+    try:
+        if question.condition is not None:
+            asked = expression.inspect_expression(question.condition).references
+            if not expression.holds(question.condition, values(asked)):
+                return Ends(StepState.SKIPPED, Reason(ReasonCode.WHEN_FALSE))
     except (TemplateError, ContentError) as error:
         return Ends(StepState.SKIPPED, Reason(ReasonCode.WHEN_ERROR, {"problem": str(error)}))
     except Exception as error:  # whatever it is, it must not keep the verb from being recorded
@@ -138,4 +142,6 @@ def _evaluate(context: EngineContext, question: Question) -> Beginning:
         return Ends(StepState.SKIPPED, Reason(ReasonCode.WHEN_ERROR, {"problem": type(error).__name__}))
     if not question.plan.plan.is_engines(question.key):
         return Starts()
-    return begin(context, question.run_id, question.key, question.plan.plan.step(question.key), values)
+    step = question.plan.plan.step(question.key)
+    sources = sources_of(step, is_item=is_item(question.key))
+    return begin(context, question.run_id, question.key, step, lambda: values(sources))

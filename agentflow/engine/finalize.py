@@ -28,7 +28,7 @@ CHILDREN = 1000
 """How many child runs are cancelled at a time; the dispatcher goes on with the others."""
 
 
-def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | None:
+def finalize(context: EngineContext, run_id: RunId, actor: str, *, tells_parent: bool = True) -> RunState | None:
     """End the run if nothing of it is open any more; None when it goes on, rests, or had ended before.
 
     It ends only when its child runs have; those that nobody waits for any more are cancelled first. What waits for this
@@ -36,11 +36,11 @@ def finalize(context: EngineContext, run_id: RunId, actor: str) -> RunState | No
     with its worker may take its kill grace. Answers that go with the run go first, between two transactions, for a
     store may be slow: nobody asks for them any more. A process that does not see the store of the installation ends no
     such run. What is not ended here is looked at again by the dispatcher, every second: also what Postgres breaks off,
-    for the verb before this one has been committed.
+    for the verb before this one has been committed. ``tells_parent``: not where the run above asks for it itself.
     """
     try:
         ended = _finalized(context, run_id, actor)
-        if ended is not None and ended.parent is not None:
+        if tells_parent and ended is not None and ended.parent is not None:
             _tell_parent(context, ended.parent, actor)
     except ConflictingWrite as error:
         log.warning("end_left_to_dispatcher", run_id=str(run_id), error=str(error))
@@ -58,6 +58,7 @@ class _Ended:
 
 def _finalized(context: EngineContext, run_id: RunId, actor: str) -> _Ended | None:
     forgotten: frozenset[Address] = frozenset()
+    has_cancelled = False
     while True:  # more than twice only if others ended the run meanwhile, and a retry ran its course again
         with context.database.transaction() as tx:
             over = _find_over(context, tx, run_id)
@@ -66,8 +67,11 @@ def _finalized(context: EngineContext, run_id: RunId, actor: str) -> _Ended | No
                 if not passing:
                     return _Ended(_end(context, tx, over, actor), child_runs.read_parent(tx, run_id))
         if not isinstance(over, _Over):
-            _cancel_below(context, over or (), actor)
-            return None
+            if not over or has_cancelled:  # they are ending: the last one tells this run
+                return None
+            _cancel_below(context, over, actor)
+            has_cancelled = True
+            continue
         if not forget_answers(context, passing):
             return None
         forgotten |= passing
@@ -78,7 +82,7 @@ def _cancel_below(context: EngineContext, forsaken: Sequence[Forsaken], actor: s
     from agentflow.engine.cancel_child import cancel_child  # it ends runs itself
 
     for child in forsaken:
-        cancel_child(context, child, actor)
+        cancel_child(context, child, actor, tells_parent=False)
 
 
 def _tell_parent(context: EngineContext, parent: Parent, actor: str) -> None:

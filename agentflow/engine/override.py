@@ -88,6 +88,7 @@ def _in_transaction(context: EngineContext, asked: Asked, conditions: Conditions
         ends = ending_of(plan.plan, asked.key, asked.how, reason)
         _check_state(tx, run, step)
         _check_place(tx, plan, run, asked.key)
+        runs.rest_waiting(tx, run)
         interventions.override(tx, step.id, ends)
         moves = Moves()
         moves.add_step(step.key, step.state, ends.state)
