@@ -234,6 +234,20 @@ def test_a_step_that_is_cancelled_takes_its_child_run_along(house: Runtime) -> N
     assert run_state(house.context, run_id) is RunState.PARTIAL
 
 
+def test_a_run_above_very_many_child_runs_is_cancelled_with_all_of_them(house: Runtime) -> None:
+    many = 130
+    child = loaded([{"id": "idle", "wait": {"event": "go"}}], name="idle")
+    parent = loaded([{**run_step("each", "./idle.yaml"), "foreach": list(range(many))}], {"./idle.yaml": child})
+    run_id = submitted(house.context, parent)
+    for item in range(many):
+        started(house, run_id, f"each[{item}]")
+
+    cancel(house.context, run_id, ACTOR)
+
+    assert run_state(house.context, run_id) is RunState.CANCELLED
+    assert {run_state(house.context, each) for each in children_of(house.context, run_id)} == {RunState.CANCELLED}
+
+
 def test_a_run_that_fails_cancels_its_open_child_runs_and_waits_for_them(house: Runtime) -> None:
     plan = loaded([run_step("below", "./c.yaml"), command_step("no", "false")], {"./c.yaml": loaded([noop_step("a")])})
     run_id = submitted(house.context, plan)

@@ -238,3 +238,18 @@ def test_a_failed_step_ends_a_run_in_waves_as_ever(house: Runtime) -> None:
 
     assert work_off(house, run_id) is RunState.FAILED
     assert _states(house, run_id)["b"] == "skipped"
+
+
+def test_a_switch_that_cannot_read_what_it_decides_on_fails(house: Runtime) -> None:
+    huge = "head -c 9000000 /dev/zero | tr '\\0' x"
+    steps = [
+        shell_step("says", huge),
+        _switch("route", ["says"], "steps.says.stdout", left=["left"]),
+        noop_step("left", ["route"]),
+    ]
+    run_id = submitted(house.context, steps)
+
+    work_off(house, run_id)
+
+    assert _states(house, run_id) == {"says": "succeeded", "route": "failed", "left": "skipped"}
+    assert step_rows(house.context, run_id)["route"].reason["code"] == "template"
