@@ -144,6 +144,7 @@ READERS: Mapping[str, Callable[[Value, ActionReading], None]] = {
     "llm": read_llm,
     "http": read_http,
     "switch": read_switch,
+    "decision": read_switch,
     "wait": read_wait,
     "python": read_python,
     "notify": read_notify,
@@ -152,7 +153,7 @@ READERS: Mapping[str, Callable[[Value, ActionReading], None]] = {
 }
 ACTION_TYPES: Mapping[str, str] = {"switch": "decision"}
 """What an action is called that is written otherwise."""
-LATER_ACTIONS = ("decision",)
+LATER_ACTIONS: tuple[str, ...] = ()
 """Actions of the format that this version does not have."""
 FIELD_HOMES: Mapping[str, str] = {
     **dict.fromkeys(HTTP_FORM.known, "http"),

@@ -108,7 +108,10 @@ def check_switches(drafts: Sequence[StepDraft], needs: Mapping[StepKey, Sequence
     for draft in drafts:
         check_switches(draft.body, needs)
         action = draft.read.get("action")
-        if not isinstance(action, DecisionAction) or draft.key is None or "cases" not in draft.value.value["switch"]:
+        if not isinstance(action, DecisionAction) or draft.key is None:
+            continue
+        written = "switch" if "switch" in draft.value.value else "decision"
+        if "cases" not in draft.value.value[written]:
             continue
         if draft.is_foreach:
             draft.value.child("foreach").fault(
@@ -116,7 +119,7 @@ def check_switches(drafts: Sequence[StepDraft], needs: Mapping[StepKey, Sequence
             )
         beside = {other.key for other in drafts if other.key is not None}
         for label, keys in action.cases.items():
-            place = draft.value.child("switch").child("cases").child(label)
+            place = draft.value.child(written).child("cases").child(label)
             for key in keys:
                 if key not in beside:
                     place.fault("invalid_target_node", f"the case names {shorten(key)!r}: {did_you_mean(key, beside)}")

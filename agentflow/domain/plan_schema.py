@@ -24,7 +24,7 @@ from agentflow.domain.retry_policy import Backoff
 
 Schema = dict[str, Any]
 
-ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "wait", "approval", "run", "python", "notify")
+ACTIONS = ("subprocess", "noop", "llm", "http", "switch", "decision", "wait", "approval", "run", "python", "notify")
 _BODY = "In the place of an action: the body of a foreach."
 SCHEMA_ID = "urn:agentflow:plan:1"
 _VAR_NAME = "^[A-Za-z_][A-Za-z0-9_]{0,63}$"
@@ -63,6 +63,7 @@ def plan_schema() -> Schema:
             "llm": _llm(),
             "http": _http(),
             "switch": _switch(),
+            "decision": {"$ref": "#/$defs/switch", "description": "The same as switch."},
             "wait": _wait(),
             "approval": _approval(),
             "run": _run(),

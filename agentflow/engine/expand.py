@@ -21,7 +21,7 @@ from agentflow.engine.context import PlanView
 from agentflow.engine.items import no_items
 from agentflow.engine.new_steps import labels_of, new_step
 from agentflow.engine.record import Moves
-from agentflow.storage import children, graphs, limits, runs, steps
+from agentflow.storage import children, gates, graphs, limits, runs, steps
 from agentflow.storage.graphs import NewEdge, NewStep
 
 WRITTEN_AT_ONCE = 1000
@@ -89,6 +89,8 @@ def end_inside(
         ended = [step for step in inner if step.state is old and not step.is_open]
         if ended:
             steps.move(tx, [step.id for step in ended], [old], state, reason)
+            if old is StepState.HELD:
+                gates.withdraw(tx, [step.id for step in ended])
             moves.add_steps([step.key for step in ended], old, state)
     return inner
 

@@ -88,6 +88,6 @@ def _behind(plan: PlanView, gate: StepKey, first: StepKey) -> list[StepKey]:
 
 
 def _may_start_over(step: steps.StandingStep) -> bool:
-    if step.state is StepState.HELD:
-        return step.reason_code != ReasonCode.AWAITS_RUN
+    if step.state is StepState.HELD:  # what may have begun its work waits for a person's word
+        return step.reason_code not in (ReasonCode.AWAITS_RUN, ReasonCode.AWAITS_PERSON)
     return step.state in FINAL_STEP_STATES

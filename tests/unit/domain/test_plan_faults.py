@@ -379,12 +379,13 @@ def test_a_mistyped_action_is_one_fault_that_names_the_nearest() -> None:
     assert (fault.code, "did you mean 'subprocess'?" in fault.message) == ("unknown_field", True)
 
 
-@pytest.mark.parametrize("action", ["decision"])
-def test_an_action_of_a_later_version_is_never_ignored(action: str) -> None:
-    fault = only_fault(document({"id": "a", action: {}}))
-    assert (fault.code, fault.path) == ("not_available", ("steps", 0, action))
-    both = faults_of(document({"id": "a", "noop": {}, action: {}}))
-    assert {fault.code for fault in both} == {"several_actions", "not_available"}
+def test_a_switch_may_be_called_a_decision_but_not_both() -> None:
+    choice = {"on": "vars.way", "cases": {"left": ["b"]}}
+    behind = {"id": "b", "needs": ["a"], "noop": {}}
+    plan = document({"id": "a", "needs": [], "decision": choice}, behind) | {"vars": {"way": "left"}}
+    assert read_plan(plan).faults == ()
+    both = document({"id": "a", "needs": [], "decision": choice, "switch": choice}, behind) | {"vars": {"way": "left"}}
+    assert {fault.code for fault in faults_of(both)} == {"several_actions"}
 
 
 def test_an_action_without_an_executor_is_read_and_reported() -> None:
