@@ -45,6 +45,12 @@ _STEP = Form(
     may_be_empty=("noop",),
     elsewhere={key: f"the action: write it inside {home}" for key, home in FIELD_HOMES.items()},
 )
+_PERFORMED = ("timeout", "retry", "rate_limit", "concurrency", "on_lost")
+_INSTEAD: Mapping[tuple[str, str], str] = {
+    ("wait", "timeout"): "write timeout inside wait, beside event",
+    ("approval", "timeout"): "write expires inside approval",
+    **{("group", key): "write it on the steps inside" for key in _PERFORMED},
+}
 _INPUT = Form(known=("step", "artifact", "as"), required=("step", "artifact"))
 
 
@@ -145,7 +151,19 @@ def read_step(value: Value, defaults: Defaults, available_actions: Collection[st
     _read_when(draft, fields.get("when"))
     _read_choices(draft, fields)
     _read_limits(draft, fields, defaults)
+    _check_performed(draft, fields)
     return draft
+
+
+def _check_performed(draft: StepDraft, fields: dict[str, Value]) -> None:
+    """Record a fault for each field about performing a step that no worker performs."""
+    if draft.action_name not in ENGINE_ACTIONS:
+        return
+    what = "a foreach with steps" if draft.action_name == "group" else f"a step of {draft.action_name}"
+    for key in _PERFORMED:
+        if key in fields:
+            hint = _INSTEAD.get((draft.action_name, key), "remove it")
+            fields[key].fault("bad_value", f"{key} means nothing for {what}, which no worker performs: {hint}")
 
 
 def _read_body(draft: StepDraft, value: Value, defaults: Defaults, available_actions: Collection[str]) -> None:

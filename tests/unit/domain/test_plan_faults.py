@@ -632,3 +632,35 @@ def test_any_step_gives_a_plan_or_faults_that_lead_into_the_document(data: Any) 
         value: Any = document(step(), data, {"id": "c", "subprocess": data})
         for part in fault.path:
             value = value[part]
+
+
+@pytest.mark.parametrize("field", ["timeout", "retry", "rate_limit", "concurrency", "on_lost"])
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"wait": {"event": "go"}},
+        {"approval": {}},
+        {"switch": {"on": "1", "cases": {"1": []}}},
+        {"run": {"plan": "other"}},
+        {"foreach": [1], "steps": [{"id": "b", "noop": {}}]},
+        {"foreach": [1], "wait": {"for": "1s"}},
+    ],
+    ids=lambda step: "-".join(step),
+)
+def test_what_is_about_performing_is_a_fault_where_no_worker_performs(step: dict[str, Any], field: str) -> None:
+    value = {
+        "timeout": "1s",
+        "retry": 2,
+        "rate_limit": "1/s",
+        "concurrency": {"key": "k", "limit": 1},
+        "on_lost": "hold",
+    }
+    fault = only_fault(document({"id": "a", **step, field: value[field]}))
+    assert (fault.code, fault.path) == ("bad_value", ("steps", 0, field))
+
+
+def test_defaults_and_items_that_a_worker_performs_may_say_how() -> None:
+    one = document({"id": "a", "foreach": [1], "noop": {}, "timeout": "1s", "retry": 2, "rate_limit": "1/s"})
+    assert read_plan(one).faults == ()
+    waits = document({"id": "a", "wait": {"for": "1s"}}) | {"defaults": {"timeout": "1s", "retry": 2}}
+    assert read_plan(waits).faults == ()
