@@ -17,7 +17,7 @@ from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
 from agentflow.domain.item_flow import FOREACH_ATTRIBUTES, RESULTS, ItemFlow, loop_of
 from agentflow.domain.reference import LOOP_ROOTS, Reference
-from agentflow.domain.step_document import StepDraft
+from agentflow.domain.step_document import TAKES_INPUTS, StepDraft
 from agentflow.domain.wording import did_you_mean, listing, shorten
 
 ANSWER_ATTRIBUTES = ("text", "text_path", "result")
@@ -100,7 +100,7 @@ def check_references(drafts: Sequence[StepDraft], declared: Declared) -> frozens
             references = _check_template(draft, template, declared, graph)
             needed |= _answers_read(references, declared.flow)
         for one, value in draft.inputs:
-            if draft.action_name not in (None, "subprocess", "python"):
+            if draft.action_name not in (None, *TAKES_INPUTS):
                 value.fault("bad_value", "inputs are files for a command: only a subprocess or python step has them")
             elif _check_step(draft, one.step, value, declared, graph):
                 _check_input(one.step, value, declared)

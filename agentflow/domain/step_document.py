@@ -45,11 +45,14 @@ _STEP = Form(
     may_be_empty=("noop",),
     elsewhere={key: f"the action: write it inside {home}" for key, home in FIELD_HOMES.items()},
 )
-_PERFORMED = ("timeout", "retry", "rate_limit", "concurrency", "on_lost")
+PERFORMED = ("timeout", "retry", "rate_limit", "concurrency", "on_lost")
+"""Fields about performing a step: they mean nothing on one that no worker performs."""
+TAKES_INPUTS = ("subprocess", "python")
+"""Actions to which artifacts can be handed as files."""
 _INSTEAD: Mapping[tuple[str, str], str] = {
     ("wait", "timeout"): "write timeout inside wait, beside event",
     ("approval", "timeout"): "write expires inside approval",
-    **{("group", key): "write it on the steps inside" for key in _PERFORMED},
+    **{("group", key): "write it on the steps inside" for key in PERFORMED},
 }
 _INPUT = Form(known=("step", "artifact", "as"), required=("step", "artifact"))
 
@@ -160,7 +163,7 @@ def _check_performed(draft: StepDraft, fields: dict[str, Value]) -> None:
     if draft.action_name not in ENGINE_ACTIONS:
         return
     what = "a foreach with steps" if draft.action_name == "group" else f"a step of {draft.action_name}"
-    for key in _PERFORMED:
+    for key in PERFORMED:
         if key in fields:
             hint = _INSTEAD.get((draft.action_name, key), "remove it")
             fields[key].fault("bad_value", f"{key} means nothing for {what}, which no worker performs: {hint}")

@@ -24,7 +24,8 @@ from agentflow.domain import (
     variable,
 )
 from agentflow.domain.plan_document import read_plan
-from agentflow.domain.plan_schema import plan_schema
+from agentflow.domain.plan_schema import ACTIONS, plan_schema
+from agentflow.domain.step_document import BODY, PERFORMED
 
 ALL_ACTIONS = ("subprocess", "noop", "llm", "http", "python", "notify")
 VALIDATOR = Draft202012Validator(plan_schema())
@@ -164,3 +165,54 @@ def test_what_is_read_fits_the_schema(data: Any) -> None:
 def test_what_the_schema_refuses_is_refused_when_read(data: Any) -> None:
     assert not VALIDATOR.is_valid(data)
     assert read_plan(data, available_actions=ALL_ACTIONS).faults
+
+
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "subprocess": {"subprocess": {"command": ["x"]}},
+    "noop": {"noop": {}},
+    "llm": {"llm": {"model": "a:b", "prompt": "p"}},
+    "http": {"http": {"url": "http://localhost/"}},
+    "switch": {"needs": ["first"], "switch": {"on": "vars.a", "cases": {"1": []}}},
+    "decision": {"needs": ["first"], "decision": {"on": "vars.a", "cases": {"1": []}}},
+    "wait": {"wait": {"for": "1s"}},
+    "approval": {"approval": {}},
+    "run": {"run": {"plan": "other"}},
+    "python": {"python": {"call": "a:b"}},
+    "notify": {"notify": {"command": ["x"]}},
+    BODY: {"foreach": [1], "steps": [{"id": "b", "noop": {}}]},
+}
+FIELDS: list[tuple[str, Any]] = [
+    ("timeout", "1s"),
+    ("retry", 2),
+    ("rate_limit", "1/s"),
+    ("concurrency", {"key": "k", "limit": 1}),
+    ("on_lost", "rerun"),
+    ("outputs", "none"),
+    ("outputs", "stdout_json"),
+    ("outputs", "body_json"),
+    ("inputs", []),
+    ("inputs", ["first/x"]),
+    ("on_failure", "continue"),
+    ("when", "always"),
+    ("foreach", [1, 2]),
+    ("steps", [{"id": "c", "noop": {}}]),
+]
+
+
+def test_every_action_and_every_field_about_performing_stands_among_the_examples() -> None:
+    assert set(EXAMPLES) == {*ACTIONS, BODY}
+    assert set(PERFORMED) <= {field for field, _ in FIELDS}
+
+
+@pytest.mark.parametrize("action", EXAMPLES)
+@pytest.mark.parametrize(("field", "value"), FIELDS, ids=lambda part: part if isinstance(part, str) else "")
+def test_reader_and_schema_agree_on_where_a_field_may_stand(action: str, field: str, value: Any) -> None:
+    data = document(**{"needs": ["first"], **EXAMPLES[action], field: value}) | {"vars": {"a": 1}}
+    assert VALIDATOR.is_valid(data) == (read_plan(data, available_actions=ALL_ACTIONS).faults == ())
+
+
+@pytest.mark.parametrize("action", ["switch", "decision", "wait", "approval", "run", BODY])
+@pytest.mark.parametrize("field", PERFORMED)
+def test_what_no_worker_performs_is_not_told_how_to_be_performed(action: str, field: str) -> None:
+    assert VALIDATOR.is_valid(document(**EXAMPLES[action]))
+    assert not VALIDATOR.is_valid(document(**EXAMPLES[action], **{field: dict(FIELDS)[field]}))
