@@ -85,6 +85,7 @@ class WorkerProcess:
     def kill(self) -> None:
         """Kill the main process, its pool children and its dispatcher at once."""
         if self.process.poll() is None:
+            self.send(signal.SIGSTOP)  # it puts no new child in the place of one that is gone
             self.send_all(signal.SIGKILL)
         self.process.wait(10)
 

@@ -240,15 +240,15 @@ def _files_it_could_write(process: Path) -> list[str]:
     """What a process holds open for writing, its sockets and event descriptors apart."""
     found = []
     for entry in (process / "fd").iterdir():
-        kind = entry.stat().st_mode
-        flags = next(
-            line
-            for line in (process / "fdinfo" / entry.name).read_text(encoding="ascii").splitlines()
-            if "flags" in line
-        )
+        try:
+            kind, file = entry.stat().st_mode, str(entry.readlink())
+            told = (process / "fdinfo" / entry.name).read_text(encoding="ascii")
+        except FileNotFoundError:  # closed since: it serves other requests meanwhile
+            continue
+        flags = next(line for line in told.splitlines() if "flags" in line)
         is_writable = int(flags.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
         if is_writable and (stat.S_ISREG(kind) or stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
-            found.append(str(entry.readlink()))
+            found.append(file)
     return found
 
 
