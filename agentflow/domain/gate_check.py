@@ -15,9 +15,8 @@ from agentflow.domain.gate import CheckMode, GateTerms
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
 from agentflow.domain.plan import VarSpec
-from agentflow.domain.reuse import with_dependents
 from agentflow.domain.step_document import StepDraft
-from agentflow.domain.wording import did_you_mean, shorten
+from agentflow.domain.wording import did_you_mean, listing, shorten
 
 Needs = Mapping[StepKey, Sequence[StepKey]]
 
@@ -41,12 +40,12 @@ def check_gates(
     gates = list(_gates(drafts))
     forms = form_fields(drafts)
     if gates:
-        graph = Graph(seen)
+        graph, beside = Graph(seen), Graph(needs)
         by_key = {draft.key: draft for draft in reversed(drafts) if draft.key is not None}
         for key, terms, value in gates:
             _check_forms(key, terms, value, variables, forms)
             _check_findings(key, terms, value, by_key, graph)
-            _check_redo(key, terms, value, by_key, Graph(needs))
+            _check_redo(key, terms, value, by_key, beside)
         _check_readers(drafts, forms, graph)
     _check_messages(drafts)
 
@@ -116,12 +115,28 @@ def _check_redo(
     step, place = terms.on_reject.step, value.child("on_reject").child("redo")
     if not _comes_before(step, key, place, graph):
         return
-    again = with_dependents(graph, [step])
-    loops = sorted(each for each in again if each in drafts and drafts[each].is_foreach)
-    beside = [each for each in loops if not graph.is_ancestor(each, of=key)]
+    beside = _first_beside(graph, step, key)
     if beside:
-        told = f"the foreach {beside[0]} is done again and may go on while this is decided: add it to the needs"
-        place.fault("redo_over_foreach", told)
+        mend = f"let each of them need {key}, or add it, with what follows it, to the needs of {key}"
+        if drafts[key].read.get("wave") is not None:
+            mend = f"write {key} into a wave of its own"
+        place.fault(
+            "redo_beside_gate",
+            f"{step} is done again, and {listing(beside)} may go on meanwhile with what it left before: {mend}",
+        )
+
+
+def _first_beside(graph: Graph, first: StepKey, gate: StepKey) -> list[StepKey]:
+    """The steps behind ``first`` that neither end before the gate nor wait for it; not those behind them again."""
+    passed, work = {first, gate}, [first]
+    found: list[StepKey] = []
+    while work:
+        for each in graph.dependents[work.pop()]:
+            if each in passed or graph.is_ancestor(gate, of=each):
+                continue
+            passed.add(each)
+            (work if graph.is_ancestor(each, of=gate) else found).append(each)
+    return found
 
 
 def _check_readers(drafts: Sequence[StepDraft], forms: Mapping[str, StepKey], graph: Graph) -> None:

@@ -1,6 +1,7 @@
 """Redo: after a rejected gate take an earlier step up again, with all that is behind it. Inside a verb's transaction.
 
-The gate itself is among that: it asks again, in a round of its own. What of it runs just now, or waits for a child run,
+The gate itself is among that: it asks again, in a round of its own. No plan has steps among it that go on beside their
+gate (see domain/gate_check.py). What a retry let run behind an undecided gate all the same, or wait for a child run,
 goes on with what it has read.
 """
 

@@ -176,8 +176,8 @@ def test_a_rejected_gate_sends_a_foreach_before_it_through_all_of_its_items_agai
 
 
 def test_a_rejected_gate_inside_of_an_item_sends_back_only_that(house: Runtime) -> None:
-    gate = {"id": "look", "needs": ["a"], "approval": {"message": "well?", "on_reject": {"redo": "a"}}}
-    body = [noop_step("a"), gate, noop_step("side", ["a"])]
+    gate = {"id": "look", "needs": ["side"], "approval": {"message": "well?", "on_reject": {"redo": "a"}}}
+    body = [noop_step("a"), noop_step("side", ["a"]), gate]
     run_id = submitted(house.context, [each("e", [1, 2], *body)])
     assert play(house, run_id) == [["e[0].a", "e[1].a"], ["e[0].side", "e[1].side"]]
 

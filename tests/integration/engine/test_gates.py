@@ -305,8 +305,8 @@ def test_a_rejection_can_send_the_run_back_to_a_step(house: Runtime) -> None:
         noop_step("first"),
         noop_step("draft", needs=["first"]),
         noop_step("aside", needs=["draft"]),
-        {"id": "gate", "needs": ["draft"], "approval": {"on_reject": {"redo": "draft", "max_rounds": 1}}},
-        noop_step("last", needs=["gate", "aside"]),
+        {"id": "gate", "needs": ["aside"], "approval": {"on_reject": {"redo": "draft", "max_rounds": 1}}},
+        noop_step("last", needs=["gate", "draft"]),
     ]
     run_id = submitted(house.context, steps)
     work_off(house, run_id)

@@ -159,10 +159,54 @@ def test_two_gates_do_not_set_one_var() -> None:
     assert (fault.code, fault.step) == ("form_clashes", "second")
 
 
-def test_a_gate_of_a_foreach_has_no_form_and_what_is_done_again_holds_no_foreach_beside_it() -> None:
+def test_a_gate_of_a_foreach_has_no_form() -> None:
     inner = {"id": "each", "foreach": [1, 2], "steps": [gate(form={"x": {}})]}
+
     assert only_fault(inner).code == "form_in_foreach"
 
-    looped = [command("a"), {"id": "each", "needs": ["a"], "foreach": [1], "noop": {}}]
-    assert read_plan(document(*looped, gate("each", on_reject={"redo": "a"}))).faults == ()
-    assert only_fault(*looped, gate("a", on_reject={"redo": "a"})).code == "redo_over_foreach"
+
+BACK = {"on_reject": {"redo": "a"}}
+LOOP = {"id": "each", "needs": ["a"], "foreach": [1], "noop": {}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "named"),
+    [
+        ([command("a"), gate("a", **BACK), command("b", "a"), command("c", "b")], "b"),
+        ([command("a"), gate("a", **BACK), command("b", "a"), command("c", "b", "gate")], "b"),
+        ([command("a"), command("b", "a"), gate("b", **BACK), command("c", "a"), command("d", "b")], "c, d"),
+        ([command("a"), gate("a", **BACK), gate("a", key="other")], "other"),
+        ([command("a"), LOOP, gate("a", **BACK)], "each"),
+        ([{"id": "l", "foreach": [1], "steps": [command("a"), gate("a", **BACK), command("b", "a")]}], "b"),
+    ],
+    ids=["a chain", "joined again", "two ways", "another gate", "a foreach", "in a body"],
+)
+def test_what_a_rejection_does_again_holds_nothing_that_goes_on_beside_the_gate(steps: Any, named: str) -> None:
+    fault = only_fault(*steps)
+
+    assert (fault.code, fault.step, fault.path[-2:]) == ("redo_beside_gate", "gate", ("on_reject", "redo"))
+    assert f"and {named} may go on meanwhile" in fault.message
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [command("a"), LOOP, command("b", "each"), gate("b", **BACK), command("c", "gate", "a")],
+        [command("z"), command("a", "z"), gate("a", **BACK), command("c", "z")],
+        [command("a"), gate("a", key="early", **BACK), gate("early", **BACK), command("b", "gate", "early", "a")],
+    ],
+    ids=["before or behind", "before what is done again", "gates in a row"],
+)
+def test_what_ends_before_a_gate_or_waits_for_it_may_be_done_again(steps: Any) -> None:
+    assert read_plan(document(*steps)).faults == ()
+
+
+def test_a_gate_that_sends_a_run_back_is_alone_in_its_wave() -> None:
+    first = {"id": "a", "wave": 1, "noop": {}}
+    asking = {"id": "gate", "wave": 2, "approval": BACK}
+
+    fault = only_fault(first, asking, {"id": "b", "wave": 2, "noop": {}})
+
+    assert fault.code == "redo_beside_gate"
+    assert fault.message.endswith("write gate into a wave of its own")
+    assert read_plan(document(first, asking, {"id": "b", "wave": 3, "noop": {}})).faults == ()
