@@ -117,9 +117,13 @@ class HttpFields(StepFields, total=False):
 
 
 class PythonFields(StepFields, total=False):
-    """The fields of a python step beside its call; the texts of ``args`` may be templates."""
+    """The fields of a python step beside its call; the texts of ``args`` may be templates.
+
+    ``json_args`` names those of them whose text is JSON: the function is given what it says.
+    """
 
     args: Mapping[str, Any]
+    json_args: Sequence[str]
 
 
 class RunFields(StepFields, total=False):

@@ -166,6 +166,8 @@ class PythonAction(BaseModel):
     call: str
     args: ContentRef | None = None
     """The JSON text of the keyword arguments, whose strings may be templates."""
+    json_args: tuple[str, ...] | None = None
+    """The arguments whose text is JSON: the function is given what it says."""
 
 
 class NotifyAction(BaseModel):

@@ -188,6 +188,11 @@ def _python() -> Schema:
                 "propertyNames": {"pattern": WORD},
                 "description": "Arguments by name, whose texts may be templates. Kept as content.",
             },
+            "json_args": {
+                "type": "array",
+                "items": TEXT,
+                "description": "Arguments whose text is JSON: the function is given what it says.",
+            },
         },
         required=["call"],
     )

@@ -19,6 +19,8 @@ WORKFLOW, AGENTS, TOOLS = "workflow.yaml", "agents.yaml", "tools.yaml"
 MANIFESTS = (WORKFLOW, AGENTS, TOOLS)
 NODE_TIMEOUT = "300s"
 """How long a node may take that says nothing."""
+ARGUMENT = "input"
+"""The argument in which a function is given what its node is."""
 
 
 class Kind(StrEnum):

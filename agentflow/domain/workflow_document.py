@@ -15,7 +15,7 @@ from agentflow.domain.duration import format_duration
 from agentflow.domain.llm_document import LLM_FORM
 from agentflow.domain.plan import NAME_PATTERN
 from agentflow.domain.wording import listing, shorten
-from agentflow.domain.workflow import Agent, Edge, Kind, MergeMode, Node, Operation, Role
+from agentflow.domain.workflow import ARGUMENT, Agent, Edge, Kind, MergeMode, Node, Operation, Role
 
 NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,47}", re.ASCII)
 LATER_FILES = (
@@ -204,11 +204,23 @@ def _read_tool(value: Value) -> Operation | None:
     action: dict[str, Any] = {}
     for name in written:
         action = {key: entry.json() for key, entry in (fields[name].entries() or {}).items()}
-        if "stdin" in action:
-            fields[name].child("stdin").fault("unknown_field", "stdin is the node's input: remove it")
+        _check_input(fields[name], action)
+    if "python" in written and "output" in fields:
+        fields["output"].fault("unknown_field", "output is for commands: a function puts out what it returns")
     if key is None or len(written) != 1:
         return None
     return Operation(key, written[0], action, output == "json", timeout, value.path)
+
+
+def _check_input(value: Value, action: Mapping[str, Any]) -> None:
+    """Record a fault where what a node is given has its place already, and where it finds none."""
+    if "stdin" in action:
+        value.child("stdin").fault("unknown_field", "stdin is the node's input: remove it")
+    args = value.child("args").entries() if "args" in action else None
+    if args is not None and ARGUMENT in args:
+        args[ARGUMENT].fault("unknown_field", f"the argument {ARGUMENT} is the node's input: remove it")
+    if "json_args" in action:
+        value.child("json_args").texts()
 
 
 def _read_timeout(fields: Mapping[str, Value]) -> str | None:

@@ -1,7 +1,7 @@
 """What a node's step does, as a plan writes it: a model call, an operation, or nothing.
 
 Owns how agents and operations become actions: an agent's texts read ``{{ input }}`` and ``{{ request }}``, a command
-has the node's input as JSON on stdin, a function as the argument ``input``.
+has the node's input as JSON on stdin, a function in its argument ``input``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from agentflow.domain.workflow import NODE_TIMEOUT, Kind, Node, Role, Workflow
+from agentflow.domain.workflow import ARGUMENT, NODE_TIMEOUT, Kind, Node, Role, Workflow
 from agentflow.domain.workflow_value import Output, Source, expression_of, written_in
 
 Document = dict[str, Any]
@@ -61,7 +61,8 @@ def performed(workflow: Workflow, node: Node, given: Source, request: Source) ->
         if operation.action == "subprocess":
             fields["stdin"] = written
         else:
-            fields["args"] = {**(fields.get("args") or {}), "input": written}
+            fields["args"] = {**fields.get("args", {}), ARGUMENT: written}
+            fields["json_args"] = [*fields.get("json_args", ()), ARGUMENT]
         return {operation.action: fields, "timeout": operation.timeout or NODE_TIMEOUT}
     if node.role is Role.EXIT and node.always_fails:
         return {"switch": {"on": "'always_fail'", "cases": {"completed": []}, "fail": ["always_fail"]}}

@@ -56,7 +56,7 @@ class PythonExecutor:
         if not is_allowed(action.call, self._allowed):
             return Performance(Ended.NOT_STARTED, problem=StartProblem.CALL_NOT_ALLOWED)
         report = assignment.scratch / "raised.json"
-        order = _write_order(assignment, action.call, report, is_own=action.call not in self._allowed)
+        order = _write_order(assignment, action, report, is_own=action.call not in self._allowed)
         command = SubprocessAction(command=(sys.executable, "-P", python_child.__file__))
         performance = executor_for("subprocess").perform(replace(assignment, action=command, stdin=order), lifeline)
         return _with_report(performance, report)
@@ -71,11 +71,12 @@ def is_allowed(call: str, allowed: Collection[str]) -> bool:
     return call in allowed or (f"{module}:*" in allowed and not name.startswith("_"))
 
 
-def _write_order(assignment: Assignment, call: str, report: Path, *, is_own: bool) -> Path:
+def _write_order(assignment: Assignment, action: PythonAction, report: Path, *, is_own: bool) -> Path:
     """Write what the process is told; modules are found where this worker finds them, and never in the plan's files."""
     order = {
-        "call": call,
+        "call": action.call,
         "args": json.loads(assignment.texts.get(ARGS_TEXT, "{}")),
+        "json_args": action.json_args or (),
         "path": [str(Path(entry).absolute()) for entry in sys.path],
         "is_own": is_own,
         "output": str(Layout.under(assignment.scratch).output),

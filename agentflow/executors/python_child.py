@@ -1,10 +1,10 @@
 """The process of a ``python`` step: calls one function and hands back what it returns. Run as a file, by its path.
 
 Owns nothing of agentflow: it imports the standard library only, so that it starts at once and nothing stands between a
-function and the interpreter. What to do stands on stdin, as JSON: ``call``, ``args``, ``path`` (where modules are
-found), ``is_own`` (whether the function must be the module's own), ``output``, a file for what it returns, and
-``report``, one for how it went wrong. The function finds its stdin empty. Its traceback goes to stderr; the report
-holds no more than the exception's class.
+function and the interpreter. What to do stands on stdin, as JSON: ``call``, ``args``, ``json_args`` (those of them that
+are JSON themselves), ``path`` (where modules are found), ``is_own`` (whether the function must be the module's own),
+``output``, a file for what it returns, and ``report``, one for how it went wrong. The function finds its stdin empty.
+Its traceback goes to stderr; the report holds no more than the exception's class.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - a module may raise anything while it is imported
         return _failed(report, error, is_found=False)
     try:
-        _keep(_result(function, order["args"]), Path(order["output"]))
+        read = {name: json.loads(order["args"][name]) for name in order["json_args"]}
+        _keep(_result(function, order["args"] | read), Path(order["output"]))
     except Exception as error:  # noqa: BLE001 - so may the function
         return _failed(report, error, is_found=True)
     return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,20 @@ import pytest
 
 from agentflow.client import AgentFlow, Engine
 from agentflow.domain.error import NotFound, UsageError
-from tests.integration.engine.conftest import Station
+from agentflow.embedded import ServerUrls
+from tests.integration.engine.conftest import Station, _opened
 from tests.workers import REPOSITORY
 from tests.workflows import write_manifests
+
+FUNCTIONS = "tests.integration.engine.workflow_functions"
+
+
+@pytest.fixture(scope="module")
+def station(servers: ServerUrls, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    """A worker that allows the functions of these tests."""
+    folder = tmp_path_factory.mktemp("workflows")
+    with _opened(servers, template, folder, "-c", "4", AGENTFLOW_PYTHON_CALLS=f"{FUNCTIONS}:*") as station:
+        yield station
 
 
 def _engine(station: Station, path: Path) -> Engine:
@@ -141,6 +153,45 @@ def test_subtasks_that_no_merge_joins_each_come_to_an_exit(station: Station, tmp
     assert engine.run(["x", 2], timeout=60)["status"] == "partial"
 
 
+def test_functions_are_given_values_and_what_they_return_goes_on(station: Station, tmp_path: Path) -> None:
+    told = _engine(station, _of_functions(tmp_path)).run([3, 4, 5], timeout=60)
+
+    assert (told["status"], told["output"]) == ("completed", {"sum": 36, "parts": 3})
+    (first,) = [record for record in told["history"] if record["node_id"] == "in"]
+    assert (first["input"], first["output"]["route"]) == ([3, 4, 5], "sum")
+    made = sorted(
+        (record["node_id"], record["output"]) for record in told["history"] if record["node_id"] in "odd even"
+    )
+    assert made == [("even", 12), ("odd", 9), ("odd", 15)]
+
+
+def test_functions_have_arguments_of_their_own_and_a_route_may_name_them(station: Station, tmp_path: Path) -> None:
+    told = _engine(station, _of_functions(tmp_path)).run('Ann "A" {{ x }}', timeout=60)
+
+    assert (told["status"], told["output"]) == ("completed", 'Hello, Ann "A" {{ x }}!')
+    assert told["node_sequence"] == ["in", "route", "refuse", "greet", "out"]
+    (refused,) = [record for record in told["history"] if record["node_id"] == "refuse"]
+    assert (refused["node_status"], refused["error"]) == (
+        "failed", {"code": "raised", "detail": {"error": "LookupError"}},
+    )  # fmt: skip
+
+
+def test_the_subtask_whose_function_raises_is_missing_from_the_merge(station: Station, tmp_path: Path) -> None:
+    told = _engine(station, _of_functions(tmp_path)).run([3, -4, 5], timeout=60)
+
+    assert (told["status"], told["output"]) == ("partial", {"sum": 24, "parts": 2})
+
+
+def test_a_function_that_no_worker_allows_fails_its_node_and_says_what_to_do(station: Station, tmp_path: Path) -> None:
+    nodes = [_node("in", "start", default_start=True, operation="cwd"), _node("out", "exit")]
+    tools = [{"tool_id": "cwd", "python": {"call": "os:getcwd"}}]
+
+    told = _engine(station, write_manifests(tmp_path, nodes, _edges("in out"), tools=tools)).run(None, timeout=60)
+
+    assert told["status"] == "failed"
+    assert "AGENTFLOW_PYTHON_CALLS" in str(told["history"][0]["error"])
+
+
 def test_an_input_is_json_and_a_start_is_a_start_node(station: Station) -> None:
     engine = _engine(station, REPOSITORY / "examples" / "editor")
 
@@ -162,6 +213,28 @@ def _edges(*ways: str) -> list[dict[str, str]]:
 
 def _tool(key: str, script: str) -> dict[str, Any]:
     return {"tool_id": key, "output": "json", "subprocess": {"command": ["sh", "-c", script]}}
+
+
+def _of_functions(folder: Path) -> Path:
+    """in -> route: a list is cut and each item multiplied, then added up; for a name one fails, then it is greeted."""
+    nodes = [
+        _node("in", "start", default_start=True, operation="read"), _node("route", "decision"), _node("cut", "split"),
+        _node("odd", "linear", operation="multiply"), _node("even", "linear", operation="multiply"),
+        _node("join", "merge", operation="total", merge_failure_mode="partial"),
+        _node("refuse", "linear", operation="refuse", continue_on_failure=True),
+        _node("greet", "linear", operation="greet"), _node("out", "exit"),
+    ]  # fmt: skip
+    edges = _edges("in route", "route cut sum", "cut odd", "cut even", "odd join", "even join", "join out",
+                   "route refuse greet", "refuse greet", "greet out")  # fmt: skip
+    args: dict[str, dict[str, Any]] = {
+        "multiply": {"args": {"by": 3}},
+        "greet": {"args": {"words": "Hello", "ends": '{"mark": "!"}'}, "json_args": ["ends"]},
+    }
+    tools = [
+        {"tool_id": name, "python": {"call": f"{FUNCTIONS}:{name}", **args.get(name, {})}}
+        for name in ("read", "multiply", "total", "greet", "refuse")
+    ]
+    return write_manifests(folder, nodes, edges, tools=tools)
 
 
 def _fan_out(folder: Path, mode: str) -> Path:

@@ -40,7 +40,7 @@ def call(tmp_path: Path, marked: Marked) -> Call:
             run_id="run-1",
             step_key="call",
             attempt=1,
-            action=PythonAction(call=f"{MODULE}:{name}"),
+            action=PythonAction(call=f"{MODULE}:{name}", json_args=wishes.pop("json_args", None)),
             scratch=tmp_path,
             texts={} if args is None else {"json": json.dumps(args)},
             environment={**allowed_environment(os.environ), **marked.environment},
@@ -61,6 +61,13 @@ def test_a_function_is_called_with_its_arguments_and_returns_the_result(call: Ca
 
     assert (performance.ended, performance.exit_code) == (Ended.EXITED, 0)
     assert json.loads(performance.output or b"") == {"n": 1, "deep": [{"a": None}], "text": "é"}
+
+
+def test_arguments_that_are_json_are_given_as_what_they_say(call: Call) -> None:
+    performance = call("echo", {"read": '{"a": [1, null]}', "left": "[1]"}, json_args=("read",))
+
+    assert json.loads(performance.output or b"") == {"read": {"a": [1, None]}, "left": "[1]"}
+    assert call("echo", {"read": "{"}, json_args=("read",)).raised == "JSONDecodeError"
 
 
 def test_a_coroutine_is_run_to_its_end(call: Call) -> None:

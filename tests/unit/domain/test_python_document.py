@@ -55,6 +55,22 @@ def test_arguments_have_names(args: Any) -> None:
     assert _codes(_read({"call": "a:b", "args": args})) == ["bad_value"]
 
 
+def test_arguments_that_are_json_are_named_in_one_order() -> None:
+    args = {"x": "{{ run.id }}", "y": "[1]", "n": 1}
+    plans = [_read({"call": "a:b", "args": args, "json_args": names}).plan for names in (["x", "y"], ["y", "x", "y"])]
+
+    assert all(plan is not None for plan in plans)
+    assert [plan.steps[0].action.json_args for plan in plans if plan] == [("x", "y"), ("x", "y")]
+
+
+@pytest.mark.parametrize("names", [["n"], ["z"], [1], "x", [["x"]]])
+def test_only_texts_can_be_json(names: Any) -> None:
+    assert _codes(_read({"call": "a:b", "args": {"x": "1", "n": 1}, "json_args": names})) in (
+        ["bad_value"], ["wrong_type"],
+    )  # fmt: skip
+    assert _codes(_read({"call": "a:b", "json_args": ["x"]})) == ["bad_value"]
+
+
 def test_all_faults_are_told_at_once() -> None:
     reading = _read({"call": "x", "args": ["a"], "arg": 1})
 

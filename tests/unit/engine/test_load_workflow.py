@@ -108,6 +108,24 @@ def test_agents_and_tools_are_read_strictly_and_all_at_once(tmp_path: Path) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"python": {"call": "a:b", "args": [1]}}, "wrong_type"),
+        ({"python": {"call": "a:b", "args": {"input": 1}}}, "unknown_field"),
+        ({"python": {"call": "a:b", "json_args": "x"}}, "wrong_type"),
+        ({"python": {"call": "a:b"}, "output": "json"}, "unknown_field"),
+        ({"subprocess": {"command": ["cat"], "stdin": "x"}}, "unknown_field"),
+    ],
+)
+def test_what_a_tool_is_given_has_one_place(tmp_path: Path, fields: dict[str, Any], code: str) -> None:
+    folder = _written(tmp_path, tools=[{"tool_id": "t", **fields}])
+
+    assert [found for found, _ in _faults(folder)] == [code]
+    with pytest.raises(SchemaValidationError):
+        load_workflow(folder)
+
+
 def test_a_broken_graph_is_a_graph_error_with_its_line(tmp_path: Path) -> None:
     folder = write_manifests(tmp_path, NODES, EDGES[:1], agents=[WRITER])
 
