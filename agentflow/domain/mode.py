@@ -49,6 +49,14 @@ def gate_faults(plan: Plan) -> tuple[Fault, ...]:
     return tuple(faults)
 
 
+def start_gate(plan: Plan) -> GateTerms | None:
+    """Return the terms of the gate that a strict run of ``plan`` begins with; None where it has none yet."""
+    first, *others = plan.steps
+    if first.id == APPROVE_EXECUTION and isinstance(first.action, ApprovalAction) and all(one.needs for one in others):
+        return first.action.gate
+    return None
+
+
 def gated(plan: Plan, *, allows_self: bool) -> Plan:
     """Return the plan with a gate that all its first steps wait for; ``allows_self``: who submits may approve it."""
     count = "1 step" if len(plan.steps) == 1 else f"{len(plan.steps)} steps"

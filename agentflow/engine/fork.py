@@ -19,6 +19,7 @@ from agentflow.domain.budget_document import overlaid
 from agentflow.domain.child import is_child, plan_id
 from agentflow.domain.error import ContentError, NotFound, PlanRejected
 from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.mode import Mode, gate_faults, gated, start_gate
 from agentflow.domain.plan import Plan
 from agentflow.domain.plan_check import check_available
 from agentflow.domain.reason import ReasonCode
@@ -79,22 +80,22 @@ def fork(context: EngineContext, origin_id: RunId, asked: ForkRequest) -> Forked
         origin = forks.read_origin(tx, origin_id)
         if origin is None:
             raise missing_run(tx, origin_id)
-        old = context.plans.get(tx, origin.plan_fingerprint)
+        old = context.plans.get(tx, origin.plan_fingerprint).plan
         reusable = forks.read_reusable(tx, origin_id)
-    view = old if asked.edited is None else PlanView(asked.edited.plan)
-    _check_step(asked, view.plan)
-    request = _request(origin_id, origin, old.plan, view.plan, asked)
-    opening = _FromAStep(origin_id, old.plan, asked, reusable)
+    new = asked.edited.plan if asked.edited else old
+    _check_step(asked, new)
+    request = _request(origin_id, origin, old, new, asked)
+    opening = _FromAStep(origin_id, old, asked, reusable)
     submitted = start_run(context, request, opening)
     if submitted.is_existing or opening.carrying is None:
         return Forked(submitted.run_id, _read_reused(context, submitted.run_id), is_existing=True)
-    reused = tuple(key for key in view.graph.order if key in opening.reused)
+    reused = tuple(key for key in opening.carrying.view.graph.order if key in opening.reused)
     return Forked(
         submitted.run_id,
         reused,
         is_sent=submitted.is_sent,
         outdated=_outdated(opening.carrying, reused, changed_vars(origin.vars, request.vars)),
-        changed_files=_changed_files(old.plan, view.plan, reused),
+        changed_files=_changed_files(old, request.plan, reused),
     )
 
 
@@ -115,15 +116,20 @@ def _outermost(plan: Plan, key: StepKey) -> StepKey:
 
 
 def _request(origin_id: RunId, origin: forks.Origin, old: Plan, new: Plan, asked: ForkRequest) -> SubmitRequest:
-    """The fork as a submission: what the origin was given stays, unless the caller or an edited plan says otherwise."""
+    """The fork as a submission: what the origin was given stays, unless the caller or an edited plan says otherwise.
+
+    That of a strict run begins with a gate of its own, whoever edited the plan.
+    """
     values, faults = resolve_vars(new, {**_given(origin.vars, old, new), **asked.vars})
-    faults = (*check_available(new, known_actions()), *faults)
+    gate = start_gate(old)
+    lacks_gate = origin.mode is Mode.STRICT and (gate is None or new is not old)
+    faults = (*check_available(new, known_actions()), *(gate_faults(new) if lacks_gate else ()), *faults)
     if faults:
         raise PlanRejected(asked.edited.placed(faults) if asked.edited else faults)
     caps = origin.caps if new.budget == old.budget else new.budget
     directive = origin.directive if new.directive == old.directive else new.directive
     return SubmitRequest(
-        plan=new,
+        plan=gated(new, allows_self=gate is not None and gate.allows_self) if lacks_gate else new,
         vars=values,
         project=origin.project,
         actor=asked.actor,
@@ -136,6 +142,8 @@ def _request(origin_id: RunId, origin: forks.Origin, old: Plan, new: Plan, asked
         child_plans=None if asked.edited else origin.child_plans,
         forked_from=origin_id,
         forked_at_step=asked.from_step,
+        mode=origin.mode,
+        ungated=new if lacks_gate else None,
     )
 
 

@@ -321,8 +321,10 @@ def _insert_run(tx: Connection, run_id: RunId, request: SubmitRequest, document:
 def _facts(request: SubmitRequest) -> dict[str, Any]:
     facts = {"plan": request.plan.fingerprint, "steps": len(request.plan.steps), "project": request.project}
     more = {"directive": request.run_directive, "budget": request.caps.model_dump(exclude_none=True)}
+    if request.mode is not Mode.AUTO:
+        more["mode"] = request.mode.value
     if request.ungated is not None:
-        more |= {"mode": request.mode.value, "ungated_plan": request.ungated.fingerprint}
+        more["ungated_plan"] = request.ungated.fingerprint
     if request.parentage is None:
         more["child_plans"] = dict(request.child_plans or {})
     return facts | {name: value for name, value in more.items() if value}

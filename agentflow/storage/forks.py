@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row
 
 from agentflow.domain.budget import Budget
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.mode import Mode
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
 from agentflow.storage.attempts import Artifact
@@ -26,7 +27,7 @@ DECIDED_ACTIONS = ("decision", "wait", "run", "foreach", "group")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a fork starts from: whose the run is, its plan and vars, and its caps as they stand."""
+    """What a fork starts from: whose the run is, its plan, vars and mode, and its caps as they stand."""
 
     project: str
     directive: str | None
@@ -34,6 +35,7 @@ class Origin:
     vars: Mapping[str, Any]
     caps: Budget
     child_plans: Mapping[str, Any]
+    mode: Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
     if row is None:
         return None
     caps = Budget(steps=row.steps, tokens=row.tokens, usd_nano=row.usd_nano, active_seconds=row.active_seconds)
-    return Origin(row.project, row.directive, row.plan_fingerprint, row.vars, caps, row.child_plans or {})
+    return Origin(row.project, row.directive, row.plan_fingerprint, row.vars, caps, row.child_plans or {}, Mode(row.mode))
 
 
 def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:

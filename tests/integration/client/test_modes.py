@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from agentflow import AgentFlow, Plan, Run, errors
-from agentflow.domain.ids import RunId
+from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.mode import APPROVE_EXECUTION
+from agentflow.engine.start_child import start_child
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from tests.factories import step_rows, wait_for
@@ -84,6 +85,72 @@ def test_a_rejected_strict_run_ends_with_nothing_started(flow: AgentFlow, house:
     assert run.refresh().state == "failed"
     assert _states(house, run) == {APPROVE_EXECUTION: "failed", "first": "skipped", "second": "skipped"}
     assert run.usage.attempts == 0
+
+
+def _mode(house: Runtime, run: Run) -> str:
+    with house.context.database.transaction() as tx:
+        return str(tx.execute(text("SELECT mode FROM run WHERE id = :id"), {"id": run.uuid}).scalar_one())
+
+
+def test_a_fork_of_a_strict_run_asks_too_whatever_was_edited(
+    flow: AgentFlow, house: Runtime, finish: Finish, plan: Path
+) -> None:
+    run = flow.submit(plan, mode="strict")
+    with _somebody_else(flow.settings) as other:
+        other.approve(run)
+    assert finish(run).state == "completed"
+    plan.write_text(PLAN.replace("second, noop: {}", "second, noop: {}, timeout: 5s"), encoding="utf-8")
+
+    for forked in (flow.fork(run, "second"), flow.fork(run, "second", plan=plan)):
+        assert (forked.reused, _mode(house, forked)) == ((), "strict")
+        assert _states(house, forked) == {APPROVE_EXECUTION: "held", "first": "pending", "second": "pending"}
+        assert next(iter(forked.events())).facts["mode"] == "strict"
+        with pytest.raises(errors.NotAllowed, match="somebody else"):
+            flow.approve(forked)
+    with _somebody_else(flow.settings) as other:
+        other.approve(forked)
+    assert finish(forked).state == "completed"
+    assert _mode(house, flow.fork(flow.submit(plan), "second", plan=plan)) == "auto"
+
+
+def test_an_edited_plan_of_a_strict_run_keeps_a_place_for_the_gate(flow: AgentFlow, plan: Path) -> None:
+    run = flow.submit(plan, mode="strict", allows_self=True)
+    assert flow.approve(flow.fork(run, "first", plan=plan)).ready == ("first",)
+    plan.write_text(PLAN.replace("second", APPROVE_EXECUTION), encoding="utf-8")
+
+    with pytest.raises(errors.PlanRejected) as refused:
+        flow.fork(run, "first", plan=plan)
+
+    [fault] = refused.value.faults
+    assert (fault.code, fault.line) == ("reserved_id", 6)
+
+
+def test_a_fork_of_a_child_of_a_strict_run_asks(flow: AgentFlow, house: Runtime, plan: Path, tmp_path: Path) -> None:
+    above = tmp_path / "above.yaml"
+    above.write_text("{agentflow: 1, name: above, steps: [{id: below, run: {plan: careful.yaml}}]}", encoding="utf-8")
+    run = flow.submit(above, mode="strict", allows_self=True)
+    flow.approve(run)
+    child = start_child(house.context, step_id(RunId(run.uuid), StepKey("below")), "dispatcher:test")
+    assert child is not None
+    assert APPROVE_EXECUTION not in flow.get(str(child)).steps
+
+    forked = flow.fork(str(child), "first")
+
+    assert _states(house, forked) == {APPROVE_EXECUTION: "held", "first": "pending", "second": "pending"}
+
+
+@pytest.mark.parametrize("end", ["reject", "cancel"])
+def test_a_retry_of_a_strict_run_nobody_said_yes_to_asks_again(
+    flow: AgentFlow, house: Runtime, plan: Path, end: str
+) -> None:
+    run = flow.submit(plan, mode="strict")
+    flow.reject(run, why="not yet") if end == "reject" else flow.cancel(run)
+
+    with pytest.raises(errors.InvalidTransition):
+        flow.retry(run, step="first")
+    flow.retry(run)
+
+    assert _states(house, run) == {APPROVE_EXECUTION: "held", "first": "pending", "second": "pending"}
 
 
 def test_the_settings_say_how_runs_are_submitted_that_do_not_say_it(
