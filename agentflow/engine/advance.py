@@ -116,11 +116,10 @@ def _let_go(
         begun = with_gates(tx, plan, run, with_signals(tx, run.run_id, begun, moves), moves)
         make_ready(tx, [step for step, how in begun if isinstance(how, Starts)], followed, moves)
         told = [child for step in waiting if step.has_turns for child in release(tx, plan, run.run_id, step)]
+        hold(tx, run, [(step, how) for step, how in begun if isinstance(how, Holds)], moves)
         ended = [(step, how) for step, how in begun if isinstance(how, Ends)]
         for step, how in begun:
-            if isinstance(how, Holds):
-                hold(tx, plan, run, step, how, moves)
-            elif isinstance(how, Expands):
+            if isinstance(how, Expands):
                 made = expand(tx, plan, run.run_id, step, how, moves)
                 if isinstance(made, Ends):
                     ended.append((step, made))

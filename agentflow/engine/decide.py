@@ -141,7 +141,7 @@ class _Deciding:
         by = tuple(each for each in approved_by(gate.decisions) if each != answer.actor)
         self.decided = (GateState.REJECTED, True, by, gate.terms.count)
         back = gate.terms.on_reject
-        if back is not None and gates.count(tx, held.step.id, held.run.round).in_round <= back.max_rounds:
+        if back is not None and _rounds(tx, held) <= back.max_rounds:
             return conclude.Verdict(None, {**facts, "redo": back.step}, redo=back.step)
         return conclude.Verdict(Ends(StepState.FAILED, Reason(ReasonCode.REJECTED, {"actor": answer.actor})), facts)
 
@@ -163,6 +163,11 @@ class _Deciding:
             return conclude.Verdict(None, told)
         self.decided = (GateState.APPROVED, True, by, gate.terms.count)
         return conclude.Verdict(approve(tx, held, gate, by, filled), told)
+
+
+def _rounds(tx: Connection, held: conclude.Held) -> int:
+    """How often the gate opened in this round of its run."""
+    return gates.count(tx, [held.step.id], held.run.round)[held.step.id].in_round
 
 
 def approve(tx: Connection, held: conclude.Held, gate: Gate, by: tuple[str, ...], filled: Mapping[str, Any]) -> Ends:

@@ -17,7 +17,7 @@ from agentflow.domain import expression
 from agentflow.domain.action import RunAction
 from agentflow.domain.beginning import Ends
 from agentflow.domain.child_run import MAX_DEPTH, Awaited, child_run_id
-from agentflow.domain.error import ContentError, InvalidTransition, PlanRejected, TemplateError
+from agentflow.domain.error import ContentError, InvalidTransition, PlanRejected, ServersUnreachable, TemplateError
 from agentflow.domain.fault import Fault
 from agentflow.domain.ids import RunId, StepId
 from agentflow.domain.reason import Reason, ReasonCode
@@ -69,15 +69,18 @@ def start_child(context: EngineContext, step_id: StepId, actor: str) -> RunId | 
     try:
         request, source = _request(context, step_id, waiting, plan)
         return _make(context, request, source)
-    except ParentRests:
-        return None
-    except ParentGone:
+    except (ParentRests, ParentGone):  # one that rests may be cancelled yet; else all of it is made anew
         _forget(context, waiting.awaited.run_id)
         return None
     except PlanRejected as error:
         reason = _refused(error.faults)
     except NotStarted as error:
         reason = error.reason
+    except ServersUnreachable:  # it may be there
+        raise
+    except Exception:
+        _forget(context, waiting.awaited.run_id)
+        raise
     _fail(context, step_id, waiting, actor, reason)
     return None
 
@@ -254,7 +257,7 @@ def _await_new(context: EngineContext, step_id: StepId, awaited: Awaited, actor:
             return None
         if now.child.round >= awaited.round:
             return None
-        made, _ = child_runs.read_last(tx, now.run_id, now.key)
+        made, _ = child_runs.read_last(tx, now.run_id, [now.key])[now.key]
         new = Awaited(child_run_id(held.step.id, made + 1), 1)
         engine_steps.tell_held(tx, held.step.id, new.reason, held.run.at)
         return Verdict(None, {"awaits": str(new.run_id), "instead_of": str(awaited.run_id)})

@@ -17,14 +17,22 @@ def with_signals(
     tx: Connection, run_id: RunId, begun: Sequence[tuple[steps.Successor, Beginning]], moves: Moves
 ) -> list[tuple[steps.Successor, Beginning]]:
     """Let steps that come to wait for a signal take one that was sent before, in their order; such a step ends."""
-    return [(step, _unless_sent(tx, run_id, step, how, moves)) for step, how in begun]
+    if not any(isinstance(how, Holds) and how.signal is not None for _, how in begun):
+        return list(begun)
+    sent = {waiting.name for waiting in signals.read_waiting(tx, run_id)}
+    return [
+        (step, _unless_sent(tx, run_id, step, how, how.signal, moves))
+        if isinstance(how, Holds) and how.signal in sent
+        else (step, how)
+        for step, how in begun
+    ]
 
 
-def _unless_sent(tx: Connection, run_id: RunId, step: steps.Successor, how: Beginning, moves: Moves) -> Beginning:
-    if not isinstance(how, Holds) or how.signal is None:
-        return how
-    taken = signals.take(tx, run_id, how.signal, step.id)
+def _unless_sent(
+    tx: Connection, run_id: RunId, step: steps.Successor, how: Holds, name: str, moves: Moves
+) -> Beginning:
+    taken = signals.take(tx, run_id, name, step.id)
     if taken is None:
         return how
-    moves.note("took", step.key, {"signal": how.signal, "number": taken.id, "actor": taken.actor})
+    moves.note("took", step.key, {"signal": name, "number": taken.id, "actor": taken.actor})
     return Ends(StepState.SUCCEEDED, result=taken.data)

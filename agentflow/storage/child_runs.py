@@ -5,7 +5,7 @@ Owns the rows' side of it; what becomes of parents and children is decided by th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -95,10 +95,13 @@ class Ancestor:
     active_seconds_used: float
 
 
-def read_last(tx: Connection, run_id: RunId, step: StepKey) -> tuple[int, ChildRun | None]:
-    """Read how many child runs a step started, and the last of them."""
-    row = tx.execute(statement("read_last_child"), {"run_id": run_id, "step": step}).one_or_none()
-    return (0, None) if row is None else (row.made, ChildRun(RunId(row.id), RunState(row.state), row.round))
+def read_last(tx: Connection, run_id: RunId, keys: Collection[StepKey]) -> dict[StepKey, tuple[int, ChildRun | None]]:
+    """Read how many child runs each of some steps started, and the last of them."""
+    found: dict[StepKey, tuple[int, ChildRun | None]] = dict.fromkeys(keys, (0, None))
+    rows = tx.execute(statement("read_last_children"), {"run_id": run_id, "keys": list(keys)}) if keys else ()
+    for row in rows:
+        found[StepKey(row.parent_step)] = (row.made, ChildRun(RunId(row.id), RunState(row.state), row.round))
+    return found
 
 
 def read_waiting(tx: Connection, step_id: StepId) -> WaitingStep | None:
@@ -129,6 +132,11 @@ def take_waiting(tx: Connection, step_id: StepId, child_id: RunId) -> bool:
     """Note that a child run is there; False when the step does not wait for it. The caller holds the step's run."""
     parameters = {"step_id": step_id, "child_id": str(child_id)}
     return tx.execute(statement("take_waiting_step"), parameters).one_or_none() is not None
+
+
+def postpone(tx: Connection, step_id: StepId, seconds: float) -> None:
+    """Let a step be looked at later whose child run is due and could not be started."""
+    tx.execute(statement("postpone_child"), {"step_id": step_id, "seconds": seconds})
 
 
 def read_parent(tx: Connection, run_id: RunId) -> Parent | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -37,10 +38,27 @@ def end_begun(
     return [MovedStep(StepId(row.id), StepKey(row.key), row.is_sink) for row in rows]
 
 
-def hold(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | None) -> None:
-    """Let a pending step wait for something outside; the dispatcher looks at it at ``due_at``."""
-    parameters = {"step_id": step_id, "reason": to_json(reason.as_json()), "due_at": due_at}
-    tx.execute(statement("hold_step"), parameters).one()
+@dataclass(frozen=True, slots=True)
+class HeldStep:
+    """A step that is to wait for something outside, and why; the dispatcher looks at it at ``due_at``."""
+
+    id: StepId
+    reason: Reason
+    due_at: datetime | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as the statement reads it."""
+        due_at = None if self.due_at is None else self.due_at.isoformat()
+        return {"id": str(self.id), "reason": self.reason.as_json(), "due_at": due_at}
+
+
+def hold(tx: Connection, waiting: Sequence[HeldStep]) -> None:
+    """Let pending steps of a run wait that the caller holds alone."""
+    if not waiting:
+        return
+    held = tx.execute(statement("hold_steps"), {"held": to_json([step.as_json() for step in waiting])}).all()
+    if len(held) != len(waiting):
+        raise LookupError(f"{len(waiting) - len(held)} of {len(waiting)} steps are not pending")
 
 
 def tell_held(tx: Connection, step_id: StepId, reason: Reason, due_at: datetime | None) -> None:

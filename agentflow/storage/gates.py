@@ -23,13 +23,25 @@ class NewGate:
     """A gate as it is opened; its state is another one if it decided itself."""
 
     id: UUID
-    run_id: RunId
     step_id: StepId
     state: GateState
     round: int
     terms: GateTerms
     facts: Mapping[str, Any]
     expires_at: datetime | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Write it as the statement reads it."""
+        return {
+            "id": str(self.id),
+            "step_id": str(self.step_id),
+            "kind": self.terms.kind,
+            "state": self.state,
+            "round": self.round,
+            "terms": self.terms.model_dump(mode="json", exclude_none=True),
+            "facts": dict(self.facts),
+            "expires_at": None if self.expires_at is None else self.expires_at.isoformat(),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +52,16 @@ class GateCounts:
     in_round: int
 
 
-def insert(tx: Connection, gate: NewGate) -> None:
-    """Write a gate."""
-    parameters = {
-        "id": gate.id,
-        "run_id": gate.run_id,
-        "step_id": gate.step_id,
-        "kind": gate.terms.kind,
-        "state": gate.state,
-        "round": gate.round,
-        "terms": to_json(gate.terms.model_dump(mode="json", exclude_none=True)),
-        "facts": to_json(dict(gate.facts)),
-        "expires_at": gate.expires_at,
-    }
-    tx.execute(statement("insert_gate"), parameters)
+def insert(tx: Connection, run_id: RunId, opened: Sequence[NewGate]) -> None:
+    """Write gates of a run that the caller holds alone."""
+    tx.execute(statement("insert_gates"), {"run_id": run_id, "gates": to_json([gate.as_json() for gate in opened])})
 
 
-def count(tx: Connection, step_id: StepId, run_round: int) -> GateCounts:
-    """Count the gates that a step opened."""
-    row = tx.execute(statement("count_gates"), {"step_id": step_id, "run_round": run_round}).one()
-    return GateCounts(row.every, row.in_round)
+def count(tx: Connection, step_ids: Collection[StepId], run_round: int) -> dict[StepId, GateCounts]:
+    """Count the gates that each of some steps opened."""
+    rows = tx.execute(statement("count_gates"), {"step_ids": list(step_ids), "run_round": run_round})
+    found = {StepId(row.step_id): GateCounts(row.every, row.in_round) for row in rows}
+    return {step_id: found.get(step_id, GateCounts(0, 0)) for step_id in step_ids}
 
 
 def note_decision(
@@ -72,9 +74,17 @@ def note_decision(
     given: Mapping[str, Any] | None = None,
 ) -> None:
     """Write down what somebody says to a gate."""
-    written = to_json(dict(given)) if given else None
-    parameters = {"gate_id": gate_id, "actor": actor, "verdict": verdict, "why": why, "given": written}
-    tx.execute(statement("insert_gate_decision"), parameters)
+    _note(tx, [{"gate_id": str(gate_id), "actor": actor, "verdict": verdict, "why": why, "given": given or None}])
+
+
+def note_verdicts(tx: Connection, actor: str, verdicts: Mapping[UUID, Verdict]) -> None:
+    """Write down what one says to several gates."""
+    if verdicts:
+        _note(tx, [{"gate_id": str(gate), "actor": actor, "verdict": said} for gate, said in verdicts.items()])
+
+
+def _note(tx: Connection, said: Sequence[Mapping[str, Any]]) -> None:
+    tx.execute(statement("insert_gate_decisions"), {"said": to_json(said)})
 
 
 def close(tx: Connection, gate_id: UUID, state: GateState) -> None:

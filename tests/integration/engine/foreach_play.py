@@ -57,6 +57,6 @@ def counts(house: Runtime, run_id: RunId) -> Counter[str]:
 def each(key: str, items: Any, *body: dict[str, Any], needs: tuple[str, ...] = (), **fields: Any) -> dict[str, Any]:
     """A foreach as a plan document writes it: over a noop, over the action in ``fields``, or with a body."""
     terms = {"items": items, **{name: fields.pop(name) for name in ("max_parallel", "merge") if name in fields}}
-    actions = {"noop", "subprocess", "llm", "http", "wait"}
+    actions = {"noop", "subprocess", "llm", "http", "wait", "run"}
     inner: dict[str, Any] = {"steps": list(body)} if body else ({} if actions & fields.keys() else {"noop": {}})
     return {"id": key, "needs": list(needs), "foreach": terms, **inner, **fields}

@@ -32,7 +32,7 @@ WRITERS = {
     "end_begun_steps": "steps of the engine",
     "end_held_step": "steps of the engine",
     "end_waiting_steps": "steps",
-    "hold_step": "steps of the engine",
+    "hold_steps": "steps of the engine",
     "insert_reused_steps": "new steps of forks",
     "insert_run_state": "new runs",
     "insert_steps": "new steps",
