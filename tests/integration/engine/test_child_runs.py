@@ -19,6 +19,7 @@ from agentflow.domain.state import RunState
 from agentflow.engine.cancel import cancel, cancel_step
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.context import EngineContext
+from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.execute import Doorbell, execute
 from agentflow.engine.finalize import finalize
 from agentflow.engine.fork import ForkRequest, fork
@@ -33,7 +34,7 @@ from agentflow.engine.settle_child import settle_child
 from agentflow.engine.start_child import start_child
 from agentflow.engine.stored_plans import open_stored, push_plan
 from agentflow.engine.submit import SubmitRequest, submit
-from agentflow.engine.tend_children import find_child_work
+from agentflow.engine.tend_children import STARTS, find_child_work
 from agentflow.engine.verify import verify_all
 from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
@@ -522,3 +523,72 @@ def test_a_child_run_in_which_nothing_can_be_taken_up_is_made_anew(house: Runtim
     new = started(house, run_id, "below")
 
     assert children_of(house.context, run_id) == [below, new]
+
+
+def folder_of(house: Runtime, run_id: object) -> Path:
+    """Where the content of a run lies."""
+    return house.settings.content_dir / "runs" / str(run_id)
+
+
+def awaited(house: Runtime, run_id: RunId) -> list[str]:
+    """The ids of the child runs that the steps of a run wait for."""
+    return [row.reason["detail"]["run"] for row in step_rows(house.context, run_id).values() if row.action == "run"]
+
+
+def has_wakeup(house: Runtime) -> bool:
+    """Whether the dispatcher was woken; takes the wake-up."""
+    return house.context.side_channel.wait_for_wakeup(0.01)
+
+
+def make_due(house: Runtime, run_id: RunId) -> None:
+    """Let the time have come at which the child runs of a run are tried again, before that of any other."""
+    with house.context.database.transaction() as tx:
+        tx.execute(
+            text("UPDATE step SET not_before = now() - interval '1 h' WHERE run_id = :id AND state = 'held'"),
+            {"id": run_id},
+        )
+
+
+def test_starts_that_fail_for_now_hold_up_no_others_and_are_tried_again(house: Runtime) -> None:
+    child = loaded([command_step("say", "cat", stdin="hello")])
+    stuck = submitted(
+        house.context, loaded([run_step(f"s{i}", "./c.yaml") for i in range(STARTS)], {"./c.yaml": child})
+    )
+    for each in awaited(house, stuck):  # no content can be kept for these
+        folder_of(house, each).write_text("no folder")
+    dispatcher = Dispatcher(house.context, "test")
+    make_due(house, stuck)
+    has_wakeup(house)
+
+    dispatcher.one_pass()
+
+    assert not has_wakeup(house)  # nothing came of it, and there are no others
+    behind = submitted(house.context, loaded([run_step("below", "./c.yaml")], {"./c.yaml": child}))
+    make_due(house, stuck)
+    has_wakeup(house)
+    dispatcher.one_pass()
+    assert children_of(house.context, behind) == []
+    assert has_wakeup(house)
+    dispatcher.one_pass()
+    assert [str(each) for each in children_of(house.context, behind)] == awaited(house, behind)
+    assert children_of(house.context, stuck) == []
+
+    for each in awaited(house, stuck):
+        folder_of(house, each).unlink(missing_ok=True)
+    make_due(house, stuck)
+    dispatcher.one_pass()
+    assert {str(each) for each in children_of(house.context, stuck)} == set(awaited(house, stuck))
+
+
+def test_a_child_run_that_is_not_made_leaves_no_content(house: Runtime) -> None:
+    child = loaded([command_step("say", "cat", stdin="hello")])
+    run_id = submitted(house.context, loaded([run_step("below", "./c.yaml")], {"./c.yaml": child}))
+    [below] = awaited(house, run_id)
+    pause(house.context, run_id, ACTOR)
+
+    assert start_child(house.context, step_id(run_id, StepKey("below")), ACTOR) is None
+
+    assert not folder_of(house, below).exists()
+    resume(house.context, run_id, ACTOR)
+    assert str(started(house, run_id, "below")) == below
+    assert any(folder_of(house, below).rglob("*"))
