@@ -77,7 +77,7 @@ def claim(context: EngineContext, run_id: RunId, key: StepKey, worker: str) -> C
             case claims.ClaimedStep():
                 plan = context.plans.get(tx, taken.plan_fingerprint)
                 is_call = isinstance(plan.plan.step(key).action, LlmAction)
-                given = guidance.take(tx, run_id, step, key) if is_call else ()
+                given = guidance.take(tx, run_id, step, attempt_id, key) if is_call else ()
                 _record(context, tx, run_id, step, worker, taken, given)
                 above = child_runs.read_ancestors(tx, child_runs.run_ids(taken.ancestors))
                 answer = _claimed(run_id, step, attempt_id, claim_token, taken, plan, given, above)

@@ -1,7 +1,8 @@
 """Guide: give a run a text that its next model call is told, beside its own system text.
 
 The text goes into the content store and nowhere else; rows and events hold its hash and size. The step that first
-begins to call a model gets it, and says it in every attempt; its bound counts it like the rest of what is said.
+begins to call a model gets it, and says it in every attempt; its bound counts it like the rest of what is said. Where
+that step ends without an answer, it waits for the next one that begins.
 """
 
 from __future__ import annotations

@@ -89,7 +89,9 @@ def read_origin(tx: Connection, run_id: RunId) -> Origin | None:
     if row is None:
         return None
     caps = Budget(steps=row.steps, tokens=row.tokens, usd_nano=row.usd_nano, active_seconds=row.active_seconds)
-    return Origin(row.project, row.directive, row.plan_fingerprint, row.vars, caps, row.child_plans or {}, Mode(row.mode))
+    return Origin(
+        row.project, row.directive, row.plan_fingerprint, row.vars, caps, row.child_plans or {}, Mode(row.mode)
+    )
 
 
 def read_reusable(tx: Connection, run_id: RunId) -> dict[StepKey, ReusableStep]:

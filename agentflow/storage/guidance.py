@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from agentflow.domain.child import plan_id
-from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.storage.database import statement
 
 
@@ -15,7 +15,10 @@ def insert(tx: Connection, run_id: RunId, step: StepKey | None, *, sha256: str, 
     tx.execute(statement("insert_guidance"), parameters).one()
 
 
-def take(tx: Connection, run_id: RunId, step_id: StepId, key: StepKey) -> tuple[str, ...]:
-    """Give a claimed step what waits for it; returns the hashes of all that it was given, the oldest first."""
-    parameters = {"run_id": run_id, "step_id": step_id, "keys": [key, plan_id(key)]}
+def take(tx: Connection, run_id: RunId, step_id: StepId, attempt_id: AttemptId, key: StepKey) -> tuple[str, ...]:
+    """Give a claimed step what waits for it; returns the hashes of all that it was given, the oldest first.
+
+    That is also what another had taken that ended without an answer of its model.
+    """
+    parameters = {"run_id": run_id, "step_id": step_id, "attempt_id": attempt_id, "keys": [key, plan_id(key)]}
     return tuple(row.sha256 for row in tx.execute(statement("take_guidance"), parameters))

@@ -13,7 +13,10 @@ from agentflow.storage.columns import moment, run_key
 
 
 class GuidanceRow(SQLModel, table=True):
-    """A text for the next model call of a run, or of one step of it; ``taken_by`` is the step whose calls say it."""
+    """A text for the next model call of a run, or of one step of it.
+
+    ``taken_by`` is the attempt that first says it; the later ones of its step say it again.
+    """
 
     __tablename__ = "guidance"
     __table_args__ = (Index("guidance_run_id", "run_id", "id"),)

@@ -10,7 +10,9 @@ from sqlalchemy import text
 
 from agentflow.domain.error import InvalidTransition, NotFound, UsageError
 from agentflow.domain.ids import RunId, StepKey
-from agentflow.domain.override import Succeed
+from agentflow.domain.outcome import AttemptOutcome, Failed, Lost, Released
+from agentflow.domain.override import Skip, Succeed
+from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import RunState
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.guide import INTRODUCTION, MAX_BYTES, Guidance, Guided, guide
@@ -19,6 +21,7 @@ from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
 from tests.factories import noop_step, submitted, wait_for, wait_for_end, work_off
 from tests.integration.engine.conftest import ModelStation
+from tests.integration.engine.foreach_play import finish, take
 from tests.integration.engine.test_model_steps import calls_of, files_of, llm_step
 from tests.model_stub import Arrival, failing
 
@@ -144,6 +147,65 @@ def test_guidance_for_a_step_waits_for_any_item_of_it(house: Runtime) -> None:
     claimed = [claim(house.context, run_id, StepKey(f"each[{item}]"), "test:0") for item in (1, 0)]
 
     assert [len(each.guidance) for each in claimed if isinstance(each, Claimed)] == [2, 0]
+
+
+UNSENT = Failed(Reason(ReasonCode.CONTENT, {"problem": "tested"}), is_permanent=True)
+DRAINED = Released(Reason(ReasonCode.DRAINED))
+LOST = Lost(Reason(ReasonCode.WORKER_LOST))
+
+
+@pytest.mark.parametrize("outcome", [UNSENT, DRAINED, LOST], ids=["failed", "given back", "lost"])
+def test_it_goes_to_the_next_call_where_the_step_that_took_it_ends_without_one(
+    house: Runtime, outcome: AttemptOutcome
+) -> None:
+    steps = [llm_step(key, max_tokens=5, on_failure="ignore", on_lost="hold") for key in ("a", "b", "c")]
+    run_id = submitted(house.context, steps)
+    _guide(house, run_id)
+    first = take(house, run_id, "a")
+    _guide(house, run_id, "another", step="a")
+
+    finish(house, first, outcome)
+
+    if outcome is not UNSENT:  # it is still of the step, which may say it yet
+        later = take(house, run_id, "b")
+        assert (len(first.guidance), later.guidance) == (1, ())
+        override(house.context, Asked(run_id, StepKey("a"), Skip(), "ana", "it takes too long"))
+        finish(house, later)
+    taken = take(house, run_id, "c")
+    assert taken.guidance == first.guidance
+    assert verify_run(house.context, run_id).is_intact
+
+
+def test_a_step_that_is_given_back_says_it_when_it_begins_again(house: Runtime) -> None:
+    run_id = submitted(house.context, [llm_step("a", max_tokens=5), llm_step("b", max_tokens=5)])
+    _guide(house, run_id)
+    first = take(house, run_id, "a")
+    _guide(house, run_id, "another", step="a")
+
+    finish(house, first, DRAINED)
+
+    assert take(house, run_id, "b").guidance == ()
+    again = take(house, run_id, "a").guidance
+    assert (len(again), again[0]) == (2, first.guidance[0])
+
+
+@pytest.mark.parametrize(("first", "is_said_again"), [("no-key", True), ("at-length", False)])
+def test_a_failed_step_has_used_it_up_only_if_its_model_answered(
+    models: ModelStation, first: str, is_said_again: bool
+) -> None:
+    house = models.house
+    run_id = _resting(
+        house,
+        llm_step("a", first, max_tokens=20, needs=["hold"], on_failure="ignore"),
+        llm_step("b", max_tokens=20, needs=["a"], when="always"),
+    )
+
+    _guide(house, run_id)
+    _begin(house, run_id)
+
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+    failed, last = models.stub.wait_for_arrivals(2)
+    assert (SENTINEL in _system(failed), SENTINEL in str(last.body)) == (True, is_said_again)
 
 
 def test_what_nobody_would_hear_is_refused(house: Runtime) -> None:
