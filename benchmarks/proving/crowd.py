@@ -18,9 +18,10 @@ from sqlalchemy import text
 
 from agentflow import Run
 from agentflow.domain.error import ContentError, InvalidTransition, NotFound, ServersUnreachable, StoreMismatch
+from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import ShownRunState
 from proving.ground import Ground
-from proving.plans import SCHEDULED_PLAN, THRIFTY_PROJECT, Shape, Shapes
+from proving.plans import SCHEDULED_PLAN, SIGNAL, THRIFTY_PROJECT, Shape, Shapes
 
 AWAY = (ServersUnreachable, ContentError, StoreMismatch)
 """What a caller is told while something is broken; it calls again."""
@@ -154,8 +155,7 @@ class Crowd:
     def _lift(self, run: Run, state: ShownRunState) -> None:
         match state:
             case ShownRunState.WAITING:
-                run.retry()
-                self.doings.count("retry")
+                self._answer(run)
             case ShownRunState.EXHAUSTED:
                 run.raise_budget(tokens=ENOUGH_TOKENS)
                 run.resume()
@@ -165,6 +165,23 @@ class Crowd:
                 self.doings.count("resume")
             case _:
                 return
+
+    def _answer(self, run: Run) -> None:
+        """Give a waiting run what it waits for."""
+        awaited = {step.key: (step.reason or {}).get("code") for step in run.steps.values() if step.state == "held"}
+        for key, code in awaited.items():
+            match code:
+                case ReasonCode.AWAITS_DECISION:
+                    run.approve(key)
+                    self.doings.count("approve")
+                case ReasonCode.AWAITS_SIGNAL:
+                    run.signal(SIGNAL)
+                    self.doings.count("signal")
+                case ReasonCode.AWAITS_PERSON:
+                    run.retry(key)
+                    self.doings.count("retry")
+                case _:  # it goes on by itself
+                    continue
 
     def _resume(self, run: Run) -> None:
         """Let a paused run go on; one that is exhausted beside it needs more first."""

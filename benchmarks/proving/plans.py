@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agentflow import Plan, Retry
+from agentflow.client.plan import Steps
 from proving.ground import Ground
 
 HOLD, PLACE, PLAIN = "hold", "place", "plain"
@@ -23,6 +24,8 @@ RUN_TOKENS = 260
 SENTINEL = "UNSPOKEN-7f3a"
 """Stands in every prompt, and must be found nowhere but in the content store."""
 SCHEDULED_PLAN = "ticking"
+SIGNAL = "go"
+"""What a wait waits for."""
 WEIGHTS = {
     "chain": 5,
     "fan": 5,
@@ -38,6 +41,10 @@ WEIGHTS = {
     "thrifty": 2,
     "long": 9,
     "service": 2,
+    "items": 4,
+    "routes": 4,
+    "children": 3,
+    "asked": 3,
 }
 """The kinds of plans and how often each is drawn."""
 _SOON = Retry(max_attempts=6, base="300ms", max_delay="2s", on_exit_codes=[75])
@@ -82,7 +89,7 @@ class Shapes:
         plan.noop("tock", needs=["tick"])
         return plan
 
-    def _work(self, plan: Plan, key: str, needs: Sequence[str], fifths: int = 0, **fields: Any) -> str:
+    def _work(self, plan: Steps, key: str, needs: Sequence[str], fifths: int = 0, **fields: Any) -> str:
         """Add a command that keeps a journal; ``fifths`` of a second is how long it takes."""
         tag, code = fields.pop("tag", PLAIN), [str(word) for word in fields.pop("codes", ())]
         command = ["/bin/sh", "work.sh", str(self._ground.journal), tag, str(fifths), *code]
@@ -184,6 +191,50 @@ class Shapes:
             self._work(plan, f"long{number}", [], self._rng.randint(10, 40))
         self._quick(plan, "after", ["long0", "long1"])
         return Shape("long", plan)
+
+    def _items(self, plan: Plan) -> Shape:
+        """Two foreachs, one inside the other, and one item of the outer that fails."""
+        self._quick(plan, "before", [])
+        most = self._rng.randint(1, 3)
+        with plan.foreach(
+            "each", list(range(self._rng.randint(2, 5))), max_parallel=most, merge="partial", needs=["before"]
+        ) as each:
+            self._work(each, "first", [], self._rng.randint(0, 4), codes=("{{ 3 if index == 1 else 0 }}",), retry=1)
+            each.noop("inner", foreach=[1, 2, 3], needs=["first"])
+            self._work(each, "last", ["inner"], 1)
+        plan.noop("after", needs=["each"])
+        return Shape("items", plan)
+
+    def _routes(self, plan: Plan) -> Shape:
+        """A route that is chosen, a merge behind it, and a wait."""
+        route = self._rng.choice(("short", "long", "other"))
+        plan = Plan("routes", vars={"route": {"default": route}}, files=["work.sh"], folder=self._ground.plans)
+        plan.switch("route", on="vars.route", cases={"short": "quick", "long": ["slow", "rest"]}, default="short")
+        self._quick(plan, "quick", ["route"])
+        self._work(plan, "slow", ["route"], 5)
+        plan.wait("rest", for_=f"{self._rng.randint(1, 4)}s", needs=["route"])
+        plan.noop("merge", needs=["quick", "slow", "rest"], when="taken")
+        self._quick(plan, "end", ["merge"])
+        return Shape("routes", plan)
+
+    def _children(self, plan: Plan) -> Shape:
+        """Child runs, one after the other, one of them of a plan that fails."""
+        child = Plan("child", vars={"code": {"default": 0}}, files=["work.sh"], folder=self._ground.plans)
+        self._work(child, "work", [], self._rng.randint(1, 8), codes=("{{ vars.code }}",), retry=1)
+        child.noop("end", needs=["work"])
+        given = {"code": "{{ item }}"}
+        plan.run("each", child, vars=given, foreach={"items": [0, 3, 0], "max_parallel": 2, "merge": "partial"})
+        self._quick(plan, "after", ["each"])
+        return Shape("children", plan)
+
+    def _asked(self, plan: Plan) -> Shape:
+        """A gate and a signal, both for the person to give, beside work that goes on."""
+        self._quick(plan, "before", [])
+        plan.approval("gate", "May it go on?", allow_self=True, needs=["before"])
+        plan.wait("signal", event=SIGNAL, needs=["before"])
+        self._work(plan, "beside", ["before"], 4)
+        self._work(plan, "after", ["gate", "signal"], 2, tag=HOLD, on_lost="hold")
+        return Shape("asked", plan)
 
     def _service(self, plan: Plan) -> Shape:
         body = {"model": "ok", "messages": [{"role": "user", "content": "hello"}]}

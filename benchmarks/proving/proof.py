@@ -32,9 +32,21 @@ UNFINISHED = """SELECT run.id, run_state.state, run.project, run_state.exhausted
 STEPS_OF_ENDED = """SELECT step.run_id, step.key, step.state FROM step JOIN run_state ON run_state.run_id = step.run_id
     WHERE run_state.ended_at IS NOT NULL AND step.state NOT IN ('succeeded', 'failed', 'skipped', 'cancelled')"""
 RUNNING_ATTEMPTS = "SELECT run_id, id, worker FROM attempt WHERE state = 'running'"
-MISCOUNTED_RUNS = """SELECT run.id, count(step.id) AS steps, jsonb_array_length(plan.document -> 'steps') AS planned
-    FROM run JOIN plan ON plan.fingerprint = run.plan_fingerprint LEFT JOIN step ON step.run_id = run.id
+MISCOUNTED_RUNS = """
+    SELECT run.id, count(step.id) AS steps, jsonb_array_length(plan.document -> 'steps') AS planned
+    FROM run JOIN plan ON plan.fingerprint = run.plan_fingerprint
+    LEFT JOIN step ON step.run_id = run.id AND step.parent IS NULL
     GROUP BY run.id, plan.document HAVING count(step.id) <> jsonb_array_length(plan.document -> 'steps')"""
+MISCOUNTED_ITEMS = """
+    SELECT each.run_id, each.key, each.children, count(made.id) AS made
+    FROM step AS each LEFT JOIN step AS made
+        ON made.run_id = each.run_id AND made.parent = each.key AND made.key = format('%s[%s]', each.key, made.item)
+    WHERE each.children IS NOT NULL GROUP BY each.id HAVING count(made.id) <> each.children"""
+UNFOUNDED = """
+    SELECT step.run_id, step.key FROM step WHERE step.action = 'run' AND step.state = 'succeeded' AND NOT EXISTS (
+        SELECT FROM run JOIN run_state ON run_state.run_id = run.id
+        WHERE run.parent_run = step.run_id AND run.parent_step = step.key
+        AND run_state.state IN ('completed', 'partial'))"""
 SUCCESSES = """
     WITH moved AS (
         SELECT run_id, moves.key AS subject, moves.value ->> 0 AS old
@@ -49,7 +61,8 @@ SUCCESSES = """
     LEFT JOIN attempt ON attempt.step_id = step.id AND attempt.state = 'succeeded'
     LEFT JOIN reopened ON reopened.run_id = step.run_id AND reopened.key = step.key
     GROUP BY step.id
-    HAVING count(attempt.id) <> coalesce(max(reopened.times), 0) + (step.state = 'succeeded')::int"""
+    HAVING count(attempt.id) <> CASE WHEN step.action IN ('foreach', 'decision', 'wait', 'approval', 'run', 'group')
+        THEN 0 ELSE coalesce(max(reopened.times), 0) + (step.state = 'succeeded')::int END"""
 UNEXPLAINED = """SELECT run_id, key, state FROM step
     WHERE state IN ('failed', 'skipped', 'cancelled') AND reason IS NULL"""
 RETRIES = """SELECT run_id, substr(moves.key, 6) AS key, count(*) AS times
@@ -140,6 +153,8 @@ class Proof:
             yield f"run {row.run_id}: attempt {row.id} still runs on {row.worker}"
         for row in self.rows(MISCOUNTED_RUNS):
             yield f"run {row.id} has {row.steps} steps, its plan {row.planned}"
+        for row in self.rows(MISCOUNTED_ITEMS):
+            yield f"run {row.run_id}: foreach {row.key} has {row.made} items of {row.children}"
 
     def _submits(self) -> Iterator[str]:
         known = {row.id for row in self.rows("SELECT id FROM run")}
@@ -155,6 +170,8 @@ class Proof:
                 f"run {row.run_id} step {row.key} ({row.state}): {row.successes} succeeded attempts, "
                 f"taken up again {row.reopened} times"
             )
+        for row in self.rows(UNFOUNDED):
+            yield f"run {row.run_id} step {row.key} succeeded, and none of its child runs did"
         for row in self.rows(UNEXPLAINED):
             yield f"run {row.run_id} step {row.key} is {row.state} without a reason"
 
