@@ -11,7 +11,7 @@ from agentflow.cli.going_on import go_on
 from agentflow.cli.opening import find_plan, opened, read_caps, read_vars
 
 if TYPE_CHECKING:
-    from agentflow.client import ForkedRun
+    from agentflow.client import ForkedRun, Run
 
 FromStep = Annotated[
     str, typer.Option("--from", metavar="STEP", help="The step that runs again, with what follows it.")
@@ -59,8 +59,8 @@ def fork(
             idempotency_key=idempotency_key,
         )
         _warn(made)
-        if plan is not None and not made.reused and not made.existing:
-            _note_nothing(origin.summary.plan_name, made.summary.plan_name, from_step)
+        if not made.reused and not made.existing:
+            _note_nothing(made, origin, from_step, is_edited=plan is not None)
         what = _what(made, origin.id[:8], from_step)
         raise typer.Exit(go_on(made, what, detach=detach, as_json=as_json, events=events, more=made.fork_json()))
 
@@ -73,8 +73,16 @@ def _what(made: ForkedRun, origin: str, from_step: str) -> str:
     return f"forks {origin} from {from_step} and takes over {count(len(made.reused), 'step')}"
 
 
-def _note_nothing(old: str, new: str, from_step: str) -> None:
-    """Say why an edited plan took over nothing, as far as that can be seen."""
+def _note_nothing(made: ForkedRun, origin: Run, from_step: str, *, is_edited: bool) -> None:
+    """Say why a strict run, or an edited plan, took over nothing, as far as that can be seen."""
+    from agentflow.domain.mode import APPROVE_EXECUTION
+
+    if APPROVE_EXECUTION in made.steps:
+        printing.note("Nothing was taken over: the run is strict, and all of it waits for a yes of its own.")
+        return
+    if not is_edited:
+        return
+    old, new = origin.summary.plan_name, made.summary.plan_name
     named = f"the plan is {new}, the run that is forked is of {old}; " if old != new else ""
     printing.note(
         f"Nothing was taken over: {named}only a step is that succeeded, stands in the edited plan as it was, with all "

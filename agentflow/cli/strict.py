@@ -69,7 +69,9 @@ def _ask(flow: AgentFlow, run: Run) -> int | None:
     try:
         answer = input(f"Start run {short} now? [y/N] ").strip().lower()
     except (EOFError, KeyboardInterrupt):
-        printing.note(f"\nNobody answered: the run waits.\n  agentflow approve {short}\n  agentflow reject {short}")
+        printing.note(
+            f"\nNobody answered: the run waits.\n  agentflow approve {short}\n  agentflow reject {short} --why ..."
+        )
         return exit_codes.INTERRUPTED
     if answer in ("y", "yes"):
         flow.approve(run, APPROVE_EXECUTION, why="yes at the terminal that submitted it")

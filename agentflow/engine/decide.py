@@ -86,7 +86,8 @@ def _find(context: EngineContext, run_id: RunId, step: StepKey | None) -> StepKe
         runs.read_owner(tx, run_id)
         if step is not None:
             if steps.find_run_of(tx, step_id(run_id, step)) is None:
-                raise NotFound(f"Run {run_id} has no step {step!r}", run_id=str(run_id), step=step)
+                told = f"Run {run_id} has no step {step!r}{_open_ones(tx, run_id)}"
+                raise NotFound(told, run_id=str(run_id), step=step)
             return step
         opened = gates.view(tx, run_id=run_id, is_open=True)
         every = opened or gates.view(tx, run_id=run_id, is_open=False)
@@ -96,6 +97,12 @@ def _find(context: EngineContext, run_id: RunId, step: StepKey | None) -> StepKe
     if not every:
         raise InvalidTransition(f"Run {run_id} has no gate that waits for a decision")
     return every[-1].step
+
+
+def _open_ones(tx: Connection, run_id: RunId) -> str:
+    """What an error says of the gates that may have been meant."""
+    opened = gates.view(tx, run_id=run_id, is_open=True)
+    return f"; its open gates: {listing(sorted(view.step for view in opened))}" if opened else ""
 
 
 @dataclass(slots=True)
@@ -182,9 +189,10 @@ def _too_late(context: EngineContext, run_id: RunId, key: StepKey) -> Exception:
     with context.database.transaction() as tx:
         gate = gates.read(tx, step_id(run_id, key))
         standing = steps.read_states(tx, run_id).get(key)
+        opened = _open_ones(tx, run_id)
     if gate is None:
         state = standing.state if standing else "unknown"
-        return InvalidTransition(f"Step {key!r} of run {run_id} ({state}) waits for no decision", step=key)
+        return InvalidTransition(f"Step {key!r} of run {run_id} ({state}) waits for no decision{opened}", step=key)
     return too_late(run_id, key, gate)
 
 

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from agentflow import AgentFlow, Plan, Run, errors
+from agentflow.cli.main import main
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.mode import APPROVE_EXECUTION
 from agentflow.engine.start_child import start_child
@@ -113,6 +114,14 @@ def test_a_fork_of_a_strict_run_asks_too_whatever_was_edited(
     assert _mode(house, flow.fork(flow.submit(plan), "second", plan=plan)) == "auto"
 
 
+def test_a_fork_says_why_it_took_nothing_over(flow: AgentFlow, capsys: pytest.CaptureFixture[str], plan: Path) -> None:
+    run = flow.submit(plan, mode="strict")
+
+    assert main(["fork", run.id, "--from", "second", "--detach"]) == 0
+
+    assert "the run is strict" in capsys.readouterr().err
+
+
 def test_an_edited_plan_of_a_strict_run_keeps_a_place_for_the_gate(flow: AgentFlow, plan: Path) -> None:
     run = flow.submit(plan, mode="strict", allows_self=True)
     assert flow.approve(flow.fork(run, "first", plan=plan)).ready == ("first",)
@@ -205,7 +214,9 @@ def test_a_question_that_is_left_leaves_the_run_waiting(flow: AgentFlow, strict:
     strict.press("\x04")
 
     assert strict.end() == 130
-    assert "agentflow approve" in strict.text
+    short = flow.get("@last").id[:8]
+    assert f"agentflow approve {short}" in strict.text
+    assert f"agentflow reject {short} --why" in strict.text
     assert flow.get("@last").state == "waiting"
 
 

@@ -220,9 +220,9 @@ def test_who_comes_late_is_told_who_decided_and_when(house: Runtime) -> None:
 def test_what_is_no_open_gate_cannot_be_decided(house: Runtime) -> None:
     run_id = held(house)
 
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="no step 'nothing'; its open gates: gate"):
         decide(house.context, run_id, StepKey("nothing"), Answer("alice", Verdict.APPROVE))
-    with pytest.raises(InvalidTransition, match="waits for no decision"):
+    with pytest.raises(InvalidTransition, match="waits for no decision; its open gates: gate"):
         decide(house.context, run_id, StepKey("last"), Answer("alice", Verdict.APPROVE))
 
 
