@@ -180,7 +180,7 @@ class Value:
         for key in self.value:
             if not isinstance(key, str):
                 self.fault("wrong_type", f"the keys of {self.name} must be text, not {kind_of(key)}")
-        return {key: self.child(key) for key in self.value if isinstance(key, str)}
+        return {key: self.child(key) for key in self.value if isinstance(key, str) and self._is_sound(key)}
 
     def fields(self, form: Form) -> dict[str, Value] | None:
         """Read a mapping of the given form: the known fields that have a value."""

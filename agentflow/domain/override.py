@@ -5,7 +5,6 @@ Owns the three forms, and what of a plan forbids one. Whether the step's state a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -19,6 +18,7 @@ from agentflow.domain.ids import StepKey
 from agentflow.domain.plan import Plan, Step
 from agentflow.domain.reason import Reason
 from agentflow.domain.state import StepState
+from agentflow.domain.stored_json import NotStorable, stored_text
 from agentflow.domain.wording import did_you_mean
 
 MAX_RESULT_BYTES = 64 * 1024
@@ -75,11 +75,9 @@ def ending_of(plan: Plan, key: StepKey, how: Override, reason: Reason) -> Ends:
 def checked_result(result: Any) -> bytes:
     """Return the JSON text of a result. UsageError where it is none or too large; the text is not quoted."""
     try:
-        text = json.dumps(result, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, UnicodeEncodeError):
-        raise UsageError("The result is not JSON: write an object, a list, a text, a number, true or false.") from None
-    if b"\\u0000" in text:
-        raise UsageError("The result holds a NUL character, which Postgres cannot store.")
+        text = stored_text(result).encode()
+    except NotStorable as problem:
+        raise UsageError(f"The result is not JSON that can be stored: it {problem}.") from None
     if len(text) > MAX_RESULT_BYTES:
         raise UsageError(f"The result is {len(text):,} bytes of JSON; a step has at most {MAX_RESULT_BYTES:,}.")
     return text

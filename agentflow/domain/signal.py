@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from agentflow.domain.error import UsageError
 from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.stored_json import NotStorable, stored_text
 from agentflow.domain.wording import shorten
 
 MAX_DATA_BYTES = 64 * 1024
@@ -38,28 +39,13 @@ def checked_name(name: str) -> str:
 def checked_data(data: Any) -> JsonValue:
     """Return what a signal brings along, as plain data. UsageError, which does not quote it, for what cannot be kept.
 
-    It is JSON of at most 64 KiB; keys are texts, and no text in it holds NUL or half a surrogate pair.
+    It is JSON of at most 64 KiB (see domain/stored_json.py); keys become texts.
     """
     try:
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"The data of a signal must be JSON that can be stored ({type(error).__name__}).") from None
-    if size > MAX_DATA_BYTES:
+        text = stored_text(data)
+    except NotStorable as problem:
+        raise UsageError(f"The data of a signal must be JSON that can be stored: it {problem}.") from None
+    if (size := len(text.encode())) > MAX_DATA_BYTES:
         raise UsageError(f"The data of a signal has at most {MAX_DATA_BYTES:,} bytes of JSON, not {size:,}.")
     plain: JsonValue = json.loads(text)
-    if _holds_nul(plain):
-        raise UsageError("A text in the data of a signal holds NUL, which cannot be stored.")
     return plain
-
-
-def _holds_nul(value: JsonValue) -> bool:
-    match value:
-        case str():
-            return "\0" in value
-        case list():
-            return any(_holds_nul(item) for item in value)
-        case dict():
-            return any("\0" in key or _holds_nul(item) for key, item in value.items())
-        case _:
-            return False

@@ -148,7 +148,7 @@ def _result(context: EngineContext, run_id: RunId, facts: steps.StepFacts) -> An
         return facts.result
     try:
         return json.loads(_text(context, run_id, facts, "text"))
-    except ValueError:  # its text is not to be quoted
+    except (ValueError, RecursionError):  # its text is not to be quoted
         raise TemplateError(f"The answer of step {facts.key!r} is no JSON") from None
 
 

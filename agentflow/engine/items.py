@@ -20,6 +20,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan import Foreach
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
+from agentflow.domain.stored_json import NotStorable, json_text
 from agentflow.engine.context import EngineContext
 
 ITEMS = "items"
@@ -41,7 +42,11 @@ def keep_items(
         return no_items(f"it is {_kind(found)}, not a list")
     expanded = _expanded(found, foreach)
     if isinstance(expanded, Expands):
-        context.store.put(items_address(run_id, key), _packed(found))
+        try:
+            packed = _packed(found)
+        except NotStorable as problem:
+            return no_items(str(problem))
+        context.store.put(items_address(run_id, key), packed)
     return expanded
 
 
@@ -70,10 +75,17 @@ def items_address(run_id: RunId, key: StepKey) -> Address:
 
 
 def _packed(items: Sequence[Any]) -> bytes:
-    """The number of the items, where each begins and the last ends, then the items as JSON."""
-    texts = [json.dumps(item, ensure_ascii=False).encode() for item in items]
+    """The number of the items, where each begins and the last ends, then the items as JSON. Raises NotStorable."""
+    texts = [_text(index, item) for index, item in enumerate(items)]
     places = accumulate((len(text) for text in texts), initial=0)
     return b"".join((_PLACE.pack(len(texts)), *map(_PLACE.pack, places), *texts))
+
+
+def _text(index: int, item: Any) -> bytes:
+    try:
+        return json_text(item).encode()
+    except NotStorable as problem:
+        raise NotStorable(f"its item {index} {problem}") from None
 
 
 def _expanded(items: Sequence[Any], foreach: Foreach) -> Expands | Ends:

@@ -23,6 +23,7 @@ from agentflow.domain.ids import RunId, StepId
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.run_document import templates_in
 from agentflow.domain.state import RunState, StepState
+from agentflow.domain.stored_json import NotStorable, stored_text
 from agentflow.domain.template import Expression, has_expressions, split_template
 from agentflow.domain.variable import resolve_vars
 from agentflow.domain.wording import listing
@@ -38,6 +39,7 @@ from agentflow.engine.start_guard import ParentGone, ParentRests
 from agentflow.engine.submit import FromTheTop, Placed, SubmitRequest, start_run
 from agentflow.storage import child_runs, engine_steps, runs
 from agentflow.storage.child_runs import Parentage, WaitingStep
+from agentflow.storage.database import UnwritableValue
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -76,6 +78,8 @@ def start_child(context: EngineContext, step_id: StepId, actor: str) -> RunId | 
         reason = _refused(error.faults)
     except NotStarted as error:
         reason = error.reason
+    except UnwritableValue:  # its text may quote the value
+        reason = _refusal("Postgres cannot store a value of it")
     except ServersUnreachable:  # it may be there
         raise
     except Exception:
@@ -169,9 +173,19 @@ def _given(context: EngineContext, waiting: WaitingStep, plan: PlanView, action:
         raise NotStarted(Reason(ReasonCode.TEMPLATE, {"problem": str(error)})) from error
     except ContentError as error:
         raise NotStarted(Reason(ReasonCode.CONTENT, {"problem": str(error)})) from error
-    if len(repr(given)) > MAX_VARS_BYTES:
-        raise NotStarted(_refusal(f"its vars come to more than {MAX_VARS_BYTES} characters: hand a path over"))
+    _check_size(given)
     return given
+
+
+def _check_size(given: Mapping[str, JsonValue]) -> None:
+    size = 0
+    for name, value in given.items():
+        try:
+            size += len(stored_text(value))
+        except NotStorable as problem:
+            raise NotStarted(_refusal(f"its var {name} {problem}")) from None
+    if size > MAX_VARS_BYTES:
+        raise NotStarted(_refusal(f"its vars come to more than {MAX_VARS_BYTES} characters: hand a path over"))
 
 
 def _rendered(value: JsonValue, values: Mapping[str, Any]) -> JsonValue:

@@ -46,6 +46,8 @@ def test_the_command_line_overrides_a_step(flow: AgentFlow, capsys: pytest.Captu
         ((), "one of"),
         (("--skip", "--result", "1"), "succeeds"),
         (("--succeed", "--result", "{broken"), "no JSON"),
+        (("--succeed", "--result", '["\\ud800"]'), "half a surrogate pair"),
+        (("--succeed", "--result", "[" * 500 + "]" * 500), "deep"),
         (("--succeed", "--result", "@/nowhere/x"), "cannot be read"),
         (("--choose", "left"), "no decision"),
     ],

@@ -78,6 +78,10 @@ def test_data_comes_from_a_file(run: Run, tmp_path: Path, capsys: pytest.Capture
         ("deployed", "--data is no JSON at line 1, column 1"),
         ("@/nonexistent", "cannot be read"),
         ("NaN", "must be JSON that can be stored"),
+        ('["\\ud800"]', "half a surrogate pair"),
+        ('{"a\\u0000": 1}', "NUL"),
+        ("9" * 5000, "--data is no JSON"),
+        ("[" * 500 + "]" * 500, "deep"),
         (json.dumps("x" * 70_000), "at most 65,536 bytes"),
     ],
 )

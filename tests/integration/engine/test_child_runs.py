@@ -433,6 +433,29 @@ def test_a_value_that_its_plan_cannot_take_fails_the_step_without_being_told(hou
     assert "sentinel" not in str(reason)
 
 
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ('{{ "sentinel\\ud800" }}', "its var n holds half a surrogate pair"),
+        ('{{ {"sentinel\\ud800": 1} }}', "its var n holds half a surrogate pair"),
+        ('{{ {"sentinel\\0": 1} }}', "its var n holds a NUL"),
+        ("{{ 1e308 * 10 }}", "its var n holds itself, NaN, or a number that is too large"),
+    ],
+)
+def test_a_value_that_no_row_takes_fails_the_step_and_nothing_is_tried_again(
+    house: Runtime, value: str, problem: str
+) -> None:
+    child = loaded([noop_step("a")], vars={"n": {"required": True}})
+    run_id = submitted(house.context, loaded([run_step("below", "./c.yaml", vars={"n": value})], {"./c.yaml": child}))
+
+    Dispatcher(house.context, "test").one_pass()
+
+    row = step_rows(house.context, run_id)["below"]
+    assert (row.state, row.reason["code"]) == ("failed", "refused")
+    assert row.reason["detail"]["problem"].startswith(problem)
+    assert "sentinel" not in str(row.reason)
+
+
 def test_a_tree_of_runs_is_pruned_as_one_and_verifies(house: Runtime) -> None:
     leaf = loaded([noop_step("a")])
     middle = loaded([run_step("deeper", "./leaf.yaml")], {"./leaf.yaml": leaf})

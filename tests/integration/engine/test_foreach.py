@@ -6,6 +6,8 @@ import json
 import threading
 from typing import Any
 
+import pytest
+
 from agentflow.domain.ids import StepKey, step_id
 from agentflow.domain.plan import MAX_STEPS
 from agentflow.domain.state import RunState
@@ -109,6 +111,17 @@ def test_how_items_merge(house: Runtime) -> None:
     all_failed = submitted(house.context, [each("e", [1, 2], merge="partial")])
     play(house, all_failed, {"e[0]": "failed", "e[1]": "failed"})
     assert run_state(house.context, all_failed) is RunState.FAILED
+
+
+@pytest.mark.parametrize("items", ['{{ [1, "sentinel\\ud800"] }}', "{{ [1, 1e308 * 10] }}"])
+def test_a_list_with_an_item_that_cannot_be_kept_fails_its_step(house: Runtime, items: str) -> None:
+    run_id = submitted(house.context, [each("e", items)])
+
+    row = step_rows(house.context, run_id)["e"]
+    assert (row.state, row.reason["code"]) == ("failed", "items")
+    assert row.reason["detail"]["problem"].startswith("its item 1 holds ")
+    assert "sentinel" not in str(row.reason)
+    assert run_state(house.context, run_id) is RunState.FAILED
 
 
 def test_a_run_with_its_items_never_has_more_steps_than_a_run_may_have(house: Runtime) -> None:

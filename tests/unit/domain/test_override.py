@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -72,6 +73,9 @@ def test_a_step_ends_as_it_is_set(key: str, how: Override, state: StepState) -> 
         ("first", Succeed(float("nan")), "not JSON"),
         ("first", Succeed(object()), "not JSON"),
         ("first", Succeed("\0"), "NUL"),
+        ("first", Succeed("\ud800"), "surrogate"),
+        ("first", Succeed(10**5000), "too large"),
+        ("first", Succeed(json.loads("[" * 500 + "]" * 500)), "deep"),
         ("first", Succeed("x" * MAX_RESULT_BYTES), "65,538"),
     ],
 )

@@ -92,6 +92,8 @@ TOP_FAULTS = [
     ({"defaults": {"timeout": 10**5000}}, "bad_duration", ("defaults", "timeout"), "no duration"),
     ({"vars": {"x": "a\0"}}, "bad_value", ("vars", "x"), "NUL"),
     ({"vars": {"x": "\ud800"}}, "bad_value", ("vars", "x"), "surrogate"),
+    ({"vars": {"x": [{"\ud800": 1}]}}, "bad_value", ("vars", "x", 0), "surrogate"),
+    ({"vars": {"x": [{"a\0": 1}]}}, "bad_value", ("vars", "x", 0), "NUL"),
 ]
 
 

@@ -28,7 +28,7 @@ def test_json_comes_back_as_it_is(data: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [math.nan, math.inf, {1, 2}, b"x", "a\0b", {"k\0": 1}, [{"a": "\0"}], "\ud800", {"a": object()}]
+    "data", [math.nan, math.inf, {1, 2}, b"x", "a\0b", {"k\0": 1}, [{"a": "\0"}], "\ud800", {"a": object()}, [10**5000]]
 )
 def test_what_cannot_be_stored_is_refused_and_not_quoted(data: Any) -> None:
     with pytest.raises(UsageError) as refused:

@@ -69,6 +69,8 @@ def test_text_becomes_the_kind_of_the_default(default: Any, given: Any, value: A
         ("a", 5, "must be like its default (the text 'a'), not the number 5"),
         ([1], "1,2", "must be like its default (a list)"),
         ("a", "a\0b", "cannot be stored"),
+        ([1], [{"a\0": 1}], "cannot be stored"),
+        ([1], [{"\ud800": 1}], "cannot be stored"),
         ({"required": True, "one_of": ["eu", "us"]}, "uk", "one of eu, us"),
         ({"required": True, "one_of": [1, 2]}, True, "one of 1, 2"),
     ],
