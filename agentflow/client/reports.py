@@ -13,6 +13,7 @@ from agentflow.client.connection import Connected
 from agentflow.domain.error import RunPruned, UsageError
 from agentflow.domain.ids import RunId
 from agentflow.domain.report import Report
+from agentflow.domain.report_cells import pieces
 from agentflow.domain.report_markdown import markdown_of
 from agentflow.domain.report_page import page_of
 from agentflow.storage import reports, retention, views
@@ -70,6 +71,7 @@ def written(report: Report, format: str) -> str:  # noqa: A002 - the word that u
         return markdown_of(page)
     source = resources.files("agentflow.client").joinpath(_TEMPLATE).read_text(encoding="utf-8")
     environment = Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+    environment.filters["pieces"] = pieces
     return environment.from_string(source).render(page=page)
 
 

@@ -5,6 +5,7 @@ Owns the shapes and how times, reasons and names are written in them. Nothing in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,23 +16,28 @@ from agentflow.domain.reason import sentence_of
 
 ROOM = 200
 """How many rows a table has."""
+_PIECE = re.compile(r"[^_\-/\]]{0,23}[_\-/\]]+|.{1,24}", re.DOTALL)
+_SPACES = re.compile(r"(\s+)")
+_SHORT = 16
 
 
 class Kind(StrEnum):
-    """What a cell holds: words, a name or hash as it is written, a figure, a state."""
+    """What a cell holds: words, a name or hash as it is written, a figure, a state, a time."""
 
     TEXT = "text"
     CODE = "code"
     FIGURE = "figure"
     STATE = "state"
+    MOMENT = "moment"
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A piece of the page; nothing in it is markup."""
+    """A piece of the page; nothing in it is markup. ``depth`` says in how many foreachs a step stands."""
 
     text: str
     kind: Kind = Kind.TEXT
+    depth: int = 0
 
 
 Line = tuple[Cell, ...]
@@ -46,6 +52,11 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     note: str | None = None
 
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The columns in which something stands."""
+        return tuple(at for at in range(len(self.headings)) if any(row[at].text for row in self.rows))
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -58,10 +69,17 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The whole page. ``facts`` are its first table: a name and what it says each."""
+    """The whole page. ``facts`` are its first table: a name and what it says each.
+
+    ``figures`` and ``counts`` (steps by state) are for those who only glance at it: the facts have them too.
+    """
 
     title: str
+    name: str
+    run: str
     state: str
+    figures: tuple[tuple[str, str], ...]
+    counts: tuple[tuple[str, int], ...]
     facts: tuple[tuple[str, Line], ...]
     sections: tuple[Section, ...]
     foot: str
@@ -84,8 +102,22 @@ def moment(at: datetime | None) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S") if at else ""
 
 
+def pieces(text: str) -> list[str]:
+    """Cut a text where a line of it may break beside its spaces: within long names and hashes."""
+    found = [""]
+    for word in _SPACES.split(text):
+        cut = _PIECE.findall(word) if len(word) > _SHORT else [word]
+        found[-1] += cut[0]
+        found += cut[1:]
+    return found
+
+
 def code(text: str) -> Cell:
     return Cell(text, Kind.CODE)
+
+
+def at(when: datetime | None) -> Cell:
+    return Cell(moment(when), Kind.MOMENT)
 
 
 def room(rows: Sequence[tuple[Cell, ...]]) -> tuple[tuple[tuple[Cell, ...], ...], str | None]:

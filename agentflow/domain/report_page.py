@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from agentflow.domain import report_sections as sections_of
 from agentflow.domain.figures import duration, usd
 from agentflow.domain.report import Cap, Report
-from agentflow.domain.report_cells import Cell, Kind, Line, Page, code, moment, reason
+from agentflow.domain.report_cells import Cell, Kind, Line, Page, at, code, moment, reason
+from agentflow.domain.state import FINAL_STEP_STATES
 
 
 def page_of(report: Report) -> Page:
@@ -27,11 +28,30 @@ def page_of(report: Report) -> Page:
     )
     return Page(
         title=f"Run {head.run} of {head.plan}",
+        name=head.plan,
+        run=str(head.run),
         state=head.state,
+        figures=tuple(_figures(report)),
+        counts=tuple(report.counts.items()),
         facts=tuple(_facts(report)),
         sections=tuple(section for section in sections if section is not None),
-        foot=f"Read at {moment(head.read_at)}. It holds no prompt, answer, output or result, only their hashes.",
+        foot=f"Read at {moment(head.read_at)}; times are in UTC. "
+        "It holds no prompt, answer, output or result, only their hashes.",
     )
+
+
+def _figures(report: Report) -> Iterator[tuple[str, str]]:
+    head = report.head
+    if head.elapsed_seconds is not None:
+        yield "Duration", duration(head.elapsed_seconds)
+    if report.steps:
+        ended = sum(report.counts.get(state, 0) for state in FINAL_STEP_STATES)
+        yield "Steps ended", f"{ended:,} of {sum(report.counts.values()):,}"
+        yield "Attempts", f"{sum(len(step.attempts) for step in report.steps):,}"
+    if report.usage:
+        yield "Model calls", f"{sum(each.calls for each in report.usage):,}"
+        yield "Tokens", f"{sum(each.input_tokens + each.output_tokens for each in report.usage):,}"
+        yield "Cost", usd(sum(each.usd for each in report.usage))
 
 
 def _facts(report: Report) -> Iterator[tuple[str, Line]]:
@@ -58,11 +78,11 @@ def _facts(report: Report) -> Iterator[tuple[str, Line]]:
 
 def _times(report: Report) -> Iterator[tuple[str, Line]]:
     head = report.head
-    yield "Created", (Cell(moment(head.created_at)),)
+    yield "Created", (at(head.created_at),)
     if head.started_at is not None:
-        yield "Started", (Cell(moment(head.started_at)),)
+        yield "Started", (at(head.started_at),)
     if head.ended_at is not None:
-        yield "Ended", (Cell(moment(head.ended_at)),)
+        yield "Ended", (at(head.ended_at),)
     if head.elapsed_seconds is not None and head.active_seconds is not None:
         told = f"{duration(head.elapsed_seconds)}, of which active {duration(head.active_seconds)}"
         told += f" and at rest {duration(head.rested_seconds)}" if head.rested_seconds else ""

@@ -5,12 +5,26 @@ Steps that went as they should are folded where there are many, as are the items
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agentflow.domain.figures import duration, size, usd
 from agentflow.domain.report import GateEntry, Happening, Report, StepEntry
-from agentflow.domain.report_cells import ROOM, Cell, Kind, Line, Section, Table, code, moment, note_of, reason, room
+from agentflow.domain.report_cells import (
+    ROOM,
+    Cell,
+    Kind,
+    Line,
+    Section,
+    Table,
+    at,
+    code,
+    moment,
+    note_of,
+    reason,
+    room,
+)
 from agentflow.domain.wording import listing
 
 ITEMS_ROOM = 20
@@ -22,13 +36,25 @@ def steps(report: Report) -> Section | None:
     if not report.steps:
         return None
     many = {entry.step for entry in report.foreachs if sum(entry.states.values()) > ITEMS_ROOM}
-    shown = [step for step in report.steps if step.foreach not in many or step.state not in _FINE]
+    shown = [step for step in _in_order(report.steps) if step.foreach not in many or step.state not in _FINE]
     rows, left = _fold(shown)
     folded = len(report.steps) - len(shown)
     note = [f"{left:,} more steps that went as they should"] if left else []
     note += [f"{folded:,} steps of foreachs, see below"] if folded else []
     headings = ("Step", "Action", "State", "Started", "Duration", "Attempts", "Worker", "Exit", "Reason", "Result")
     return Section("Steps", table=Table(headings, tuple(map(_step, rows)), note_of(note)))
+
+
+def _in_order(steps: Sequence[StepEntry]) -> Iterator[StepEntry]:
+    """The steps in the order of the plan, and what a foreach made behind the foreach, which comes last in the rows."""
+    made: defaultdict[str | None, list[StepEntry]] = defaultdict(list)
+    for step in steps:
+        made[step.foreach].append(step)
+    work = made[None][::-1]
+    while work:
+        step = work.pop()
+        yield step
+        work += made[step.id][::-1]
 
 
 def _fold(steps: Sequence[StepEntry]) -> tuple[list[StepEntry], int]:
@@ -54,10 +80,10 @@ def _step(step: StepEntry) -> tuple[Cell, ...]:
     why = reason(step.reason) or (reason(last.reason) if last and step.state not in _FINE else "")
     result = "" if step.result is None else f"{size(step.result.bytes)} {step.result.sha256[:12]}"
     return (
-        code(step.id),
+        Cell(step.id, Kind.CODE, depth=step.id.count("[") + step.id.count("].")),
         Cell(step.action),
         Cell(step.state, Kind.STATE),
-        Cell(moment(step.attempts[0].started_at) if step.attempts else ""),
+        at(step.attempts[0].started_at if step.attempts else None),
         Cell(duration(step.duration_seconds) if step.attempts else "", Kind.FIGURE),
         Cell(str(len(step.attempts)) if step.attempts else "", Kind.FIGURE),
         Cell(last.worker if last else ""),
@@ -128,13 +154,13 @@ def _gate(gate: GateEntry) -> tuple[Cell, ...]:
         + (f", filled in {listing(each.fields)}" if each.fields else "")
         for each in gate.decisions
     )
-    decided = moment(gate.decided_at) or (f"expires {moment(gate.expires_at)}" if gate.expires_at else "")
+    expires = Cell(f"expires {moment(gate.expires_at)}" if gate.expires_at else "")
     return (
         code(gate.step if gate.round == 1 else f"{gate.step} (round {gate.round})"),
         Cell(gate.kind),
         Cell(gate.state, Kind.STATE),
-        Cell(moment(gate.opened_at)),
-        Cell(decided),
+        at(gate.opened_at),
+        at(gate.decided_at) if gate.decided_at else expires,
         Cell(f"{gate.needed} of {who}" + (" (escalated)" if gate.is_escalated else "")),
         Cell(said or "none"),
     )
@@ -159,17 +185,17 @@ def timeline(report: Report) -> Section | None:
 
 
 def _happening(each: Happening) -> tuple[Cell, ...]:
-    moved = f"{each.old} > {each.new}" if each.old else each.new or ""
+    moved = f"{each.old} → {each.new}" if each.old else each.new or ""
     more = f"{each.moved:,} rows" if each.moved > 1 else ""
     said = str(each.detail.get("why") or "")
     told = ", ".join(
-        _detail(name, value) for name, value in each.detail.items() if name != "why" and value is not False
+        _detail(name, value) for name, value in each.detail.items() if name != "why" and not _is_nothing(value)
     )
     words = reason(each.reason)
     why = "; ".join(part for part in (words, said if said not in words else "", told) if part)
     kind, _, key = each.subject.partition(":")
     return (
-        Cell(moment(each.at)),
+        at(each.at),
         Cell(each.actor),
         Cell(each.action),
         code(key) if key else Cell(kind),
@@ -231,9 +257,28 @@ def audit(report: Report) -> Section:
     return Section("Audit", tuple(lines))
 
 
+def _is_nothing(value: Any) -> bool:
+    return value is None or value is False or value in ([], {})
+
+
 def _detail(name: str, value: Any) -> str:
-    """A fact of an event in words: a change as before and after, a list as such."""
+    """A fact of an event in words: a change as before and after, a list or a mapping as such."""
+    if isinstance(value, Mapping):
+        return f"{_name(name)} ({', '.join(_detail(key, entry) for key, entry in value.items())})"
     if isinstance(value, list):
         is_change = len(value) == 2 and not any(isinstance(each, str) for each in value)
-        value = f"{value[0]} > {value[1]}" if is_change else listing([str(each) for each in value])
-    return f"{name.replace('_', ' ')} {value}"
+        told = [_figure(name, each) for each in value]
+        return f"{_name(name)} {f'{told[0]} → {told[1]}' if is_change else listing(told)}"
+    return f"{_name(name)} {_figure(name, value)}"
+
+
+def _name(name: str) -> str:
+    return name.removesuffix("_nano").removesuffix("_seconds").replace("_", " ")
+
+
+def _figure(name: str, value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if name.endswith("_nano"):
+            return usd(value / 1e9)
+        return duration(value) if name.endswith("_seconds") else f"{value:,}"
+    return str(value)

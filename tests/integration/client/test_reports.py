@@ -122,10 +122,15 @@ class _Elements(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.loads: list[str] = []
+        self.links: list[str] = []
+        self.names: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.loads += [tag for name, _ in attrs if name in ("src", "href")] + [tag] * (tag == "script")
-        if tag not in ("meta", "br"):
+        targets = [value or "" for name, value in attrs if name in ("src", "href")]
+        self.loads += [tag for target in targets if not target.startswith("#")] + [tag] * (tag in ("script", "link"))
+        self.links += [target.removeprefix("#") for target in targets]
+        self.names += [value or "" for name, value in attrs if name == "id"]
+        if tag not in ("meta", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -145,7 +150,9 @@ def test_a_report_in_html_is_one_file_in_which_nothing_acts(flow: AgentFlow, fin
         elements = _Elements()
         elements.feed(page)
         assert (elements.open, elements.loads) == ([], [])
-    assert "&lt;script&gt;alert(1)&lt;b&gt;|`.txt" in pages[0]
+        assert elements.links == elements.names != []
+        assert "default-src 'none'" in page
+    assert "&lt;script&gt;alert(1)&lt;b&gt;|`.txt" in pages[0].replace("<wbr>", "")
     assert "&lt;img src=x" in pages[1]
     assert "\\<img src=x onerror=alert(1)\\> \\| \\`x\\` \\*\\*y\\*\\*" in cancelled.report()
     assert "``s0/<script>alert(1)<b>\\|`.txt``" in run.report()

@@ -7,8 +7,11 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import text
 
 from agentflow.domain.report import Audit, Happening, Head, Report, StepEntry, Timeline, Try
+from agentflow.domain.report_cells import Table, pieces
 from agentflow.domain.report_markdown import markdown_of
 from agentflow.domain.report_page import page_of
 
@@ -52,6 +55,12 @@ def _rows(report: Report, title: str) -> list[str]:
 
 def _notes(report: Report, title: str) -> str:
     return markdown_of(page_of(report)).split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def _table(report: Report, title: str) -> Table:
+    [found] = [section.table for section in page_of(report).sections if section.title == title]
+    assert found is not None
+    return found
 
 
 def test_of_many_steps_those_are_shown_that_did_not_go_as_they_should() -> None:
@@ -118,4 +127,56 @@ def test_the_facts_of_an_event_are_told_in_words() -> None:
 
     [row] = _rows(_report([], interventions=(happened,)), "Interventions")
 
-    assert row.endswith("| ann | modify | `slow` |  | too slow; timeout seconds 30 \\> 60, set a, b |")
+    assert row.endswith("| ann | modify | `slow` |  | too slow; timeout 30 s → 1 m 00 s, set a, b |")
+
+
+def test_a_budget_in_an_event_is_told_as_amounts() -> None:
+    budget = {"tokens": 200_000, "usd_nano": 5_000_000_000, "active_seconds": 7200.0}
+    happened = Happening(NOW, "ann", "submit", "run", None, "running", 2, None, None, {"budget": budget, "set": []})
+
+    [row] = _rows(_report([], timeline=Timeline((happened,), {})), "Timeline")
+
+    assert row.endswith("| running; 2 rows | budget (tokens 200,000, usd $5.00, active 2 h 00 m) |")
+
+
+def test_what_a_foreach_made_stands_behind_it() -> None:
+    steps = [
+        _step("each", items=2),
+        _step("last"),
+        _step("each[0]", foreach="each", item=0),
+        _step("each[0].deep", foreach="each", items=1),
+        _step("each[1]", foreach="each", item=1),
+        _step("each[0].deep[0]", foreach="each[0].deep", item=0),
+    ]
+
+    names = [row.split("`")[1] for row in _rows(_report(steps), "Steps")]
+
+    assert names == ["each", "each[0]", "each[0].deep", "each[0].deep[0]", "each[1]", "last"]
+    assert [cells[0].depth for cells in _table(_report(steps), "Steps").rows] == [0, 1, 2, 3, 1, 0]
+
+
+def test_columns_in_which_nothing_stands_are_told() -> None:
+    table = _table(_report([_step("a")]), "Steps")
+
+    assert [table.headings[at] for at in table.columns] == [
+        "Step", "Action", "State", "Started", "Duration", "Attempts", "Worker", "Exit",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("", [""]),
+        ("said at 2026-11-21 (all in good order)", ["said at 2026-11-21 (all in good order)"]),
+        ("all_of_the_orders", ["all_", "of_", "the_", "orders"]),
+        ("see letters[17].write/it now", ["see letters[17]", ".write/", "it now"]),
+        ("f" * 64, ["f" * 24, "f" * 24, "f" * 16]),
+    ],
+)
+def test_a_line_may_break_within_what_is_long(text: str, cut: list[str]) -> None:
+    assert pieces(text) == cut
+
+
+@given(text())
+def test_cutting_loses_nothing(written: str) -> None:
+    assert "".join(pieces(written)) == written
