@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Iterable
+from types import FrameType
+from typing import Any
 
 from agentflow.domain.ids import StepKey
 from agentflow.engine.context import PlanView
@@ -51,14 +53,30 @@ def test_a_foreach_behind_what_runs_again_begins_anew_with_all_inside() -> None:
     assert (decided.anew, decided.awaiting, decided.waiting) == (_keys(["o[0].i"]), _keys(["o[0].i[0]"]), _keys(["o"]))
 
 
-def test_a_retry_of_ten_thousand_items_is_decided_in_no_time() -> None:
+def _lines(items: int) -> int:
+    """How many lines are gone through to decide a retry of so many items, each turn of a loop among them."""
     plan, _ = planned([noop_step("a"), each("e", [1], needs=("a",), max_parallel=5)])
-    keys = [StepKey(f"e[{item}]") for item in range(9_900)]
-    began = time.monotonic()
+    view, keys = PlanView(plan), [StepKey(f"e[{item}]") for item in range(items)]
+    lines = 0
 
-    rows = row_graph(PlanView(plan), [StepKey("a"), StepKey("e"), *keys])
-    again = with_foreachs(rows, keys)
-    decided = turns(rows, again)
+    def count(_frame: FrameType, kind: str, _about: Any) -> Any:
+        nonlocal lines
+        lines += kind == "line"
+        return count
 
-    assert (len(again), len(decided.awaiting)) == (9_901, 9_900)
-    assert time.monotonic() - began < 10  # with each item looking at each other it took a minute
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        rows = row_graph(view, [StepKey("a"), StepKey("e"), *keys])
+        again = with_foreachs(rows, keys)
+        decided = turns(rows, again)
+    finally:
+        sys.settrace(before)
+    assert (len(again), len(decided.awaiting)) == (items + 1, items)
+    return lines
+
+
+def test_what_a_retry_of_many_items_takes_to_decide_grows_as_they_do() -> None:
+    few, many = _lines(500), _lines(2_000)
+
+    assert few * 3 < many < few * 5  # with each item looking at each other it would be sixteen times as many
