@@ -144,7 +144,7 @@ class ChangeTeller:
         for step in view.steps.values():
             for attempt in step.attempts:
                 yield from self._of_attempt(view, step, attempt)
-            if step.state in ("skipped", "cancelled", "held") and self._told.get(step.id) != step.state:
+            if _is_told_by_itself(step) and self._told.get(step.id) != step.state:
                 yield _line(view, view.summary.read_at, step, f"{step.state}  {words.reason(step.reason)}")
             self._told[step.id] = step.state
 
@@ -166,6 +166,11 @@ class ChangeTeller:
                 tail += f"; next try in {words.duration((attempt.retry_at - attempt.ended_at).total_seconds())}"
             took = words.duration(attempt.duration_seconds)
             yield _line(view, attempt.ended_at, step, f"{attempt.state}{which} in {took}{tail}")
+
+
+def _is_told_by_itself(step: StepView) -> bool:
+    """Whether no attempt tells the state that a step came to."""
+    return step.state in ("skipped", "cancelled", "held") or (step.state == "failed" and not step.attempts)
 
 
 def _line(view: RunView, at: datetime, step: StepView, what: str) -> str:

@@ -151,7 +151,7 @@ def refusal(
     if verdict is Verdict.APPROVE and is_own and not terms.allows_self:
         return Refusal(
             "self_approval",
-            f"{actor} submitted the run and may not approve it: somebody else must, or the plan says allow_self: true",
+            f"{actor} submitted the run and may not approve it: somebody else must (allow_self is not set)",
         )
     if group_of(approvers, actor, groups) is None and not (is_own and verdict is Verdict.REJECT):
         return Refusal("not_an_approver", f"{actor} may not decide it: {who_may(approvers, groups)} may")

@@ -258,7 +258,7 @@ def audit(report: Report) -> Section:
 
 
 def _is_nothing(value: Any) -> bool:
-    return value is None or value is False or value in ([], {})
+    return value is None or value is False or value in ([], (), {})
 
 
 def _detail(name: str, value: Any) -> str:

@@ -8,7 +8,7 @@ words are why_words'.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -108,13 +108,20 @@ class Explainer:
         """Return why the run is where it is."""
         stop = self._stop_of_run()
         if stop is not None:
-            return stop
+            return replace(stop, cause=self._failed_step()) if stop.code is WhyCode.RUN_ENDED else stop
         tally = {state.value: count for state, count in self._facts.run.tally.items() if count}
         waiting = [key for key, step in self._facts.steps.items() if step.state not in FINAL_STEP_STATES]
         if tally.get(StepState.RUNNING) or not waiting:
             return Why(WhyCode.RUN_GOES, {"steps": tally})
         first = min((self.step(key) for key in waiting), key=lambda why: _SEVERITY[why.code])
         return Why(WhyCode.RUN_GOES, {"steps": tally}, cause=first)
+
+    def _failed_step(self) -> Why | None:
+        """Why the step failed that the run failed with."""
+        reason = self._facts.run.reason or {}
+        key = StepKey(str(reason.get("detail", {}).get("step")))
+        is_step = reason.get("code") == ReasonCode.STEP_FAILED and key in self._facts.steps
+        return self.step(key) if is_step else None
 
     def step(self, key: StepKey) -> Why:
         """Return why a step is where it is."""

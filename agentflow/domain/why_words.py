@@ -39,7 +39,7 @@ def advice(why: Why) -> str | None:
         )
     if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
         return told.replace("{step}", shlex.quote(why.step or ""))
-    if why.cause is not None:
+    if why.cause is not None and why.code is not WhyCode.RUN_ENDED:
         told = advice(why.cause)
         return told if told is None or why.cause.run is None else told.replace("{run}", why.cause.run)
     text = _ADVICE.get(why.code)
@@ -123,6 +123,8 @@ def _final(why: Why) -> str:
 
 def _ended(why: Why) -> str:
     whose = "does not start any more: its run has" if why.step else "has"
+    if why.cause is not None:
+        return f"{whose} ended as {why.detail['state']}: step {why.cause.step} {sentence(why.cause)}"
     return f"{whose} ended as {why.detail['state']}{_because(why.detail['reason'])}"
 
 

@@ -203,8 +203,11 @@ def too_late(run_id: RunId, key: StepKey, gate: Gate) -> AlreadyDecided:
     decided_by = last[0].actor if last else None
     at = "" if gate.decided_at is None else f" at {gate.decided_at.isoformat(timespec='seconds')}"
     by = f" by {decided_by}" if decided_by and gate.state in (GateState.APPROVED, GateState.REJECTED) else ""
+    was = "expired" if gate.state is GateState.EXPIRED else f"was {gate.state.value}"
+    if gate.state is GateState.APPROVED and not decided_by:
+        by = " by its own terms"
     return AlreadyDecided(
-        f"Gate {key!r} of run {run_id} was {gate.state.value}{by}{at}; nothing was changed",
+        f"Gate {key!r} of run {run_id} {was}{by}{at}; nothing was changed",
         run_id=str(run_id),
         step=key,
         state=gate.state.value,

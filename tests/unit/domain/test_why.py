@@ -133,6 +133,18 @@ def test_a_run_that_has_ended_says_how_and_proposes_a_retry_only_where_something
     assert "agentflow retry {run}" in str(advice(_why(run=replace(completed, state=RunState.FAILED))))
 
 
+def test_a_run_that_failed_says_why_the_step_did_that_it_failed_with() -> None:
+    reason = {"code": "step_failed", "detail": {"step": "a"}}
+    failed = replace(RUNNING, state=RunState.FAILED, reason=reason)
+    step = replace(DUE, state=StepState.FAILED, reason={"code": "needs_failed", "detail": {}}, attempts=2)
+
+    ended = Explainer(_facts(step, run=failed)).run()
+
+    assert sentence(ended).startswith("has ended as failed: step a has failed in 2 attempts: ")
+    assert "agentflow retry {run}" in str(advice(ended))
+    assert Explainer(_facts(run=failed)).run().cause is None, "a step that is not among the facts"
+
+
 def test_one_step_that_asks_a_rate_is_told_as_one() -> None:
     why = Why(WhyCode.RATE_ASKING, {"asking": 1, "key": "api"}, StepKey("a"))
 
