@@ -18,7 +18,8 @@ _WHY = {
     "prompt_from_steps": "takes in what earlier steps leave",
     "model_from_steps": "has its model from an earlier step",
     "unknown_price": "has a model of unknown price",
-    "child_run": "is a run of its own",
+    "child_run": "is a child run without a bound of its own",
+    "unknown_child": "is a child run, whose plan is not known here",
 }
 
 
@@ -75,4 +76,5 @@ def _cost(cost: CostBound) -> str:
         "no bound of tokens" if tokens is None else f"at most {tokens:,} tokens",
         "no bound of usd" if usd is None else f"at most {words.usd(usd)}",
     ]
-    return f"{', '.join(bounds)}, in up to {words.count(cost.calls, 'call')}"
+    children = ", plus child runs, not known" if "unknown_child" in cost.unbounded.values() else ""
+    return f"{', '.join(bounds)}, in up to {words.count(cost.calls, 'call')}{children}"

@@ -45,6 +45,7 @@ from agentflow.domain.plan_check import check_available
 from agentflow.domain.variable import resolve_vars
 from agentflow.engine.cancel import CancelAsked, cancel
 from agentflow.engine.forecast import forecast
+from agentflow.engine.foresee_children import KnownPlan
 from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.pause import PauseAsked, pause
@@ -109,6 +110,8 @@ class AgentFlow(
     ) -> CheckedPlan:
         """Do everything that a submit does before it touches a server, and tell what the run would do: a dry run.
 
+        What stored plans its child runs name is asked for, and left out of the costs where nobody answers.
+
         Raises PlanRejected, UsageError and PlanDrift.
         """
         loaded = self._loaded(plan, plan_hash)
@@ -117,7 +120,8 @@ class AgentFlow(
         if faults:
             raise PlanRejected(faults)
         caps, known = request.caps, request.vars
-        told = forecast(request.with_gate().plan, known, request.content, caps, self.settings)
+        at_hand = KnownPlan.of(replace(loaded, plan=request.with_gate().plan))
+        told = forecast(at_hand, known, caps, self.settings, self._children_at_hand(request.project))
         return CheckedPlan(loaded, known, request.project, caps, request.run_directive, request.mode, told)
 
     @trying_again

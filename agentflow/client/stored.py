@@ -11,8 +11,9 @@ from agentflow.client.checks import checked_actor, checked_name, read_stored_nam
 from agentflow.client.conflicts import trying_again
 from agentflow.client.connection import Connected
 from agentflow.client.plan import Plan
-from agentflow.domain.error import PlanRejected
+from agentflow.domain.error import ConfigurationError, ContentError, NotFound, PlanRejected, ServersUnreachable
 from agentflow.domain.plan_check import check_available
+from agentflow.engine.foresee_children import Children
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.stored_plans import Pushed, open_stored, push_plan
 from agentflow.executors.base import known_actions
@@ -51,6 +52,17 @@ class StoredPlans(Connected):
         name, version = read_stored_name(name)
         where = checked_name("project", project or self.settings.project)
         return open_stored(self._checked_context(), where, name, version).loaded
+
+    def _children_at_hand(self, project: str) -> Children:
+        """The plans of child runs as far as they can be told now: those that are stored only if somebody answers."""
+
+        def opened(name: str, version: int | None) -> LoadedPlan | None:
+            try:
+                return open_stored(self._checked_context(), project, name, version).loaded
+            except (NotFound, ContentError, ConfigurationError, ServersUnreachable):
+                return None
+
+        return Children(opened)
 
 
 def loaded_of(plan: Plan | LoadedPlan | str | Path) -> LoadedPlan:

@@ -25,6 +25,7 @@ class Unbounded(StrEnum):
     MODEL_FROM_STEPS = "model_from_steps"
     UNKNOWN_PRICE = "unknown_price"
     CHILD_RUN = "child_run"
+    UNKNOWN_CHILD = "unknown_child"
 
 
 @dataclass(frozen=True, slots=True)

@@ -237,6 +237,35 @@ def test_a_dry_run_tells_everything_and_writes_nothing(
     assert "no mode" in complain(capsys, "run", plan, "--mode", "lax", code=2)
 
 
+ASKING = """
+agentflow: 1
+name: asking
+steps:
+  - {id: ask, llm: {model: "unheard:of", prompt: Go., max_tokens: 100, price: {input: 1, output: 2}}, retry: 2}
+"""
+
+
+def test_a_dry_run_counts_the_child_runs_whose_plans_are_at_hand(
+    flow: AgentFlow, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = "- {id: near, run: {plan: ./asking.yaml}}\n  - {id: far, run: {plan: asking@1}}"
+    above = tmp_path / "above.yaml"
+    above.write_text(f"agentflow: 1\nname: above\nsteps:\n  {steps}\n", encoding="utf-8")
+    (tmp_path / "asking.yaml").write_text(ASKING, encoding="utf-8")
+    alone = flow.check(tmp_path / "asking.yaml").forecast.cost
+
+    before = say(capsys, "run", above, "--dry-run")
+    flow.push(tmp_path / "asking.yaml")
+    known = flow.check(above).forecast.cost
+    monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+    away = ask(capsys, "run", above, "--dry-run")
+
+    assert (known.calls, known.most_tokens, known.unbounded) == (4, 2 * alone.tokens, {})
+    assert "in up to 2 calls, plus child runs, not known" in before
+    assert "far is a child run, whose plan is not known here" in before
+    assert away["cost"] == {"calls": 2, "tokens": None, "usd": None, "unbounded": {"far": "unknown_child"}}
+
+
 def test_a_hash_takes_exactly_one_plan_and_tells_what_drifted(
     flow: AgentFlow, capsys: pytest.CaptureFixture[str], plan: Path
 ) -> None:
