@@ -95,9 +95,12 @@ def read_more(written: Sequence[str] | None) -> dict[str, Any]:
     from agentflow.domain.error import UsageError
 
     more: dict[str, Any] = {}
+    wanted = "--budget takes KIND=+N, such as tokens=+5000 or usd=+0.50, of steps, tokens, usd and active_time"
     for each in written or ():
         kind, equals, amount = each.partition("=")
-        option = f"--budget {kind}="
+        option = f"--budget {kind}"
+        if amount and amount[0] not in "+-":
+            raise UsageError(f"{wanted}; {each!r} has no +: what is written is added, a cap is never set or lowered.")
         match kind if equals else "":
             case "steps" | "tokens":
                 more[kind] = _whole(option, amount)
@@ -106,10 +109,7 @@ def read_more(written: Sequence[str] | None) -> dict[str, Any]:
             case "active_time":
                 more[kind] = _unsigned(option, amount)
             case _:
-                raise UsageError(
-                    f"--budget takes KIND=+N, such as tokens=+5000 or usd=+0.50, of steps, tokens, usd and "
-                    f"active_time; not {each!r}."
-                )
+                raise UsageError(f"{wanted}; not {each!r}.")
     return more
 
 

@@ -40,10 +40,12 @@ def go_on(
 def _next_word(made: Run) -> str:
     """What is to be done about a run that goes on by itself, or rests because everything does."""
     from agentflow.cli.words import reason
+    from agentflow.domain.state import ShownRunState
 
     if ((made.reason or {}).get("detail") or {}).get("scope") == "maintenance":
         return f"  it rests: everything is {reason(made.reason)}\n  let all go on: agentflow resume --all"
-    return f"  follow: agentflow watch {made.id[:8]}"
+    waits = f"  it waits for somebody: agentflow gates {made.id[:8]}\n" if made.state is ShownRunState.WAITING else ""
+    return f"{waits}  follow: agentflow watch {made.id[:8]}"
 
 
 def watch_run(found: Run) -> int:

@@ -55,5 +55,8 @@ def _format(given: str | None, output: Path | None, *, as_json: bool) -> str:
 
     if as_json and given not in (None, "json"):
         raise UsageError(f"--json and --format {given} ask for two formats: give one of them.")
-    by_name = _SUFFIXES.get(output.suffix.lower(), "md") if output is not None else "md"
-    return "json" if as_json else checked_format(given or by_name)
+    if as_json or given is not None or output is None:
+        return "json" if as_json else checked_format(given or "md")
+    if output.suffix and output.suffix.lower() not in _SUFFIXES:
+        raise UsageError(f"{output.name} names no format that a report can have: add --format md, json or html.")
+    return _SUFFIXES.get(output.suffix.lower(), "md")

@@ -37,8 +37,6 @@ def submit_strictly(
     submitted = flow.submit(loaded, given, mode="strict", allows_self=is_asking, **wanted)
     if is_asking and (code := _ask(flow, submitted)) is not None:
         raise typer.Exit(code)
-    if not is_asking and not submitted.existing:
-        printing.note(f"The run waits until somebody else approves it: agentflow approve {submitted.id[:8]}")
     return submitted
 
 

@@ -119,7 +119,10 @@ MEANINGS: Mapping[CallProblem, Meaning] = {
     CallProblem.NOT_INSTALLED: Meaning(Remedy.GIVE_UP, "was not made: what this provider needs is not installed"),
     CallProblem.UNKNOWN_PRICE: Meaning(Remedy.GIVE_UP, "was not made: its price is unknown and a budget caps usd"),
     CallProblem.UNBOUNDED: Meaning(Remedy.GIVE_UP, "was not made: a budget caps it and it has no max_tokens"),
-    CallProblem.PRIVATE_ADDRESS: Meaning(Remedy.GIVE_UP, "was not made: the address is private and not allowed"),
+    CallProblem.PRIVATE_ADDRESS: Meaning(
+        Remedy.GIVE_UP,
+        "was not made: the address is private, and the setting http_private_hosts of its worker does not allow it",
+    ),
     CallProblem.BAD_URL: Meaning(Remedy.GIVE_UP, "was not made: the url cannot be used"),
     CallProblem.NO_MAIL_SERVER: Meaning(
         Remedy.GIVE_UP, "was not made: the setting smtp_url (AGENTFLOW_SMTP_URL) of its worker names no mail server"

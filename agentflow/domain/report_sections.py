@@ -277,6 +277,8 @@ def _name(name: str) -> str:
 
 
 def _figure(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(_detail(key, entry) for key, entry in value.items()) or "none"
     if isinstance(value, int | float) and not isinstance(value, bool):
         if name.endswith("_nano"):
             return usd(value / 1e9)

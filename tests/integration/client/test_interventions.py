@@ -87,6 +87,7 @@ def test_the_command_line_modifies_a_run_and_a_step(flow: AgentFlow, capsys: pyt
     assert again["answer"]["changes"] == []
     for wrong, words in (
         (("--budget", "steps=-3"), "only be raised"),
+        (("--budget", "steps=3"), "has no +"),
         (("--budget", "bytes=+3"), "KIND=+N"),
         (("--timeout", "90"), "timeout: "),
         (("--priority", "12"), "0 to 9"),

@@ -163,6 +163,7 @@ def test_the_output_file_says_the_format(told: Run, tmp_path: Path, capsys: pyte
         assert say(capsys, "report", told.id, "--output", tmp_path / name) == ""
         assert (tmp_path / name).read_text(encoding="utf-8").startswith(begins)
     assert "cannot be written" in complain(capsys, "report", told.id, "-o", tmp_path / "no" / "r.md", code=2)
+    assert "names no format" in complain(capsys, "report", told.id, "-o", tmp_path / "r.pdf", code=2)
     assert "md, json, html" in complain(capsys, "report", told.id, "--format", "pdf", code=2)
     assert ask(capsys, "report", told.id, "--format", "md", code=2)["error"]["code"] == "usage"
 
