@@ -49,6 +49,7 @@ def cancel(context: EngineContext, run_id: RunId, actor: str, *, tells_parent: b
             return CancelAsked(is_new=False, stopping=len(attempts.request_stop(tx, run_id)))
         moves = Moves()
         moves.add_run(run.state, RunState.CANCELLING)
+        runs.rest_waiting(tx, run)
         ended = steps.end_waiting(tx, run_id, StepState.CANCELLED, reason)
         for step in ended:
             moves.add_step(step.key, step.old_state, StepState.CANCELLED)

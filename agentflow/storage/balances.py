@@ -17,6 +17,7 @@ from agentflow.domain.budget import Amounts, Budget, BudgetKind, Scope, usd_of
 from agentflow.domain.ids import RunId
 from agentflow.domain.shortfall import cap_of
 from agentflow.storage import runs, spending
+from agentflow.storage.active_time import read_active_time
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import BudgetLine, moment
 
@@ -86,9 +87,8 @@ def find_spenders(tx: Connection, since: datetime, until: datetime, limit: int) 
 
 def _line(tx: Connection, scope: Scope, amounts: spending.Snapshot, kind: BudgetKind) -> BudgetLine:
     limit = cap_of(scope.limits, kind)
-    if kind is BudgetKind.ACTIVE_TIME:
-        used = tx.execute(statement("view_active_seconds"), {"run_id": scope.run_id}).scalar_one()
-        return BudgetLine(kind, limit, round(float(used), 3), 0)
+    if kind is BudgetKind.ACTIVE_TIME and scope.run_id is not None:
+        return BudgetLine(kind, limit, round(read_active_time(tx, scope.run_id).active, 3), 0)
     return BudgetLine(kind, limit, amount_of(amounts.used, kind), amount_of(amounts.reserved, kind))
 
 

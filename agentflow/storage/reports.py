@@ -39,6 +39,7 @@ from agentflow.domain.report import (
 )
 from agentflow.domain.tombstone import Tombstone
 from agentflow.storage import balances, forks, spending, views
+from agentflow.storage.active_time import ActiveTime, read_active_time
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import RunSummary
 
@@ -59,10 +60,9 @@ def read_report(tx: Connection, run_id: RunId, *, has_vars: bool = False) -> Rep
     """Read a run for its report; var values only with ``has_vars``. NotFound when there is none."""
     summary = views.read_summary(tx, run_id)
     row = tx.execute(statement("view_report_head"), {"run_id": run_id}).one()
-    active = tx.execute(statement("view_active_seconds"), {"run_id": run_id}).scalar_one()
     happened = list(_events(tx, run_id, left_out=[], limit=MOST_INTERVENTIONS, only=sorted(INTERVENTIONS)))
     return Report(
-        head=_head(summary, row, round(float(active), 6)),
+        head=_head(summary, row, read_active_time(tx, run_id)),
         audit=_audit(row),
         vars=row.vars if has_vars else dict.fromkeys(row.vars),
         has_vars=has_vars,
@@ -102,7 +102,7 @@ def report_of_pruned(stone: Tombstone) -> Report:
     return Report(head, audit, {}, pruned=used)
 
 
-def _head(summary: RunSummary, row: Row[Any], active_seconds: float) -> Head:
+def _head(summary: RunSummary, row: Row[Any], time: ActiveTime) -> Head:
     return Head(
         run=summary.id,
         project=summary.project,
@@ -118,8 +118,8 @@ def _head(summary: RunSummary, row: Row[Any], active_seconds: float) -> Head:
         started_at=summary.started_at,
         ended_at=summary.ended_at,
         read_at=summary.read_at,
-        active_seconds=active_seconds,
-        rested_seconds=round(float(row.rested_seconds), 6),
+        active_seconds=time.active,
+        rested_seconds=time.rested,
     )
 
 

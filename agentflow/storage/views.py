@@ -24,6 +24,7 @@ from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
 from agentflow.storage import balances, forks, gates, retention, signals
+from agentflow.storage.active_time import read_active_time
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
@@ -294,12 +295,11 @@ def _step(
 def _usage(
     tx: Connection, run_id: RunId, attempts: Iterable[Sequence[AttemptView]], calls: Collection[Row[Any]]
 ) -> Usage:
-    active = tx.execute(statement("view_active_seconds"), {"run_id": run_id}).scalar_one()
     own = (attempt for of_step in attempts for attempt in of_step if not attempt.is_reused)
     ended = [attempt.duration_seconds or 0.0 for attempt in own]
     return Usage(
         attempts=len(ended),
-        active_seconds=round(float(active), 6),
+        active_seconds=read_active_time(tx, run_id).active,
         attempt_seconds=round(sum(ended), 6),
         calls=len(calls),
         tokens=sum(call.input_tokens + call.output_tokens for call in calls),

@@ -1,9 +1,8 @@
--- What a report says of a run beside its summary: whose it is, how long it rested, where its audit stands, its lineage.
+-- What a report says of a run beside its summary: whose it is, where its audit stands, its lineage.
 -- Parameters: run_id
 -- The seal is that of its last end; a run that was taken up again since has one that does not hold for it any more.
 SELECT run.directive, run.mode, run.vars, run.parent_run, run.parent_step, standing.checkpoint, standing.event_sequence,
        encode(standing.event_head, 'hex') AS event_head,
-       greatest(0, standing.rested_seconds + coalesce(extract(epoch FROM now() - standing.rests_since), 0)) AS rested_seconds,
        (SELECT count(*) FROM audit_event WHERE audit_event.run_id = run.id) AS events,
        (SELECT event.facts FROM audit_event AS event
         WHERE event.run_id = run.id AND event.step_id IS NULL AND event.action = 'finalize' AND standing.ended_at IS NOT NULL

@@ -11,12 +11,15 @@ from sqlalchemy import text
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.outcome import Released
 from agentflow.domain.reason import Reason, ReasonCode
+from agentflow.engine.cancel import cancel
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.pause import pause
 from agentflow.engine.resume import resume
 from agentflow.engine.retry import retry
 from agentflow.engine.settle import Settled, Settlement, settle
 from agentflow.runtime import Runtime
+from agentflow.storage import reports, views
+from agentflow.storage.active_time import read_active_time
 from tests.factories import noop_step, submitted
 
 ACTOR = "tester@test"
@@ -96,3 +99,37 @@ def test_a_pause_of_what_moves_counts_no_time_before_it(house: Runtime) -> None:
     resume(house.context, run_id, ACTOR)
 
     assert _rested(house, run_id) < 10
+
+
+def test_while_a_run_waits_for_a_person_its_figures_rest(house: Runtime, waiting: RunId) -> None:
+    _pass_time(house, waiting, 90)
+
+    with house.context.database.transaction() as tx:
+        shown = views.read_run(tx, waiting).usage.active_seconds
+        head = reports.read_report(tx, waiting).head
+
+    assert head.active_seconds is not None
+    assert head.rested_seconds is not None
+    assert (shown < 10, head.active_seconds < 10, 90 <= head.rested_seconds < 100) == (True, True, True)
+
+
+def test_the_figures_of_a_run_do_not_fall_when_its_wait_ends(house: Runtime, waiting: RunId) -> None:
+    _pass_time(house, waiting, 90)
+    with house.context.database.transaction() as tx:
+        before = read_active_time(tx, waiting)
+    retry(house.context, waiting, ACTOR)
+    with house.context.database.transaction() as tx:
+        after = read_active_time(tx, waiting)
+
+    assert before.active <= after.active < 10
+    assert before.rested <= after.rested < 100
+
+
+def test_the_wait_of_a_run_that_is_cancelled_stays_rest(house: Runtime, waiting: RunId) -> None:
+    _pass_time(house, waiting, 90)
+    cancel(house.context, waiting, ACTOR)
+
+    with house.context.database.transaction() as tx:
+        time = read_active_time(tx, waiting)
+    assert time.active < 10
+    assert 90 <= time.rested < 100
