@@ -4,6 +4,7 @@
 -- Suspects are sent one at a time: no other than the one whose turn it is (find_suspect.sql).
 -- Within a run what has a higher priority goes first. A run of priority p has 1 + p steps in a turn where others have one;
 -- in a turn each has its first before any has its second, the oldest first, so that no run waits for ever for another.
+-- Twice the room is looked at under the lock, since somebody else may hold some of it; what is behind comes the next time.
 -- Parameters: queue, room, asks, suspect (its id, or null), suspected_from
 -- Keeps true: two dispatchers never stamp the same step (SKIP LOCKED, and the guard on sent_at is re-read under the lock).
 WITH due AS (
@@ -25,10 +26,14 @@ WITH due AS (
     SELECT turns.*,
            row_number() OVER (PARTITION BY turns.asked_key ORDER BY turn, place, not_before) + coalesce(asking.steps, 0) AS ask
     FROM turns LEFT JOIN asking ON asking.rate_key = turns.asked_key
+), first AS MATERIALIZED (
+    SELECT id, turn, place, not_before FROM ranked WHERE asked_key IS NULL OR ask <= :asks
+    ORDER BY turn, place, not_before
+    LIMIT 2 * :room
 ), picked AS (
-    SELECT step.id, ranked.turn, ranked.place FROM step JOIN ranked ON ranked.id = step.id
-    WHERE (ranked.asked_key IS NULL OR ranked.ask <= :asks) AND step.sent_at IS NULL AND step.state IN ('ready', 'retrying')
-    ORDER BY ranked.turn, ranked.place, ranked.not_before
+    SELECT step.id, first.turn, first.place FROM step JOIN first ON first.id = step.id
+    WHERE step.sent_at IS NULL AND step.state IN ('ready', 'retrying')
+    ORDER BY first.turn, first.place, first.not_before
     LIMIT :room
     FOR NO KEY UPDATE OF step SKIP LOCKED
 )

@@ -16,6 +16,7 @@ from agentflow.domain.state import RunState
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.dispatcher import TERM_SECONDS, Dispatcher
 from agentflow.runtime import Runtime
+from agentflow.storage import steps
 from tests.factories import attempt_rows, noop_step, run_state, step_rows, submitted, wait_for, wait_for_end
 from tests.workers import WorkerProcess, children, is_alive
 
@@ -191,3 +192,17 @@ def test_a_run_that_nobody_ended_is_ended_by_the_dispatcher(house: Runtime) -> N
     Dispatcher(house.context, "one:1").one_pass()
 
     assert run_state(house.context, run_id) is RunState.COMPLETED
+
+
+def test_steps_that_somebody_else_holds_leave_their_room_to_others(house: Runtime) -> None:
+    held, free = (submitted(house.context, [noop_step(f"s{i}") for i in range(9)]) for _ in range(2))
+    _execute(house, "UPDATE step SET sent_at = NULL")
+    queue = step_rows(house.context, held)["s0"].queue
+
+    with house.context.database.transaction() as other, house.context.database.transaction() as tx:
+        other.execute(text("SELECT 1 FROM step WHERE run_id = :id FOR UPDATE"), {"id": held})
+        due = steps.stamp_due(tx, queue, 5)
+
+    assert [(step.run_id, step.key) for step in due] == [(free, f"s{i}") for i in range(5)]
+    with house.context.database.transaction() as tx:
+        assert {step.run_id for step in steps.stamp_due(tx, queue, 5)} == {held, free}
