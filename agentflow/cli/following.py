@@ -19,6 +19,7 @@ from agentflow.cli.run_page import closing_line, commands_table, headline, next_
 from agentflow.cli.steps_table import steps_table
 from agentflow.client import AttemptView, Run, RunView, StepView
 from agentflow.client.pace import Pace
+from agentflow.domain.state import ShownRunState
 
 LOOK_SECONDS = 0.25
 UNTAKEN_SECONDS = 5.0
@@ -108,7 +109,7 @@ def is_untaken(view: RunView, now: datetime) -> bool:
     """Whether nothing of a running run was taken although there was time for it."""
     summary = view.summary
     is_old = (now - (summary.started_at or now)).total_seconds() > UNTAKEN_SECONDS
-    return is_old and summary.ended_at is None and not view.usage.attempts
+    return is_old and summary.state is ShownRunState.RUNNING and not view.usage.attempts
 
 
 def ending(view: RunView, *, is_named: bool = True, has_advice: bool = True) -> RenderableType:

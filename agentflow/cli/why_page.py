@@ -15,7 +15,7 @@ from rich.text import Text
 
 from agentflow.cli import words
 from agentflow.domain.why import Group, Why
-from agentflow.domain.why_words import advice, sentence
+from agentflow.domain.why_words import advice, sentence, sentence_of_group
 from agentflow.domain.wording import listing
 from agentflow.engine.why import Explanation
 
@@ -61,7 +61,6 @@ def _named(group: Group) -> str:
 
 
 def _told(group: Group, short: str) -> Text:
-    each = "each " if group.count > 1 else ""
-    text = Text(words.printable(each + sentence(group.why)))
+    text = Text(words.printable(sentence_of_group(group)))
     told = advice(group.why)
     return text.append(f"\n{words.printable(told.replace('{run}', short))}", "dim") if told else text

@@ -12,7 +12,7 @@ from typing import Any
 from agentflow.domain.duration import format_duration
 from agentflow.domain.held_words import held_advice, held_sentence
 from agentflow.domain.reason import ReasonCode, sentence_of
-from agentflow.domain.why import Why, WhyCode
+from agentflow.domain.why import Group, Why, WhyCode
 from agentflow.domain.wording import listing
 
 _TENTHS_UNTIL = 10
@@ -21,6 +21,16 @@ _TENTHS_UNTIL = 10
 def sentence(why: Why) -> str:
     """Return the reason as a sentence without a subject: ``waits for the rate limit api until ...``."""
     return _SENTENCES[why.code](why)
+
+
+def sentence_of_group(group: Group) -> str:
+    """Return why several steps are where they are; of what they need they have in common what that goes back to."""
+    why = group.why
+    if group.count == 1:
+        return sentence(why)
+    if why.cause is not None and why.detail.get("root") is not None:
+        return f"each waits for step {why.detail['root']}, which {sentence(why.cause)}"
+    return f"each {sentence(why)}"
 
 
 def advice(why: Why) -> str | None:

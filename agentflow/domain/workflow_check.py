@@ -68,7 +68,7 @@ def check_workflow(workflow: Workflow) -> Iterator[Fault]:
 
 def _check_performer(workflow: Workflow, node: Node) -> Iterator[Fault]:
     if node.role in (Role.START, Role.EXIT) and node.kind is Kind.AGENT:
-        yield _of_node(node, "invalid_node_role", f"a {node.role} node is deterministic")
+        yield _of_node(node, "invalid_node_role", f"{_an(node.role)} node is deterministic")
     if node.kind is Kind.AGENT:
         if node.agent_id is None:
             yield _of_node(node, "missing_field", "a node of kind agent has an agent_id: write one")
@@ -98,6 +98,10 @@ def _check_words(node: Node) -> Iterator[Fault]:
         yield _of_node(node, "bad_value", "continue_on_failure has no meaning at an exit: nothing follows it")
 
 
+def _an(role: str) -> str:
+    return f"an {role}" if role == "exit" else f"a {role}"
+
+
 def _check_counts(node: Node, arriving: int, leaving: int) -> Iterator[Fault]:
     counts = EDGE_COUNTS[node.role]
     for found, least, most, which in (
@@ -105,12 +109,12 @@ def _check_counts(node: Node, arriving: int, leaving: int) -> Iterator[Fault]:
         (leaving, counts.least_out, counts.most_out, "outbound"),
     ):
         wanted = f"exactly {least}" if least == most else f"at least {least}"
+        told = f"{_an(node.role)} has {wanted} {which} edges, {node.stage_id} has {found}"
         if found < least:
             code = "no_outbound_edges" if which == "outbound" and not found else "insufficient_edges"
-            yield _of_node(node, code, f"a {node.role} has {wanted} {which} edges, {node.stage_id} has {found}")
+            yield _of_node(node, code, told)
         elif most is not None and found > most:
-            text = f"a {node.role} has {wanted} {which} edges, {node.stage_id} has {found}"
-            yield _of_node(node, "too_many_edges", text)
+            yield _of_node(node, "too_many_edges", told)
 
 
 def _check_edges(workflow: Workflow) -> Iterator[Fault]:

@@ -109,6 +109,7 @@ class _Worked:
 
 def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifeline: Lifeline, worker: str) -> Executed:
     worked = _work(context, claimed, lifeline)
+    lifeline.is_work_done = True
     settlement = Settlement(
         run_id=claimed.run_id,
         step_id=claimed.step_id,

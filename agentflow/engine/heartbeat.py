@@ -156,7 +156,8 @@ class LeaseKeeper:
             with self._lock:
                 is_over = attempt_id not in self._leases  # settled meanwhile: nothing was lost
             if not is_over:
-                log.warning("lease_lost", attempt_id=str(attempt_id))
+                if not lease.lifeline.is_work_done:  # else it may just have settled, and a refused settle says so
+                    log.warning("lease_lost", attempt_id=str(attempt_id))
                 lease.lifeline.stop(StopReason.LEASE_LOST)
             return
         lease.ends_at = asked_at + self._context.settings.lease_seconds

@@ -151,7 +151,8 @@ def read_document(file: Path) -> bytes:
     except FileNotFoundError as error:
         raise NotFound(f"There is no plan file {str(file)!r} (looked in {Path.cwd()}).", path=str(file)) from error
     except IsADirectoryError as error:
-        raise UsageError(f"{str(file)!r} is a folder: name the plan file in it.", path=str(file)) from error
+        told = "a folder without a workflow.yaml: name the plan file in it"
+        raise UsageError(f"{str(file)!r} is {told}.", path=str(file)) from error
     except OSError as error:
         raise UsageError(f"The plan file {str(file)!r} cannot be read: {error.strerror}.", path=str(file)) from error
     if len(data) > MAX_DOCUMENT_BYTES:

@@ -49,6 +49,8 @@ class Lifeline:
 
     def __init__(self, lease_seconds: float) -> None:
         self.lease_seconds = lease_seconds
+        self.is_work_done = False
+        """Set once the outcome is known: from then on the settle finds out whether the lease still holds."""
         self._lock = threading.Lock()
         self._stop_reason: StopReason | None = None
         self._is_lease_lost = False

@@ -26,7 +26,7 @@ from agentflow.domain.why_facts import (
     StepFacts,
     WorkerFacts,
 )
-from agentflow.domain.why_words import advice, sentence, why_json
+from agentflow.domain.why_words import advice, sentence, sentence_of_group, why_json
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 RUN = RunId(UUID("0190a5c0-0000-7000-8000-000000000001"))
@@ -359,6 +359,15 @@ def test_the_root_is_the_most_blocking_of_all_and_lies_behind_other_pending_step
     assert [need["step"] for need in why.detail["needs"]] == ["c", "a"]
     assert why.detail["root"] == "h"
     assert sentence(why).startswith("needs c (pending), a (ready); step h is held")
+
+
+def test_steps_that_need_different_things_are_told_together_by_what_these_go_back_to() -> None:
+    held = replace(DUE, state=StepState.HELD, reason=AWAITS)
+
+    groups = Explainer(_facts(held, _pending("b", 1, "a"), _pending("c", 2, "b"))).groups()
+
+    [told] = [sentence_of_group(group) for group in groups if group.count > 1]
+    assert told.startswith("each waits for step a, which is held")
 
 
 def test_a_plan_of_thousands_of_steps_in_a_row_is_explained() -> None:
