@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agentflow.cli import words
-from agentflow.storage.view_shapes import AttemptView, CallView, RunView, StepView, Usage
+from agentflow.storage.view_shapes import AttemptView, CallView, RunView, StepView, TreeUsage, Usage
 
 
 def used(usage: Usage) -> str:
@@ -22,6 +22,16 @@ def used(usage: Usage) -> str:
     marks += [f"{usage.unpriced_calls} of unknown price"] * (usage.unpriced_calls > 0)
     calls = words.count(usage.calls, "call") + (f" ({', '.join(marks)})" if marks else "")
     return f"{tokens}, {words.usd(usage.usd)} in {calls}"
+
+
+def used_in_all(tree: TreeUsage | None) -> str:
+    """Return what a run used together with the runs below it; nothing for a run without child runs."""
+    if tree is None:
+        return ""
+    price = f" ({tree.unpriced_calls} of unknown price)" if tree.unpriced_calls else ""
+    spent = f"{tree.tokens:,} tokens, {words.usd(tree.usd)} in {words.count(tree.calls, 'call')}{price}, "
+    below = words.count(tree.child_runs, "child run")
+    return f"{spent if tree.calls else ''}{words.count(tree.attempts, 'attempt')} with {below}"
 
 
 def calls_table(view: RunView, room: int) -> RenderableType:

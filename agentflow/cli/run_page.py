@@ -17,7 +17,7 @@ from rich.text import Text
 
 from agentflow.cli import words
 from agentflow.cli.budget_page import capped
-from agentflow.cli.calls_table import calls_table, used
+from agentflow.cli.calls_table import calls_table, used, used_in_all
 from agentflow.cli.gates_page import answers, gates_page
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
@@ -121,8 +121,9 @@ def _facts(view: RunView) -> Table:
         ("ended", f"{words.moment(summary.ended_at)} UTC" if summary.ended_at else ""),
         ("paused", _pause(view)),
         ("took", took + again),
-        ("used", used(usage)),
-        ("budget", "; ".join(map(capped, view.budget))),
+        ("used", f"{used(usage)}{' by itself' if view.tree and usage.calls else ''}"),
+        ("used in all", used_in_all(view.tree)),
+        ("budget", "; ".join(map(capped, view.budget)) + ("; child runs count" if view.budget and view.tree else "")),
         ("steps", tally(Counter(step.state.value for step in view.steps.values()))),
         ("progress", "" if summary.ended_at else f"{view.progress.percent} %"),
     ):

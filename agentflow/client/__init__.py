@@ -11,7 +11,16 @@ from agentflow.client.plan import Budget, ForeachBody, Plan, Retry, StepHandle
 from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, StepDiff
 from agentflow.engine.load_plan import LoadedPlan
-from agentflow.storage.view_shapes import ArtifactView, AttemptView, EventView, RunSummary, RunView, StepView, Usage
+from agentflow.storage.view_shapes import (
+    ArtifactView,
+    AttemptView,
+    EventView,
+    RunSummary,
+    RunView,
+    StepView,
+    TreeUsage,
+    Usage,
+)
 
 __all__ = [
     "AgentFlow",
@@ -34,5 +43,6 @@ __all__ = [
     "StepDiff",
     "StepHandle",
     "StepView",
+    "TreeUsage",
     "Usage",
 ]

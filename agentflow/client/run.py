@@ -31,7 +31,7 @@ from agentflow.engine.resume import Resumed
 from agentflow.engine.retry import Retried
 from agentflow.engine.signal import Signalled
 from agentflow.engine.why import Explanation
-from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, Usage
+from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView, StepView, TreeUsage, Usage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,8 +110,13 @@ class Run(RunInterventions):
 
     @property
     def usage(self) -> Usage:
-        """What the run used so far."""
+        """What the run itself used so far, without its child runs."""
         return self.view.usage
+
+    @property
+    def tree_usage(self) -> TreeUsage | None:
+        """What the run and all runs below it used so far; None for a run without child runs."""
+        return self.view.tree
 
     @property
     def artifacts(self) -> tuple[ArtifactView, ...]:

@@ -71,7 +71,8 @@ def _facts(report: Report) -> Iterator[tuple[str, Line]]:
         yield "Mode", (Cell(str(head.mode)),)
     yield from _times(report)
     if report.budget:
-        yield "Budget", (Cell("; ".join(map(_cap, report.budget))),)
+        below = "; child runs count" if report.lineage.children else ""
+        yield "Budget", (Cell("; ".join(map(_cap, report.budget)) + below),)
     if report.vars:
         yield "Vars", tuple(_vars(report))
 

@@ -134,7 +134,8 @@ def usage(report: Report) -> Section | None:
         )
         for each in report.usage
     )  # fmt: skip
-    return Section("Model usage", table=Table(headings, rows))
+    note = "of this run alone: its child runs have reports of their own" if report.lineage.children else None
+    return Section("Model usage", table=Table(headings, rows, note))
 
 
 def gates(opened: Sequence[GateEntry]) -> Section | None:

@@ -220,6 +220,22 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class TreeUsage:
+    """What a run used together with all runs below it, as its budget counts them."""
+
+    child_runs: int
+    attempts: int
+    calls: int
+    tokens: int
+    usd: float
+    unpriced_calls: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The usage as it stands under its run."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetLine:
     """One kind of a budget: usd in dollars, active_time in seconds. ``limit`` is None where it is not capped.
 
@@ -302,8 +318,9 @@ class WaitingSignal:
 class RunView:
     """A run with everything of it that surfaces show; the steps stand in the order of the plan.
 
-    ``budget`` is how it stands with its own caps, empty where it has none. ``lineage`` names its origin and its forks.
-    ``gates`` are all that it opened, in that order; ``signals`` are those that no step has taken.
+    ``usage`` is the run's own, ``tree`` with all runs below it, None where there are none. ``budget`` is how it stands
+    with its own caps, which count the runs below it too, empty where it has none. ``lineage`` names its origin and its
+    forks. ``gates`` are all that it opened, in that order; ``signals`` are those that no step has taken.
     """
 
     summary: RunSummary
@@ -313,6 +330,7 @@ class RunView:
     lineage: Lineage = Lineage()
     gates: tuple[GateView, ...] = ()
     signals: tuple[WaitingSignal, ...] = ()
+    tree: TreeUsage | None = None
 
     @property
     def progress(self) -> Progress:
@@ -327,7 +345,8 @@ class RunView:
         told = {"progress": self.progress.as_json(), "usage": self.usage.as_json(), "budget": budget, "steps": steps}
         gates = {"gates": [view.as_json() for view in self.gates]} if self.gates else {}
         signals = {"signals": [each.as_json() for each in self.signals]} if self.signals else {}
-        return self.summary.as_json() | self.lineage.as_json() | told | gates | signals
+        tree = {"tree_usage": self.tree.as_json()} if self.tree else {}
+        return self.summary.as_json() | self.lineage.as_json() | told | tree | gates | signals
 
 
 @dataclass(frozen=True, slots=True)

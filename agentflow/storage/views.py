@@ -34,6 +34,7 @@ from agentflow.storage.view_shapes import (
     RunSummary,
     RunView,
     StepView,
+    TreeUsage,
     Usage,
 )
 
@@ -194,7 +195,7 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 def read_run(tx: Connection, run_id: RunId) -> RunView:
     """Read a run with its steps, attempts, artifacts, usage, budget, lineage, gates and signals.
 
-    In at most fourteen statements. NotFound when there is none.
+    In at most fifteen statements. NotFound when there is none.
     """
     summary = read_summary(tx, run_id)
     calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
@@ -211,7 +212,11 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     opened = gates.view(tx, run_id=run_id, is_open=False) if any(row.action == "approval" for row in rows) else []
     kept = signals.read_waiting(tx, run_id) if any(row.action == "wait" for row in rows) else []
     caps, lineage = balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id)
-    return RunView(summary, usage, steps, caps, lineage, tuple(opened), tuple(kept))
+    if lineage.children:
+        below = gates.view(tx, run_id=run_id, is_open=True, is_tree=True)
+        opened += [view for view in below if view.run_id != run_id]
+    tree = _tree_usage(tx, run_id) if lineage.children else None
+    return RunView(summary, usage, steps, caps, lineage, tuple(opened), tuple(kept), tree)
 
 
 def _below_foreachs(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
@@ -311,6 +316,11 @@ def _usage(
         estimated_calls=sum(call.is_estimated for call in calls),
         unpriced_calls=sum(call.usd_nano is None for call in calls),
     )
+
+
+def _tree_usage(tx: Connection, run_id: RunId) -> TreeUsage:
+    row = tx.execute(statement("sum_tree_usage"), {"run_id": run_id}).one()
+    return TreeUsage(row.child_runs, row.attempts, row.calls, row.tokens, usd_of(row.usd_nano), row.unpriced_calls)
 
 
 def read_artifacts(tx: Connection, run_id: RunId, step: str | None = None) -> list[ArtifactView]:

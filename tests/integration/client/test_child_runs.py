@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from agentflow import AgentFlow, Plan
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.engine.start_child import start_child
 from agentflow.runtime import Runtime
+from agentflow.settings import Settings
 from tests.factories import work_off
+from tests.integration.engine.pruned import note_call
+from tests.unit.cli.answers import ask, say
 
 
 def started(house: Runtime, run_id: object, key: str) -> RunId:
@@ -46,6 +51,42 @@ def test_a_run_names_what_is_above_and_what_is_below_it(flow: AgentFlow, house: 
     assert parent.id == above.id
     assert above.as_json()["children"] == [{"run": below, "step": "below"}]
     assert flow.get(below).as_json()["parent"] == {"run": above.id, "step": "below"}
+
+
+def test_a_run_tells_what_it_used_by_itself_and_with_the_runs_below_it(
+    flow: AgentFlow, house: Runtime, at_home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child, plan = Plan("child"), Plan("above")
+    child.noop("a")
+    plan.noop("a")
+    plan.run("below", child, needs=[])
+    above = flow.submit(plan, budget={"steps": 10, "tokens": 9000})
+    assert above.tree_usage is None
+    work_off(house, RunId(above.uuid))
+    below = started(house, above.uuid, "below")
+    work_off(house, below)
+    for run_id in (RunId(above.uuid), below):
+        note_call(house, run_id)
+
+    used = above.refresh().tree_usage
+    own = above.usage
+
+    assert used is not None
+    assert (own.attempts, used.attempts, used.child_runs) == (1, 2, 1)
+    assert (own.calls, used.calls, used.tokens, used.usd) == (1, 2, 2 * own.tokens, 2 * own.usd)
+    tokens = next(line.used for line in above.view.budget if line.budget == "tokens")
+    assert tokens == used.tokens
+    told = ask(capsys, "show", above.id)
+    assert (told["usage"]["tokens"], told["tree_usage"]["tokens"]) == (own.tokens, used.tokens)
+    page = say(capsys, "show", above.id)
+    assert "in 1 call by itself" in page
+    assert "in 2 calls, 2 attempts with 1 child run" in page
+    assert "; child runs count" in page
+    assert "; child runs count" in above.report()
+    alone = say(capsys, "show", str(below))
+    assert "in 1 call" in alone
+    assert "by itself" not in alone
+    assert "used in all" not in alone
 
 
 def test_a_run_waits_where_all_that_its_child_run_does_is_wait(flow: AgentFlow, house: Runtime) -> None:
