@@ -143,7 +143,11 @@ def _reject(run: Run, keys: Keys) -> str:
 
 def _decide(run: Run, keys: Keys, what: str, answer: Callable[[str], str]) -> str:
     """Ask about the gate that has waited longest, with its message."""
-    gates = run.gates()
+    asking = run.gates()
+    gates = [view for view in asking if str(view.run_id) == run.id]
+    if asking and not gates:
+        short = words.short_id(asking[0].run_id)
+        return words.printable(f"Gate {asking[0].step} of the child run {short} waits: agentflow watch {short}")
     if not gates:
         return "No gate waits for a decision."
     step, message = gates[0].step, words.printable(gates[0].gate.terms.message)

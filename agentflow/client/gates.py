@@ -25,13 +25,13 @@ class Gates(Connected):
     def gates(
         self, run: Run | str | UUID | None = None, *, project: str | None = None, mine: bool = False
     ) -> Sequence[GateView]:
-        """Return the gates that wait for a decision, the oldest first: of one run, or of all.
+        """Return the gates that wait for a decision, the oldest first: of one run with those below it, or of all.
 
         ``mine`` leaves those that the actor of this client may approve and has not yet. NotFound for an unknown run.
         """
         run_id = None if run is None else self._gated_run(run)
         with self._reading() as tx:
-            found = gates.view(tx, run_id=run_id, project=project, is_open=True)
+            found = gates.view(tx, run_id=run_id, project=project, is_open=True, is_tree=True)
         if not mine:
             return found
         actor, groups = checked_actor(self.settings.actor), self.settings.approver_groups

@@ -162,7 +162,7 @@ class RunInterventions:
         return self._flow.guide(self.uuid, text, step=step, why=why)
 
     def gates(self) -> Sequence[GateView]:
-        """Read the gates of the run that wait for a decision, the oldest first."""
+        """Read the gates of the run, and of those below it, that wait for a decision, the oldest first."""
         return self._flow.gates(self.uuid)
 
     def abort(self, *, why: str) -> PauseAsked:

@@ -5,12 +5,13 @@ Owns the JSON shape and its derived parts. No value that was filled in stands in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+from agentflow.domain.child import loops
 from agentflow.domain.gate import Decision, GateKind, GateState, GateTerms, Groups, approved_by, group_of
 from agentflow.domain.ids import RunId, StepId, StepKey
 
@@ -110,6 +111,17 @@ class GateView:
         if group_of(gate.approvers, actor, groups) is None or actor in approved_by(gate.decisions):
             return False
         return actor != self.submitted_by or gate.terms.allows_self
+
+
+def by_items(found: Sequence[GateView]) -> list[GateView]:
+    """Order gates that stand in the order of their opening: those of a foreach together, by its items."""
+    owners: dict[tuple[RunId, StepKey], int] = {}
+    keyed = []
+    for view in found:
+        around = loops(view.step)
+        owner = (view.run_id, around[0].key if around else view.step)
+        keyed.append((owners.setdefault(owner, len(owners)), [loop.item for loop in around], view))
+    return [view for _, _, view in sorted(keyed, key=lambda each: each[:2])]
 
 
 def _moment(at: datetime | None) -> str | None:

@@ -6,7 +6,8 @@ told. A rejection fails the step, or sends the run back to an earlier one where 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from agentflow.domain.beginning import Ends
 from agentflow.domain.error import AlreadyDecided, InvalidTransition, NotAllowed, NotFound, UsageError
 from agentflow.domain.gate import GateState, Verdict, approved_by, group_of, refusal, values_given
 from agentflow.domain.gate_form import completed, fill_in
-from agentflow.domain.gate_shape import Gate
+from agentflow.domain.gate_shape import Gate, GateView
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.reason import Reason, ReasonCode
 from agentflow.domain.state import StepState
@@ -70,39 +71,48 @@ def decide(context: EngineContext, run_id: RunId, step: StepKey | None, answer: 
     NotFound for an unknown run or step, NotAllowed for somebody who may not decide it, UsageError for values that do
     not fit the form, AlreadyDecided when somebody was faster, InvalidTransition when no gate is open.
     """
-    key = _find(context, run_id, step)
+    key = _find(context, run_id, step, answer.verdict)
     deciding = _Deciding(context, answer)
     concluded = conclude.conclude(context, step_id(run_id, key), answer.actor, "decide", deciding)
     if deciding.repeated is not None:
         return deciding.repeated
     if concluded is None or deciding.decided is None:
-        raise _too_late(context, run_id, key)
+        raise _too_late(context, run_id, key, answer.verdict)
     return Decided(run_id, key, *deciding.decided, ready=concluded.ready)
 
 
-def _find(context: EngineContext, run_id: RunId, step: StepKey | None) -> StepKey:
+def _find(context: EngineContext, run_id: RunId, step: StepKey | None, verdict: Verdict) -> StepKey:
     """The step whose gate is meant: the one that is named, else that of the only open gate, else of the last one."""
     with context.database.transaction() as tx:
         runs.read_owner(tx, run_id)
         if step is not None:
             if steps.find_run_of(tx, step_id(run_id, step)) is None:
-                told = f"Run {run_id} has no step {step!r}{_open_ones(tx, run_id)}"
+                told = f"Run {run_id} has no step {step!r}{_open_ones(tx, run_id, verdict)}"
                 raise NotFound(told, run_id=str(run_id), step=step)
             return step
         opened = gates.view(tx, run_id=run_id, is_open=True)
         every = opened or gates.view(tx, run_id=run_id, is_open=False)
+        others = "" if opened else _open_ones(tx, run_id, verdict)
     if len(opened) > 1:
-        asking = listing(sorted(view.step for view in opened))
-        raise UsageError(f"Several gates of run {run_id} are open: name a step, {asking}.")
-    if not every:
-        raise InvalidTransition(f"Run {run_id} has no gate that waits for a decision")
+        raise UsageError(f"Several gates of run {run_id} are open: name a step, {_listed(opened)}.")
+    if others or not every:
+        raise InvalidTransition(f"Run {run_id} has no gate that waits for a decision{others}")
     return every[-1].step
 
 
-def _open_ones(tx: Connection, run_id: RunId) -> str:
-    """What an error says of the gates that may have been meant."""
-    opened = gates.view(tx, run_id=run_id, is_open=True)
-    return f"; its open gates: {listing(sorted(view.step for view in opened))}" if opened else ""
+def _open_ones(tx: Connection, run_id: RunId, verdict: Verdict) -> str:
+    """What an error says of the gates that may have been meant: the run's own, else those of its child runs."""
+    opened = gates.view(tx, run_id=run_id, is_open=True, is_tree=True)
+    own = [view for view in opened if view.run_id == run_id]
+    if own:
+        return f"; its open gates: {_listed(own)}"
+    why = "" if verdict is Verdict.APPROVE else " --why ..."
+    below = [f"`agentflow {verdict} {view.run_id} {shlex.quote(view.step)}{why}`" for view in opened]
+    return f"; gates of its child runs wait: {listing(below)}" if below else ""
+
+
+def _listed(opened: Sequence[GateView]) -> str:
+    return listing([view.step for view in opened])
 
 
 @dataclass(slots=True)
@@ -184,12 +194,12 @@ def approve(tx: Connection, held: conclude.Held, gate: Gate, by: tuple[str, ...]
     return Ends(StepState.SUCCEEDED, result={"approved_by": list(by), "form": dict(filled)})
 
 
-def _too_late(context: EngineContext, run_id: RunId, key: StepKey) -> Exception:
+def _too_late(context: EngineContext, run_id: RunId, key: StepKey, verdict: Verdict) -> Exception:
     """Say why a gate cannot be decided: it was, or there is none."""
     with context.database.transaction() as tx:
         gate = gates.read(tx, step_id(run_id, key))
         standing = steps.read_states(tx, run_id).get(key)
-        opened = _open_ones(tx, run_id)
+        opened = _open_ones(tx, run_id, verdict)
     if gate is None:
         state = standing.state if standing else "unknown"
         return InvalidTransition(f"Step {key!r} of run {run_id} ({state}) waits for no decision{opened}", step=key)

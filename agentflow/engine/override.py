@@ -7,11 +7,13 @@ open: those that end later find it final. No gate is passed in this way, neither
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection
 
+from agentflow.domain.action import ApprovalAction
 from agentflow.domain.child import is_child, item_key, loops, plan_id
 from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.ids import RunId, StepKey
@@ -185,9 +187,25 @@ def _check_gates(tx: Connection, plan: PlanView, run: runs.LockedRun, key: StepK
         return
     standing = steps.read_states(tx, run.run_id)
     open_gates = sorted(gate for gate in gates if gate in standing and standing[gate].state not in FINAL_STEP_STATES)
-    if open_gates:
-        raise InvalidTransition(
-            f"Step {key!r} stands behind the gate {open_gates[0]!r}, which nobody has decided: no override passes it",
-            step=key,
-            gates=open_gates,
-        )
+    if not open_gates:
+        return
+    asking = _asking(plan, standing, open_gates)
+    first = asking[0] if asking else open_gates[0]
+    more = f" (and {len(asking) - 1:,} more)" if len(asking) > 1 else ""
+    named = f"the gate {first!r}{more}" if asking or not plan.plan.is_foreach(first) else f"the gates of {first!r}"
+    raise InvalidTransition(
+        f"Step {key!r} stands behind {named}, which nobody has decided: no override passes it",
+        step=key,
+        gates=asking or open_gates,
+    )
+
+
+def _asking(plan: PlanView, standing: Mapping[StepKey, steps.StandingStep], behind: Sequence[StepKey]) -> list[StepKey]:
+    """The gates that wait now among those that a step stands behind, in a foreach by its items."""
+    found = []
+    for key, step in standing.items():
+        is_before = key in behind or any(loop.key in behind for loop in loops(key))
+        is_gate = isinstance(plan.plan.step(key).action, ApprovalAction)
+        if is_before and is_gate and step.reason_code == ReasonCode.AWAITS_DECISION:
+            found.append(key)
+    return sorted(found, key=lambda key: ([loop.item for loop in loops(key)], key))

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row
 
 from agentflow.domain.gate import Decision, GateKind, GateState, GateTerms, Verdict
 from agentflow.domain.gate_finding import LeftFile
-from agentflow.domain.gate_shape import Gate, GateView
+from agentflow.domain.gate_shape import Gate, GateView, by_items
 from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.storage.database import statement, to_json
 
@@ -110,13 +110,22 @@ def read(tx: Connection, step_id: StepId) -> Gate | None:
 
 
 def view(
-    tx: Connection, *, run_id: RunId | None = None, project: str | None = None, is_open: bool, limit: int = 1000
+    tx: Connection,
+    *,
+    run_id: RunId | None = None,
+    project: str | None = None,
+    is_open: bool,
+    is_tree: bool = False,
+    limit: int = 1000,
 ) -> list[GateView]:
-    """Read gates in the order in which they were opened: of a run, or of all; ``is_open`` only those that wait."""
-    parameters = {"run_id": run_id, "project": project, "is_open": is_open, "limit": limit}
+    """Read gates in the order in which they were opened: of a run, or of all; ``is_open`` only those that wait.
+
+    ``is_tree``: of the runs below the run, too. Those that wait inside of a foreach are in the order of its items.
+    """
+    parameters = {"run_id": run_id, "project": project, "is_open": is_open, "is_tree": is_tree, "limit": limit}
     rows = tx.execute(statement("view_gates"), parameters).all()
     decisions = _read_decisions(tx, [row.id for row in rows])
-    return [
+    found = [
         GateView(
             RunId(row.run_id),
             StepId(row.step_id),
@@ -129,6 +138,7 @@ def view(
         )
         for row in rows
     ]
+    return by_items(found) if is_open else found
 
 
 def read_submitters(tx: Connection, run_id: RunId) -> frozenset[str]:

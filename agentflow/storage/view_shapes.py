@@ -320,7 +320,8 @@ class RunView:
 
     ``usage`` is the run's own, ``tree`` with all runs below it, None where there are none. ``budget`` is how it stands
     with its own caps, which count the runs below it too, empty where it has none. ``lineage`` names its origin and its
-    forks. ``gates`` are all that it opened, in that order; ``signals`` are those that no step has taken.
+    forks. ``gates`` are all that it opened, in that order, then those of runs below it that wait; ``signals`` are
+    those that no step has taken.
     """
 
     summary: RunSummary

@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from agentflow import AgentFlow, Plan, Run, errors
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.engine.start_child import start_child
+from agentflow.runtime import Runtime
 from agentflow.settings import Settings
+from tests.factories import work_off
 from tests.integration.client.conftest import Finish
 from tests.unit.cli.answers import ask, complain, say
 
@@ -94,3 +98,33 @@ def test_the_client_decides_as_its_actor(flow: AgentFlow, finish: Finish, at_hom
     assert run.reject(why="my own run").state == "rejected"
     assert [view.gate.state for view in flow.gate_history(run)] == ["rejected"]
     assert flow.gates(run) == []
+
+
+def test_the_gates_of_child_runs_are_found_from_the_run_above(
+    flow: AgentFlow, house: Runtime, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child, plan = Plan("asking"), Plan("above")
+    child.approval("ask", "May it go on?")
+    plan.run("below", child)
+    above = flow.submit(plan)
+    below = start_child(house.context, step_id(RunId(above.uuid), StepKey("below")), "tester@test")
+    assert below is not None
+
+    assert [(gate["run"], gate["step"]) for gate in ask(capsys, "gates", above.id, "--json")["gates"]] == [
+        (str(below), "ask")
+    ]
+    assert [view.run_id for view in above.gates()] == [below]
+    shown = say(capsys, "show", above.id)
+    assert f"agentflow approve {str(below)[:8]} ask" in shown
+    assert "May it go on?" in shown
+    assert ask(capsys, "show", above.id, "--json")["gates"][0]["run"] == str(below)
+    for wrong in ([], ["below"], ["ask"]):
+        told = complain(capsys, "approve", above.id, *wrong, code=2)
+        assert f"gates of its child runs wait: `agentflow approve {below} ask`" in told, wrong
+    told = complain(capsys, "reject", above.id, "--why", "no", code=2)
+    assert f"`agentflow reject {below} ask --why ...`" in told
+
+    say(capsys, "approve", str(below))
+    assert say(capsys, "gates", above.id) == "No gate waits for a decision.\n"
+    assert "has no gate that waits for a decision\n" in complain(capsys, "approve", above.id, code=2)
+    work_off(house, below)

@@ -463,6 +463,8 @@ def test_the_gates_of_a_foreach_are_decided_one_by_one(house: Runtime) -> None:
     run_id = submitted(house.context, [{"id": "each", "foreach": [1, 2], "steps": inner}])
     work_off(house, run_id)
 
+    with pytest.raises(NotFound, match=r"no step 'gate'; its open gates: each\[0\].gate, each\[1\].gate"):
+        decide(house.context, run_id, StepKey("gate"), Answer("alice", Verdict.APPROVE))
     with pytest.raises(UsageError, match=r"name a step, each\[0\].gate, each\[1\].gate"):
         decide(house.context, run_id, None, Answer("alice", Verdict.APPROVE))
     decide(house.context, run_id, StepKey("each[0].gate"), Answer("alice", Verdict.APPROVE))

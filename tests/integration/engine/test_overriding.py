@@ -11,12 +11,14 @@ import pytest
 from sqlalchemy import text
 
 from agentflow.domain.error import InvalidTransition, NotFound, UsageError
+from agentflow.domain.gate import Verdict
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.domain.outcome import ClaimRefusal
 from agentflow.domain.override import Choose, Override, Skip, Succeed
 from agentflow.domain.plan import Plan
 from agentflow.domain.state import RunState, StepState
 from agentflow.engine.claim import Claimed, claim
+from agentflow.engine.decide import Answer, decide
 from agentflow.engine.override import Asked, Overridden, override
 from agentflow.engine.pause import pause
 from agentflow.engine.resume import resume
@@ -214,6 +216,22 @@ def test_no_override_passes_a_gate(house: Runtime) -> None:
     _set(house, run_id, "beside", Skip())
 
     assert _states(house, run_id) == {"ask": "held", "act": "pending", "beside": "skipped"}
+
+
+def test_the_gate_is_named_that_a_step_stands_behind_in_a_foreach(house: Runtime) -> None:
+    gate = {"id": "ask", "needs": ["before"], "approval": {}}
+    each = {"id": "each", "foreach": [1, 2, 3], "steps": [noop_step("before"), gate]}
+    run_id = submitted(house.context, [each, noop_step("after", needs=["each"])])
+
+    with pytest.raises(InvalidTransition, match="behind the gates of 'each', which"):
+        _set(house, run_id, "after", Skip())
+    work_off(house, run_id)
+    with pytest.raises(InvalidTransition, match=r"behind the gate 'each\[0\].ask' \(and 2 more\), which"):
+        _set(house, run_id, "after", Skip())
+    for item in (0, 1):
+        decide(house.context, run_id, StepKey(f"each[{item}].ask"), Answer("alice", Verdict.APPROVE))
+    with pytest.raises(InvalidTransition, match=r"behind the gate 'each\[2\].ask', which"):
+        _set(house, run_id, "after", Skip())
 
 
 def test_what_runs_or_has_ended_is_not_set(house: Runtime) -> None:
