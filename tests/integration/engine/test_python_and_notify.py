@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
+from agentflow.content.store import Address
 from agentflow.domain.state import RunState
 from agentflow.embedded import ServerUrls
+from agentflow.engine.gather import artifact_name
 from agentflow.engine.retry import retry
 from agentflow.runtime import Runtime
 from tests.factories import attempt_rows, command_step, noop_step, shell_step, step_rows, submitted, wait_for_end
 from tests.http_service import HttpService, answer
 from tests.integration.engine.conftest import Station, _opened
 from tests.smtp_service import SmtpService
+from tests.unit.cli.answers import check
 
 MODULE = "tests.integration.executors.called"
 SENTINEL = "sesame-4711"
@@ -141,6 +144,7 @@ def test_a_webhook_is_told_counts_and_nothing_else(station: Station, hook: HttpS
 
     assert wait_for_end(context, run_id, 60) is RunState.COMPLETED
     sent, row = json.loads(hook.requests[-1].body), step_rows(context, run_id)["hooked"]
+    check(sent, "notice")
     assert (sent["schema"], sent["run"], sent["step"]) == ("agentflow.notice/1", str(run_id), "hooked")
     assert (sent["state"], sent["round"]) == ("running", 1)
     assert sent["steps"] == {"pending": 1, "running": 1, "succeeded": 1}
@@ -179,3 +183,5 @@ def test_a_mail_and_a_command_are_told(station: Station, mailbox: SmtpService) -
     with context.database.transaction() as tx:
         names = tx.execute(text("SELECT name FROM artifact WHERE run_id = :id"), {"id": run_id}).scalars().all()
     assert "told.json" in names
+    with context.store.open(Address(str(run_id), artifact_name("told.json"), "kept", 1)) as told:
+        assert check(json.load(told), "notice")["step"] == "kept"
