@@ -53,6 +53,11 @@ _CLOSED_TO_MODELS: Mapping[Place, tuple[str, str]] = {
     Place.EMAIL: _IN_AN_ADDRESS,
     Place.VARS: _IN_VARS,
 }
+_IN_ROWS: Mapping[Place, str] = {
+    Place.MODEL: "the name of the model is recorded with each call",
+    Place.VARS: "vars stand in rows",
+}
+"""Places that end up in rows, where of a service's answer only what the plan declares as its result may be."""
 _CLOSED_TO_SECRETS: Mapping[Place, tuple[str, str]] = {
     Place.WHEN: ("secret_in_when", "secrets exist only while a step runs"),
     Place.SWITCH: ("secret_in_switch", "secrets exist only while a step runs"),
@@ -169,8 +174,8 @@ def _check_step_reference(
         template.value.fault("unknown_attribute", f"{reference}: {problem}")
     elif template.place is Place.SHELL:
         _refuse_in_shell(reference, template)
-    elif template.place in _CLOSED_TO_MODELS and _is_of_a_model(declared.flow.sources(reference, ()), declared):
-        _refuse_of_a_model(reference, template)
+    else:
+        _refuse_answers(reference, template, declared.flow.sources(reference, ()), declared)
 
 
 def _check_loop_reference(draft: StepDraft, reference: Reference, template: Template, declared: Declared) -> None:
@@ -185,8 +190,8 @@ def _check_loop_reference(draft: StepDraft, reference: Reference, template: Temp
     sources = declared.flow.sources(reference, loops)
     if sources and template.place is Place.SHELL:
         _refuse_in_shell(reference, template)
-    elif template.place in _CLOSED_TO_MODELS and _is_of_a_model(sources, declared):
-        _refuse_of_a_model(reference, template)
+    else:
+        _refuse_answers(reference, template, sources, declared)
 
 
 def _why_no_loop(key: StepKey, reference: Reference, loops: Sequence[StepKey], declared: Declared) -> str:
@@ -204,13 +209,20 @@ def _refuse_in_shell(reference: Reference, template: Template) -> None:
     )
 
 
-def _is_of_a_model(sources: Collection[tuple[StepKey, str]], declared: Declared) -> bool:
-    return any(declared.flow.node(step).action == "llm" and what in _MODEL_OUTPUT for step, what in sources)
-
-
-def _refuse_of_a_model(reference: Reference, template: Template) -> None:
-    code, hint = _CLOSED_TO_MODELS[template.place]
-    template.value.fault(code, f"{reference} is a model's text and may not stand in {template.place}: {hint}")
+def _refuse_answers(
+    reference: Reference, template: Template, sources: Collection[tuple[StepKey, str]], declared: Declared
+) -> None:
+    """Record a fault where a model's text, or a service's, stands in a place that is closed to it."""
+    read = {(declared.flow.node(step).action, what) for step, what in sources}
+    if template.place in _CLOSED_TO_MODELS and any(("llm", what) in read for what in _MODEL_OUTPUT):
+        code, hint = _CLOSED_TO_MODELS[template.place]
+        template.value.fault(code, f"{reference} is a model's text and may not stand in {template.place}: {hint}")
+    elif template.place in _IN_ROWS and ("http", "text") in read:
+        template.value.fault(
+            "answer_in_row",
+            f"{reference} is a service's answer and may not stand in {template.place}: {_IN_ROWS[template.place]}. "
+            "Declare what of it may be there: outputs: body_json on the http step, and read its result",
+        )
 
 
 def _missing_in(reference: Reference, producer: Producer) -> str | None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
+from agentflow import AgentFlow
 from agentflow.broker.breakers import BreakerState
+from agentflow.client.reports import FORMATS
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import RunState
 from agentflow.runtime import Runtime
-from tests.factories import attempt_rows, shell_step, submitted, wait_for, wait_for_end
+from tests.factories import attempt_rows, shell_step, step_rows, submitted, wait_for, wait_for_end
 from tests.http_service import HttpService, answer
 from tests.workers import WorkerProcess
 
@@ -45,6 +49,29 @@ def _codes(house: Runtime, run_id: RunId) -> list[str | None]:
     return [row.reason and row.reason["code"] for row in attempt_rows(house.context, run_id)]
 
 
+def _tables_with(house: Runtime, word: str) -> list[str]:
+    """The tables in whose rows a text stands."""
+    with house.context.database.transaction() as tx:
+        tables = tx.execute(text("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars().all()
+        rows = {table: tx.execute(text(f"SELECT t::text FROM {table} AS t")).scalars().all() for table in tables}
+    return [table for table, found in rows.items() if any(word in row for row in found)]
+
+
+def _keys_with(house: Runtime, word: str) -> list[str]:
+    """The keys of Redis in which a text stands, or in whose name."""
+    client = house.context.side_channel.client
+    reads: dict[bytes, Callable[[bytes], Any]] = {
+        b"string": client.get,
+        b"hash": client.hgetall,
+        b"list": lambda key: client.lrange(key, 0, -1),
+        b"set": client.smembers,
+        b"zset": lambda key: client.zrange(key, 0, -1),
+    }
+    found = {key: reads[client.type(key)](key) for key in client.scan_iter(f"{house.settings.redis_prefix}*")}
+    assert found
+    return [key.decode() for key, value in found.items() if word in f"{key!r}{value!r}"]
+
+
 def test_a_service_is_called_with_what_a_step_said_and_a_secret_and_another_step_reads_its_answer(
     house: Runtime, caller: WorkerProcess, service: HttpService
 ) -> None:
@@ -70,6 +97,52 @@ def test_a_service_is_called_with_what_a_step_said_and_a_secret_and_another_step
     assert request.headers["authorization"] == f"Bearer {SENTINEL}"
     assert SENTINEL not in caller.output()
     assert str(service.port) not in caller.output()
+
+
+def test_what_a_service_answers_is_in_no_row_no_key_no_log_and_no_report(
+    house: Runtime, caller: WorkerProcess, service: HttpService
+) -> None:
+    """However it is read, and however badly it fits there: only a declared result, which is not here, is in a row."""
+    word = "answer-4711"
+    service.answer = answer(200, f'["{word}", "{word}"]'.encode(), Content_Type="application/json")
+    rest: dict[str, Any] = {"needs": ["get"], "on_failure": "continue"}
+    reads = "{{ steps.get.text }}"
+    steps = [
+        _http("get", service.url),
+        {"id": "chooses", "switch": {"on": "steps.get.text", "cases": {"a": []}}, **rest},
+        {"id": "waits", "wait": {"until": reads}, **rest},
+        shell_step("each", "cat >/dev/null", foreach="steps.get.text | fromjson", stdin="{{ item }}", **rest),
+        {"id": "counts", "noop": {}, "foreach": "steps.get.text", **rest},
+        {"id": "asks", "noop": {}, "when": "steps.get.text | fromjson | int > 1", **rest},
+        _http(
+            "sends",
+            f"{service.url}{{{{ steps.get.text | length }}}}",
+            method="POST",
+            json=[reads],
+            ok_status=[201],
+            **rest,
+        ),
+        _http("parses", service.url, headers={"X-Word": reads}, outputs="none", **rest),
+        shell_step("fails", "cat; exit 3", stdin=reads, **rest),
+    ]
+
+    run_id = submitted(house.context, steps)
+    assert wait_for_end(house.context, run_id, 60) in (RunState.PARTIAL, RunState.FAILED), caller.output()
+
+    states = {key: row.state for key, row in step_rows(house.context, run_id).items() if "[" not in key}
+    assert states == {
+        "get": "succeeded", "chooses": "failed", "waits": "failed", "each": "succeeded", "counts": "failed",
+        "asks": states["asks"], "sends": "failed", "parses": "succeeded", "fails": "failed",
+    }  # fmt: skip
+    assert states["asks"] in ("failed", "skipped")
+    assert any(word in request.body.decode() for request in service.requests)
+    assert _tables_with(house, word) == []
+    assert _keys_with(house, word) == []
+    assert word not in caller.output()
+    with AgentFlow(house.settings) as flow:
+        assert [name for name in FORMATS if word in flow.report(run_id, name)] == []
+        assert word not in json.dumps(flow.get(run_id).as_json())
+        assert [event for event in flow.get(run_id).events() if word in repr(event)] == []
 
 
 def test_a_service_that_asks_to_wait_is_called_again_then_and_no_attempt_is_spent(

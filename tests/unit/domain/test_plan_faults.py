@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -512,6 +513,26 @@ def test_a_models_text_is_refused_where_it_would_choose_who_is_called(attribute:
             "llm_output_in_address",
             True,
         )
+
+
+@pytest.mark.parametrize(
+    "reader",
+    [
+        {"run": {"plan": "other", "vars": {"x": ["{{ steps.get.%s }}"]}}},
+        {"llm": {"model": "a:{{ steps.get.%s }}", "prompt": "p"}},
+        {"foreach": "steps.get.%s", "run": {"plan": "other", "vars": {"x": "{{ item }}"}}},
+    ],
+)
+def test_of_a_services_answer_only_the_declared_result_comes_into_rows(reader: dict[str, Any]) -> None:
+    get = {"id": "get", "http": {"url": "http://host/"}, "outputs": "body_json"}
+
+    def read(attribute: str) -> dict[str, Any]:
+        step: dict[str, Any] = json.loads(json.dumps(reader).replace("%s", attribute))
+        return document(get, {"id": "b", **step})
+
+    fault = only_fault(read("text"))
+    assert (fault.code, "outputs: body_json" in fault.message) == ("answer_in_row", True)
+    assert read_plan(read("result"), available_actions=("http", "llm")).faults == ()
 
 
 def test_a_models_text_is_refused_in_a_shell_command() -> None:
