@@ -44,16 +44,24 @@ def cancel(
 
 def _cancel(run: Run) -> dict[str, Any]:
     asked = run.cancel()
-    return {"is_new": asked.is_new, "stopping": asked.stopping}
+    return {"is_new": asked.is_new, "stopping": asked.stopping, "child_runs": asked.child_runs}
 
 
 def _cancelled(run: Run, answer: Mapping[str, Any]) -> str:
-    from agentflow.cli.words import count
-
     if not answer["is_new"]:
         return "is being cancelled already"
-    told = f", {count(answer['stopping'], 'running attempt')} told to stop" if answer["stopping"] else ""
-    return f"{run.state}{told}"
+    told = _stopping(answer)
+    return f"{run.state}, {told}" if told else str(run.state)
+
+
+def _stopping(answer: Mapping[str, Any]) -> str:
+    """What else ends with a run."""
+    from agentflow.cli.words import count
+
+    below = answer["child_runs"]
+    told = [f"{count(answer['stopping'], 'running attempt')} told to stop"] if answer["stopping"] else []
+    told += [f"{count(below, 'child run')} cancelled with it"] if below else []
+    return ", ".join(told)
 
 
 def _cancel_one(found: Run, *, as_json: bool) -> None:
@@ -61,16 +69,16 @@ def _cancel_one(found: Run, *, as_json: bool) -> None:
     if as_json:
         printing.print_json(found.summary.as_json() | answer)
         return
-    from agentflow.cli.words import count, short_id
+    from agentflow.cli.words import short_id
+    from agentflow.domain.state import is_final
 
-    short, stopping = short_id(found.id), answer["stopping"]
+    short = short_id(found.id)
     if not answer["is_new"]:
         print(f"Run {short} is being cancelled already.")
-    elif stopping:
-        print(f"Run {short} is being cancelled: {count(stopping, 'running attempt')} told to stop.")
     else:
-        print(f"Run {short} is {found.state}: nothing of it was running.")
-    if stopping:
+        state = found.state if is_final(found.state) else "being cancelled"
+        print(f"Run {short} is {state}: {_stopping(answer) or 'nothing of it was running'}.")
+    if not is_final(found.state):
         print(f"  know that it stopped: agentflow wait {short}")
 
 
@@ -106,16 +114,13 @@ def retry(
 
 def _retry(run: Run, step: str | None = None) -> dict[str, Any]:
     retried = run.retry(step)
-    return {"ready": list(retried.ready), "pending": list(retried.pending)}
+    return {"ready": list(retried.ready), "pending": list(retried.pending), "held": dict(retried.held)}
 
 
 def _retried(_run: Run, answer: Mapping[str, Any]) -> str:
-    from agentflow.cli.words import count
-    from agentflow.domain.wording import listing
+    from agentflow.cli.retry_words import taken_up
 
-    waits = len(answer["pending"])
-    waiting = f"; {count(waits, 'step')} wait{'s' if waits == 1 else ''} for that" if waits else ""
-    return f"goes on with {listing(answer['ready']) or 'nothing yet'}{waiting}"
+    return taken_up(answer["ready"], answer["pending"], answer["held"])
 
 
 def _retry_one(found: Run, step: str | None, *, as_json: bool) -> None:

@@ -130,7 +130,9 @@ def _pause_or_resume(run: Run, _keys: Keys) -> str:
 def _cancel(run: Run, keys: Keys) -> str:
     if not _is_meant(f"Cancel run {run.id[:8]}?", keys):
         return "It was not cancelled."
-    return f"It is cancelled; {words.count(run.cancel().stopping, 'attempt')} told to stop."
+    asked = run.cancel()
+    below = f", and {words.count(asked.child_runs, 'child run')} cancelled with it" if asked.child_runs else ""
+    return f"It is cancelled; {words.count(asked.stopping, 'attempt')} told to stop{below}."
 
 
 def _approve(run: Run, keys: Keys) -> str:

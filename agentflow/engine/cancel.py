@@ -23,16 +23,20 @@ from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.expand import end_inside
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
-from agentflow.storage import attempts, children, gates, runs, steps
+from agentflow.storage import attempts, child_runs, children, gates, runs, steps
 from agentflow.storage.retention import missing_run
 
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """What a cancel did: whether anything changed, and how many running attempts were told to stop."""
+    """What a cancel did: whether anything changed, and how many running attempts were told to stop.
+
+    ``child_runs`` are those below the run that had not ended: they are cancelled with it.
+    """
 
     is_new: bool
     stopping: int
+    child_runs: int = 0
 
 
 def cancel(context: EngineContext, run_id: RunId, actor: str, *, tells_parent: bool = True) -> CancelAsked:
@@ -56,10 +60,11 @@ def cancel(context: EngineContext, run_id: RunId, actor: str, *, tells_parent: b
         sinks = sum(step.is_sink for step in ended)
         runs.set_state(tx, run, RunState.CANCELLING, reason=reason, closed_sinks=sinks)
         stopping = attempts.request_stop(tx, run_id)
+        below = child_runs.count_open_below(tx, run_id)
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=actor, action="cancel", subject="run", moves=moves, reason=reason)
     _after_commit(context, run_id, stopping, actor, moves, tells_parent=tells_parent)
-    return CancelAsked(is_new=True, stopping=len(stopping))
+    return CancelAsked(is_new=True, stopping=len(stopping), child_runs=below)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ first time.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -39,10 +39,14 @@ STOPPED = frozenset({ReasonCode.STEP_FAILED, ReasonCode.DRAINED, ReasonCode.SERV
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """What a retry took up again."""
+    """What a retry took up again: what goes on at once, and what waits for that.
+
+    ``held`` is what waits for something else again, with the code of that: a gate, a child run, a signal, a time.
+    """
 
     ready: tuple[StepKey, ...]
     pending: tuple[StepKey, ...]
+    held: Mapping[StepKey, str] = field(default_factory=dict)
 
 
 def retry(
@@ -103,14 +107,16 @@ def _in_transaction(context: EngineContext, asked: _Asked, known: KnownReference
         moves = Moves()
         going = _set_going(tx, plan, run, standing, reopened, moves)
         followed = _take_up(tx, rows, going, standing, reopened, conditions, moves)
-        now = {key: step.state for key, step in steps.read_states(tx, run_id).items()}
+        now = steps.read_states(tx, run_id)
         rest = _rest(tx, going, maintenance) if followed.run_state is RunState.RUNNING else {}
         facts = {**asked.facts, **rest}
         head = ChainHead(run_id, None, run.event_sequence, run.event_head)
         record(context, tx, head, at=run.at, actor=asked.actor, action="retry", subject="run", moves=moves, facts=facts)
+    again = [key for key in rows.graph.order if key in reopened]
     retried = Retried(
-        ready=tuple(key for key in rows.graph.order if key in reopened and now[key] is StepState.READY),
-        pending=tuple(key for key in rows.graph.order if key in reopened and now[key] is StepState.PENDING),
+        ready=tuple(key for key in again if now[key].state is StepState.READY),
+        pending=tuple(key for key in again if now[key].state is StepState.PENDING),
+        held={key: now[key].reason_code or "" for key in again if now[key].state is StepState.HELD},
     )
     return _Done(retried, moves)
 

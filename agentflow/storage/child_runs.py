@@ -160,6 +160,11 @@ def find_open(tx: Connection, run_id: RunId) -> list[RunId]:
     return [RunId(row) for row in tx.execute(statement("find_open_children"), {"run_id": run_id}).scalars()]
 
 
+def count_open_below(tx: Connection, run_id: RunId) -> int:
+    """Count the runs below a run, at any depth, that have not ended."""
+    return int(tx.execute(statement("count_open_below"), {"run_id": run_id}).scalar_one())
+
+
 def find_due(tx: Connection, limit: int) -> list[StepId]:
     """Find steps whose child run is to be started."""
     return [StepId(row) for row in tx.execute(statement("find_due_children"), {"limit": limit}).scalars()]

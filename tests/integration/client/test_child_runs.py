@@ -6,6 +6,7 @@ import pytest
 
 from agentflow import AgentFlow, Plan
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.start_child import start_child
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
@@ -115,3 +116,24 @@ def test_a_paused_child_run_lets_the_run_above_wait(flow: AgentFlow, house: Runt
     below.resume()
 
     assert above.refresh().state == "running"
+
+
+def test_who_cancels_a_run_is_told_of_the_child_runs_that_end_with_it(
+    flow: AgentFlow, house: Runtime, at_home: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    child, plan = Plan("child"), Plan("above")
+    child.noop("a")
+    plan.run("below", child)
+    plan.run("beside", child, needs=[])
+    above = flow.submit(plan)
+    below = [started(house, above.uuid, key) for key in ("below", "beside")]
+    claimed = claim(house.context, below[0], StepKey("a"), "test:0")
+    assert isinstance(claimed, Claimed)
+
+    told = say(capsys, "cancel", above.id)
+
+    assert f"Run {above.id[:8]} is being cancelled: 2 child runs cancelled with it." in told
+    assert f"agentflow wait {above.id[:8]}" in told
+    assert [flow.get(each).state for each in below] == ["cancelling", "cancelled"]
+    again = flow.submit(plan)
+    assert ask(capsys, "cancel", again.id, "--json")["child_runs"] == 0

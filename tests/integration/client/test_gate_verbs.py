@@ -85,6 +85,8 @@ def test_what_cannot_be_decided_is_refused_with_its_exit_code(
     assert "is rejected" in say(capsys, "reject", run.id, "--why", "not on a Friday")
     late = ask(capsys, "approve", run.id, "ship", "--json", schema="error", code=1)["error"]
     assert (late["code"], late["details"]["decided_by"]) == ("already_decided", "bob")
+    told = say(capsys, "retry", run.id)
+    assert f"Run {run.id[:8]} goes on: the gate ship asks again; 1 step waits for that." in told
 
 
 def test_the_client_decides_as_its_actor(flow: AgentFlow, finish: Finish, at_home: Settings) -> None:

@@ -211,8 +211,9 @@ def test_a_child_run_is_cancelled_with_its_parent_and_the_parent_ends_last(stati
     run_id = submitted(context, loaded([run_step("down", "./middle.yaml")], {"./middle.yaml": middle}))
     [process] = wait_for(lambda: lines_of(mark))
 
-    cancel(context, run_id, "alice@test")
+    asked = cancel(context, run_id, "alice@test")
 
+    assert (asked.is_new, asked.stopping, asked.child_runs) == (True, 0, 2)
     assert wait_for_end(context, run_id) is RunState.CANCELLED
     [below] = children_of(context, run_id)
     [deepest] = children_of(context, below)
