@@ -141,7 +141,7 @@ class Explainer:
     def _explain(self, step: StepFacts) -> Why:
         if step.state in FINAL_STEP_STATES:
             detail = {"state": step.state.value, "reason": step.reason, "attempts": step.attempts}
-            detail |= {"choice": step.choice} if step.choice is not None else {}
+            detail |= {"has_logs": step.has_logs} | ({"choice": step.choice} if step.choice is not None else {})
             return Why(WhyCode.STEP_FINAL, detail, step.key)
         if step.attempt is not None:
             return self._running(step, step.attempt)

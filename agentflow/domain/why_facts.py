@@ -89,6 +89,7 @@ class StepFacts:
     ``needs`` are those that are not final yet. ``newness`` counts the doorbells of its queue from the newest, its own
     being one of them. ``asking`` counts the doorbells that are out to ask its rate for a ticket. ``choice`` is what a
     switch chose; ``gate`` is the one that it waits at. ``items`` are a foreach's, ``turn`` is what an item awaits.
+    ``has_logs``: what an attempt of it wrote was kept.
     """
 
     key: StepKey
@@ -112,6 +113,7 @@ class StepFacts:
     gate: GateView | None = None
     items: ItemsFacts | None = None
     turn: TurnFacts | None = None
+    has_logs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

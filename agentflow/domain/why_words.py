@@ -43,10 +43,8 @@ def advice(why: Why) -> str | None:
         return f"`agentflow resume {'--all' if why.detail.get('scope') == 'maintenance' else '{run}'}`"
     if why.code is WhyCode.RUN_ENDED and why.detail["state"] == "completed":
         return "`agentflow show {run}` tells what it did"
-    if why.code is WhyCode.STEP_FINAL and (why.detail["reason"] or {}).get("code") == ReasonCode.POISONED:
-        return (
-            f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {shlex.quote(why.step or '')}`"
-        )
+    if why.code is WhyCode.STEP_FINAL:
+        return _look_at(why)
     if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
         return told.replace("{step}", shlex.quote(why.step or ""))
     if why.cause is not None and why.code is not WhyCode.RUN_ENDED:
@@ -56,6 +54,16 @@ def advice(why: Why) -> str | None:
     return text and text.replace("{step}", shlex.quote(why.step or "")).replace(
         "{queue}", str(why.detail.get("queue", ""))
     )
+
+
+def _look_at(why: Why) -> str | None:
+    """Return where to look for how a step ended: at what it wrote, or at the child run that it waited for."""
+    reason, step = why.detail["reason"] or {}, shlex.quote(why.step or "")
+    if reason.get("code") == ReasonCode.POISONED:
+        return f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {step}`"
+    if reason.get("code") == ReasonCode.CHILD_ENDED:
+        return f"`agentflow why {reason['detail']['run']}` tells why its child run ended so"
+    return f"`agentflow logs {{run}} {step}` prints what it wrote" if why.detail["has_logs"] else None
 
 
 def why_json(why: Why, run: str) -> dict[str, Any]:
@@ -309,5 +317,4 @@ _ADVICE: Mapping[WhyCode, str] = {
     WhyCode.RATE_TICKET: "`agentflow limits` shows the rate",
     WhyCode.BUDGET_CONTENDED: "`agentflow budget show {run}` shows who has what",
     WhyCode.DOORBELL_WAITS: "more slots or workers make it shorter: `agentflow queues`",
-    WhyCode.STEP_FINAL: "`agentflow logs {run} {step}` prints what it wrote",
 }

@@ -171,6 +171,7 @@ def _step(
         gate=gate,
         items=_items(row),
         turn=_turn(row, foreachs.get(row.parent)) if row.awaits_turn else None,
+        has_logs=bool(row.has_logs),
     )
 
 

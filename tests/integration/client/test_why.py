@@ -18,7 +18,7 @@ from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from agentflow.storage import workers
 from agentflow.storage.workers import WorkerTold
-from tests.factories import lines_of, noop_step, shell_step, submitted, wait_for, wait_for_end
+from tests.factories import lines_of, noop_step, shell_step, submitted, wait_for, wait_for_end, work_off
 from tests.unit.cli.answers import ask, complain, say
 from tests.workers import WorkerProcess
 
@@ -137,6 +137,23 @@ def test_a_step_that_there_is_not_is_not_found(
     run_id = submitted(house.context, [noop_step("collect")])
 
     assert "did you mean 'collect'?" in complain(capsys, "why", run_id, "colect", code=2)
+
+
+def test_what_a_step_wrote_is_pointed_at_where_it_wrote_something(house: Runtime, flow: AgentFlow) -> None:
+    steps = [
+        shell_step("says", "echo hello; exit 1", on_failure="ignore", retry=1),
+        shell_step("silent", "true"),
+        noop_step("idle"),
+        noop_step("left", needs=["says"], when="succeeded"),
+    ]
+    run_id = submitted(house.context, steps)
+    work_off(house, run_id)
+
+    advised = {key: flow.why(run_id, StepKey(key)).advice for key in ("says", "silent", "idle", "left")}
+
+    assert advised.pop("says") == "`agentflow logs {run} says` prints what it wrote"
+    assert set(advised.values()) == {None}
+    assert flow.get(str(run_id)).steps["left"].state == "skipped"
 
 
 def test_all_of_an_explanation_is_of_one_moment(served: Runtime, flow: AgentFlow) -> None:

@@ -192,6 +192,20 @@ def test_a_step_that_is_over_says_how_it_ended_whatever_its_run_does(state: Step
     assert sentence(why).endswith("in 2 attempts: exited with code 3")
 
 
+def test_a_step_that_is_over_is_looked_into_where_there_is_something_to_see() -> None:
+    failed = replace(DUE, state=StepState.FAILED, attempts=1, reason={"code": "exit_code", "detail": {"exit_code": 3}})
+    child = "0190a5c0-0000-7000-8000-00000000000f"
+    ended = {"code": "child_ended", "detail": {"run": child, "state": "failed"}}
+    skipped = replace(DUE, state=StepState.SKIPPED, reason={"code": "step_failed", "detail": {"step": "b"}})
+
+    assert advice(_why(replace(failed, has_logs=True))) == "`agentflow logs {run} a` prints what it wrote"
+    assert advice(_why(failed)) is None
+    assert advice(_why(skipped)) is None
+    assert advice(_why(replace(failed, attempts=0, reason=ended))) == (
+        f"`agentflow why {child}` tells why its child run ended so"
+    )
+
+
 def test_a_step_that_runs_says_where_since_when_and_until_when_its_lease_holds_also_in_a_run_that_rests() -> None:
     running = replace(DUE, state=StepState.RUNNING, attempt=ATTEMPT)
 
