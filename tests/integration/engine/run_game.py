@@ -103,10 +103,13 @@ def plans(draw: st.DrawFn) -> list[dict[str, Any]]:
                 "needs": needs,
                 "when": draw(st.sampled_from(["succeeded", "succeeded", "failed", "always", "taken", "any"])),
                 "on_failure": draw(st.sampled_from(["stop", "continue"])),
+            }
+        )
+        if "switch" not in steps[-1] and "steps" not in steps[-1]:  # a worker performs it
+            steps[-1] |= {
                 "on_lost": draw(st.sampled_from(["rerun", "hold"])),
                 "retry": {"max_attempts": draw(st.integers(1, 3)), "base": "0s", "on_exit_codes": [75]},
             }
-        )
     return [step if step["needs"] else {**step, "when": "succeeded"} for step in steps]
 
 
