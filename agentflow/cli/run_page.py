@@ -30,6 +30,8 @@ from agentflow.storage.view_shapes import RunSummary, RunView, StepView
 
 ROOM = 200
 """How many steps and files a page lists; ``--json`` has all of them."""
+_WITH_OUTPUT = frozenset({"subprocess", "python"})
+"""Actions of which stdout and stderr are kept."""
 _CAN_BE_RETRIED = (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED)
 
 
@@ -160,10 +162,8 @@ def _files_table(files: list[ArtifactView]) -> Table:
 def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     """Yield what to type next, with the words for it."""
     short, state = words.short_id(view.summary.id), view.summary.state
-    for step in view.steps.values():
-        if step.state == "failed" and step.attempts:
-            yield f"agentflow logs {short} {shlex.quote(step.id)}", f"what {step.id} wrote"
-            break
+    if first := next(filter(None, (_look_into(short, step) for step in view.steps.values())), None):
+        yield first
     held = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.AWAITS_PERSON]
     dead = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.POISONED]
     for gate in view.gates:
@@ -195,6 +195,17 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         owners = {file.step for file in files if file.name == files[-1].name}
         which = f" --step {files[-1].step}" if len(owners) > 1 else ""
         yield f"agentflow artifact get {short} {shlex.quote(words.printable(files[-1].name))}{which}", "print it"
+
+
+def _look_into(short: str, step: StepView) -> tuple[str, str] | None:
+    """Return what tells of a failed step how it failed; None for one that left nothing to look into."""
+    if step.state != "failed":
+        return None
+    if is_code(step, ReasonCode.CHILD_ENDED):
+        child = words.short_id(((step.reason or {}).get("detail") or {})["run"])
+        return f"agentflow why {child}", f"why the child run of {step.id} failed"
+    has_output = step.attempts and step.action in _WITH_OUTPUT
+    return (f"agentflow logs {short} {shlex.quote(step.id)}", f"what {step.id} wrote") if has_output else None
 
 
 def _signal_of(step: StepView) -> str | None:

@@ -65,6 +65,17 @@ def test_a_failed_run_points_at_the_output_of_its_failed_step_and_at_retry() -> 
     ]
 
 
+def test_a_failed_run_points_at_the_child_run_that_failed_and_not_at_output_that_no_step_left() -> None:
+    ended = {"code": "child_ended", "detail": {"run": "0190a5c0-0000-7000-8000-00000000000f", "state": "failed"}}
+    called = replace(step("b", "failed", attempt(1, "failed", 0, 1)), action="llm")
+
+    assert commands("failed", called, step("c", "failed", reason=ended), ended=2) == [
+        "agentflow why 0190a5c0",
+        "agentflow retry 1b9d6bcd",
+    ]
+    assert commands("failed", called, ended=2) == ["agentflow retry 1b9d6bcd"]
+
+
 def test_a_run_with_a_poisoned_step_points_at_its_replay_in_place_of_a_retry() -> None:
     dead = step("a", "failed", reason={"code": "poisoned", "detail": {"lost": 3}})
 
