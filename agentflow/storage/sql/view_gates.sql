@@ -9,10 +9,12 @@ JOIN step ON step.id = gate.step_id
 JOIN run ON run.id = gate.run_id
 JOIN run_state AS standing ON standing.run_id = gate.run_id
 JOIN plan ON plan.fingerprint = run.plan_fingerprint
-WHERE (CAST(:run_id AS uuid) IS NULL OR gate.run_id = CAST(:run_id AS uuid)
-       OR CAST(:is_tree AS boolean) AND gate.run_id IN (
+WHERE (CAST(:run_id AS uuid) IS NULL OR gate.run_id = ANY(ARRAY(
+           SELECT CAST(:run_id AS uuid)
+           UNION ALL
            SELECT below.id FROM run AS below
-           WHERE below.ancestors IS NOT NULL AND below.ancestors ? CAST(CAST(:run_id AS uuid) AS text)))
+           WHERE CAST(:is_tree AS boolean) AND below.ancestors IS NOT NULL
+               AND below.ancestors ? CAST(CAST(:run_id AS uuid) AS text))))
   AND (CAST(:project AS text) IS NULL OR run.project = CAST(:project AS text))
   AND (NOT CAST(:is_open AS boolean)
        OR (gate.state = 'open' AND step.state = 'held' AND standing.state = 'running'))
