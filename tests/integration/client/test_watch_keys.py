@@ -12,6 +12,9 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 
 from agentflow import AgentFlow, Plan, Run
+from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.engine.start_child import start_child
+from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from tests.factories import wait_for
 from tests.integration.client.conftest import environment_of
@@ -77,6 +80,24 @@ def test_a_gate_is_approved_by_a_key_after_a_question(flow: AgentFlow, at_home: 
 
         assert terminal.end() == 0
     assert flow.get(run.id).step("first").state == "ready"
+
+
+def test_a_gate_of_a_child_run_is_named_and_not_decided_from_above(
+    flow: AgentFlow, house: Runtime, watching: Watching
+) -> None:
+    child, plan = Plan("asking"), Plan("above")
+    child.approval("ask", "Go on?")
+    plan.run("below", child)
+    run = flow.submit(plan)
+    below = start_child(house.context, step_id(RunId(run.uuid), StepKey("below")), "tester@test")
+
+    with watching(run) as terminal:
+        terminal.press("a")
+        wait_for(lambda: f"Gate ask of the child run {str(below)[:8]} waits" in terminal.text)
+        terminal.press("q")
+
+        assert terminal.end() == 5
+    assert [view.run_id for view in flow.gates(run)] == [below]
 
 
 def test_what_a_person_may_not_do_is_said_and_the_run_watched_on(flow: AgentFlow, watching: Watching) -> None:
