@@ -168,7 +168,7 @@ class Crowd:
 
     def _answer(self, run: Run) -> None:
         """Give a waiting run what it waits for."""
-        awaited = {step.key: (step.reason or {}).get("code") for step in run.steps.values() if step.state == "held"}
+        awaited = {step.id: (step.reason or {}).get("code") for step in run.steps.values() if step.state == "held"}
         for key, code in awaited.items():
             match code:
                 case ReasonCode.AWAITS_DECISION:

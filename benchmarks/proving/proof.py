@@ -79,7 +79,7 @@ OVERSPENT_RUNS = f"""
     HAVING sum(input_tokens + output_tokens) FILTER (WHERE model <> '{GREEDY}') > run_budget.tokens"""
 PROJECT_TOKENS = "SELECT coalesce(sum(input_tokens + output_tokens), 0) FROM llm_call WHERE project = :project"
 RECORDED_TOKENS = "SELECT coalesce(sum(input_tokens + output_tokens), 0) FROM llm_call"
-KEYS = "SELECT idempotency_key, count(*) FROM run GROUP BY 1 HAVING count(*) > 1"
+KEYS = "SELECT idempotency_key, count(*) FROM run WHERE idempotency_key IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
 GAPS = f"""SELECT * FROM (
         SELECT schedule.name, due_at, due_at - lag(due_at) OVER (PARTITION BY schedule.id ORDER BY due_at) AS gap
         FROM firing JOIN schedule ON schedule.id = firing.schedule_id
