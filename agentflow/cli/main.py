@@ -39,6 +39,8 @@ VERBS = (
     "audit_commands",
     "prune_commands",
     "monitor_commands",
+    "key_commands",
+    "api_commands",
 )
 _SPEAKS_JSON = {"--json", "--events"}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +47,17 @@ class Connected:
         runtime, self._runtime = self._runtime, None
         if runtime is not None and runtime.pid == os.getpid():
             runtime.close()
+
+    def acting_as(self, actor: str, *, project: str | None = None) -> Self:
+        """Return this client in the name of ``actor``, over the same connections; only the original is closed.
+
+        ``project`` goes over that of the settings. Raises ServersUnreachable as ``context`` does.
+        """
+        self.context  # noqa: B018 - made now, so that the copy shares it
+        other = copy(self)
+        changed = {"actor": actor} if project is None else {"actor": actor, "project": project}
+        other.settings = self.settings.model_copy(update=changed)
+        return other
 
     @property
     def context(self) -> EngineContext:

@@ -21,6 +21,7 @@ from agentflow.client.dead_letters import DeadLetterBox
 from agentflow.client.forks import ForkedRun
 from agentflow.client.gates import Gates
 from agentflow.client.interventions import Interventions
+from agentflow.client.keys import Keys
 from agentflow.client.limit_report import LimitsReport, read_breakers
 from agentflow.client.modes import check_hash, checked_mode
 from agentflow.client.page import MAX_PAGE, RunPage, cursor_after, place_of
@@ -88,7 +89,17 @@ class SubmitOptions(TypedDict, total=False):
 
 
 class AgentFlow(
-    StoredPlans, DeadLetterBox, Pauses, Gates, Interventions, ScheduleKeeping, Retention, Reports, Signals, Service
+    StoredPlans,
+    DeadLetterBox,
+    Pauses,
+    Gates,
+    Interventions,
+    ScheduleKeeping,
+    Retention,
+    Reports,
+    Signals,
+    Keys,
+    Service,
 ):
     """A client of one installation; safe to share between threads, and usable again after a fork.
 

@@ -13,7 +13,9 @@
     ├── IdempotencyConflict      the key was used for another submission
     ├── InvalidTransition        a verb that the state does not allow
     │   └── AlreadyDecided       somebody else decided the gate before
+    ├── Unauthenticated          no valid key was shown
     ├── NotAllowed               the actor may not do this
+    ├── TooManyRequests          the caller asks more often than it may
     ├── Conflict                 others, or a value that cannot be stored, kept Postgres from doing it
     ├── TemplateError            a template that cannot be rendered
     ├── ContentError             the content store refuses or lacks something
@@ -136,10 +138,26 @@ class AlreadyDecided(InvalidTransition):
     code = "already_decided"
 
 
+class Unauthenticated(AgentflowError):
+    """No key was shown that opens anything."""
+
+    code = "unauthenticated"
+
+
 class NotAllowed(AgentflowError):
     """The actor may not do this; nothing was written."""
 
     code = "not_allowed"
+
+
+class TooManyRequests(AgentflowError):
+    """The caller asks more often than it may; ``retry_after`` says in how many seconds it may again."""
+
+    code = "too_many_requests"
+
+    def __init__(self, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(f"Too many requests: ask again in {retry_after:.1f} s.", retry_after=round(retry_after, 3))
 
 
 class Conflict(AgentflowError):

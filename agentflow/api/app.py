@@ -1,0 +1,54 @@
+"""The application: every route under ``/api/v1``, the guard around them, and the errors as problems.
+
+request -> guard (bytes, headers) -> caller (key, role, throttle) -> route -> AgentFlow -> engine or storage
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+
+from agentflow import __version__
+from agentflow.api import description, health, installation, problem, run_verbs, runs
+from agentflow.api.caller import House
+from agentflow.api.guard import Guard
+from agentflow.api.throttle import Throttle
+from agentflow.client import AgentFlow
+from agentflow.settings import Settings
+
+PREFIX = "/api/v1"
+ROUTERS = (runs.router, run_verbs.router, installation.router, health.router, description.router)
+"""What is served below the prefix; every route of them takes a key."""
+
+
+def make_app(settings: Settings) -> FastAPI:
+    """Build the application over one installation; connections are made at the first request."""
+    flow = AgentFlow(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        flow.close()
+
+    app = FastAPI(
+        title="agentflow",
+        version=__version__,
+        summary="Runs plans of agent work on Celery.",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.house = House(
+        flow, Throttle(settings.api_requests_per_minute * 4), Throttle(settings.api_requests_per_minute)
+    )
+    problem.add_handlers(app)
+    routes = APIRouter(prefix=PREFIX)
+    for resource in ROUTERS:
+        routes.include_router(resource)
+    app.include_router(routes)
+    app.include_router(health.live)
+    app.add_middleware(Guard)
+    return app

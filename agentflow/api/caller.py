@@ -1,0 +1,81 @@
+"""The caller: whose key a request shows, and the client that acts in its name.
+
+Owns the way from a request to a client. A key of one project sees that project only; roles are domain/api_key.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from agentflow.api.throttle import Throttle
+from agentflow.client import AgentFlow, Run
+from agentflow.domain.api_key import ApiKey, Role
+from agentflow.domain.error import NotAllowed, Unauthenticated
+from agentflow.engine.authenticate import authenticate
+
+_bearer = HTTPBearer(auto_error=False, description="A key of `agentflow key create NAME --role ROLE`.")
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the routes of one process share."""
+
+    flow: AgentFlow
+    by_address: Throttle
+    by_key: Throttle
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and ``flow``, which does in its name what it asks for."""
+
+    key: ApiKey
+    flow: AgentFlow
+
+    def project(self, asked: str | None) -> str | None:
+        """Return the project to look into, None for all. NotAllowed for one that the key does not open."""
+        if self.key.project is None or asked in (None, self.key.project):
+            return asked or self.key.project
+        raise NotAllowed(f"The key {self.key.name!r} opens project {self.key.project} only.", project=asked)
+
+    def run(self, reference: str) -> Run:
+        """Return a run that the caller may see. Raises NotFound, AmbiguousId and UsageError."""
+        return self.flow.get(reference, project=self.key.project)
+
+
+def _identified(
+    request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
+) -> Caller:
+    house: House = request.app.state.house
+    house.by_address.admit(request.client.host if request.client else "")
+    if shown is None:
+        raise Unauthenticated("Show a key: Authorization: Bearer af_...; `agentflow key create` makes one.")
+    key = authenticate(house.flow.context, shown.credentials)
+    house.by_key.admit(key.public_id)
+    return Caller(key, house.flow.acting_as(f"key:{key.name}", project=key.project))
+
+
+def _at_least(role: Role) -> Callable[..., Caller]:
+    def check(caller: Annotated[Caller, Depends(_identified)]) -> Caller:
+        if not caller.key.role.includes(role):
+            raise NotAllowed(
+                f"The key {caller.key.name!r} is a {caller.key.role.value}'s; this takes a key of role {role.value}.",
+                role=caller.key.role.value,
+                needed=role.value,
+            )
+        return caller
+
+    check.__name__ = f"is_{role.value}"
+    return check
+
+
+Viewer = Annotated[Caller, Depends(_at_least(Role.VIEWER))]
+Operator = Annotated[Caller, Depends(_at_least(Role.OPERATOR))]
+Admin = Annotated[Caller, Depends(_at_least(Role.ADMIN))]
+Project = Annotated[str | None, Query(description="Only of this project.")]
+Json = dict[str, Any]

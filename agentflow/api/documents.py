@@ -1,0 +1,43 @@
+"""Plans that come as documents: read in an empty folder, with none but the files that came along.
+
+Owns that nothing of this machine gets into a plan that somebody else wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from agentflow.client import LoadedPlan
+from agentflow.domain.error import UsageError
+from agentflow.engine.load_plan import load_data
+from agentflow.executors.base import known_actions
+
+MOST_FILES = 1000
+
+
+@contextmanager
+def opened_document(document: Any, files: Mapping[str, str]) -> Iterator[LoadedPlan]:
+    """Open a plan's document with its files for as long as the block goes on. Raises PlanRejected and UsageError."""
+    if len(files) > MOST_FILES:
+        raise UsageError(f"A request brings at most {MOST_FILES} files, not {len(files)}.")
+    with TemporaryDirectory(prefix="agentflow-plan-") as name:
+        folder = Path(name)
+        for path, text in files.items():
+            _write(folder, path, text)
+        yield load_data(document, folder, source="plan", available_actions=known_actions())
+
+
+def _write(folder: Path, path: str, text: str) -> None:
+    parts = PurePosixPath(path)
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts or "\0" in path:
+        raise UsageError(f"files: {path[:80]!r} leads out of the plan's folder.")
+    try:
+        target = folder / parts
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8", newline="")
+    except (OSError, UnicodeEncodeError) as error:
+        raise UsageError(f"files: {path[:80]!r} cannot be a file: {type(error).__name__}.") from None

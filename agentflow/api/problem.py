@@ -1,0 +1,132 @@
+"""Problems: how an error becomes an answer (RFC 9457), in one table.
+
+Owns the statuses. The words are the error's own, as the command line prints them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from math import ceil
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from agentflow.client.conflicts import told
+from agentflow.domain.error import AgentflowError, PlanRejected, TooManyRequests
+from agentflow.telemetry import get_logger
+
+MEDIA_TYPE = "application/problem+json"
+AGAIN_SECONDS = 1
+log = get_logger(__name__)
+STATUSES: Mapping[str, HTTPStatus] = {
+    "usage": HTTPStatus.BAD_REQUEST,
+    "ambiguous_id": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "not_allowed": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "run_pruned": HTTPStatus.GONE,
+    "plan_drift": HTTPStatus.CONFLICT,
+    "idempotency_conflict": HTTPStatus.CONFLICT,
+    "invalid_transition": HTTPStatus.CONFLICT,
+    "already_decided": HTTPStatus.CONFLICT,
+    "plan_rejected": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "manifest_load": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "schema_validation": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "dag_validation": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "template": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
+    "conflict": HTTPStatus.SERVICE_UNAVAILABLE,
+    "content": HTTPStatus.SERVICE_UNAVAILABLE,
+    "store_mismatch": HTTPStatus.SERVICE_UNAVAILABLE,
+    "servers_unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
+}
+"""The status of an error by its code; of what is not in the table it is 500."""
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Let every error that leaves a route become a problem."""
+    app.add_exception_handler(Exception, _answer_any)
+    app.add_exception_handler(AgentflowError, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_misfit)
+    app.add_exception_handler(HTTPException, _answer_http)
+
+
+def problem_of(error: AgentflowError, path: str) -> JSONResponse:
+    """Return the answer to a call that failed with ``error``."""
+    status = STATUSES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    members: dict[str, Any] = {"details": json.loads(json.dumps(error.details, default=str))}
+    if isinstance(error, PlanRejected):
+        names = ("file", "line", "column", "step", "code", "message")
+        members["faults"] = [{name: getattr(fault, name) for name in names} for fault in error.faults]
+    return problem(status, error.code, str(error), path, headers=_headers(status, error), **members)
+
+
+def problem(
+    status: HTTPStatus,
+    code: str,
+    detail: str,
+    path: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,
+) -> JSONResponse:
+    """Return an answer of the form that all errors have."""
+    body = {
+        "type": f"urn:agentflow:problem:{code}",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail,
+        "instance": path,
+        "code": code,
+        **members,
+    }
+    return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _headers(status: HTTPStatus, error: AgentflowError) -> dict[str, str]:
+    match status:
+        case HTTPStatus.UNAUTHORIZED:
+            return {"WWW-Authenticate": "Bearer"}
+        case HTTPStatus.SERVICE_UNAVAILABLE:
+            return {"Retry-After": str(AGAIN_SECONDS)}
+        case HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, TooManyRequests):
+            return {"Retry-After": str(max(1, ceil(error.retry_after)))}
+        case _:
+            return {}
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, AgentflowError)  # noqa: S101 - what the handler is registered for
+    return problem_of(error, request.url.path)
+
+
+async def _answer_any(request: Request, error: Exception) -> JSONResponse:
+    known = told(error)
+    if isinstance(known, AgentflowError):
+        return problem_of(known, request.url.path)
+    log.error("request_failed", path=request.url.path, error=type(error).__name__, exc_info=error)
+    said = "A bug of agentflow; its log tells more."
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", said, request.url.path)
+
+
+async def _answer_misfit(request: Request, error: Exception) -> JSONResponse:
+    """Tell every field that does not fit; what was given is not repeated, for it may be content."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
+    faults = [
+        {"field": ".".join(map(str, each["loc"])), "code": each["type"], "message": each["msg"]}
+        for each in error.errors()
+    ]
+    told_first = "; ".join(f"{each['field']}: {each['message']}" for each in faults[:3])
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "misfit", told_first, request.url.path, faults=faults)
+
+
+async def _answer_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
+    status = HTTPStatus(error.status_code)
+    detail = str(error.detail)
+    return problem(status, status.name.lower(), detail, request.url.path, headers=error.headers)

@@ -1,0 +1,34 @@
+"""The verb ``api``: the HTTP API of an installation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from agentflow.cli import printing
+from agentflow.cli.options import STACK
+
+Host = Annotated[str, typer.Option("--host", help="The address to listen at.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen at.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to the command line."""
+    app.command(rich_help_panel=STACK)(api)
+
+
+def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve the HTTP API below /api/v1; /api/v1/openapi.json describes it. Needs: pip install "agentflow[api]".
+
+    Every call shows a key: `agentflow key create NAME --role operator`.
+    """
+    from agentflow.domain.error import ConfigurationError
+    from agentflow.settings import load_settings
+
+    try:
+        from agentflow.api.serve import serve
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f'The API needs {error.name}: pip install "agentflow[api]"') from error
+    printing.note(f"The API listens at http://{host}:{port}/api/v1; end it with Ctrl-C.")
+    serve(load_settings(), host, port)
