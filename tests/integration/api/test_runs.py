@@ -37,7 +37,7 @@ def test_a_run_is_submitted_worked_off_and_read(house: Runtime, api: Api, opened
     path = f"/runs/{made.json()['id']}"
     assert client.get(f"{path}/artifacts/stdout", params={"step": "s0"}).content == b"brought along\n"
     assert client.get(f"{path}/steps/s1").json()["state"] == "succeeded"
-    assert client.get(f"{path}/why").json()["code"] == "run_ended"
+    assert client.get(f"{path}/why").json()["reason"]["code"] == "run_ended"
     assert next(event["action"] for event in client.get(f"{path}/events").json()["events"]) == "submit"
     assert client.get(f"{path}/report", params={"format": "html"}).headers["Content-Type"].startswith("text/html")
     assert client.get(f"{path}/report").json()["run"]["id"] == made.json()["id"]
