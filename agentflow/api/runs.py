@@ -14,8 +14,8 @@ from starlette.responses import HTMLResponse
 
 from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
-from agentflow.api.documents import opened_document
 from agentflow.client import Run
+from agentflow.client.documents import opened_document
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]

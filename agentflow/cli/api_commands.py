@@ -1,4 +1,4 @@
-"""The verb ``api``: the HTTP API of an installation."""
+"""The verbs ``api`` and ``mcp``: an installation for programs over the network, and for an agent on this machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to
 
 
 def register(app: typer.Typer) -> None:
-    """Add the verb to the command line."""
+    """Add the verbs to the command line."""
     app.command(rich_help_panel=STACK)(api)
+    app.command(rich_help_panel=STACK)(mcp)
 
 
 def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
@@ -32,3 +33,15 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
         raise ConfigurationError(f'The API needs {error.name}: pip install "agentflow[api]"') from error
     printing.note(f"The API listens at http://{host}:{port}/api/v1; end it with Ctrl-C.")
     serve(load_settings(), host, port)
+
+
+def mcp() -> None:
+    """Serve agentflow's tools to an agent over stdin and stdout (MCP). Needs: pip install "agentflow[mcp]"."""
+    from agentflow.domain.error import ConfigurationError
+    from agentflow.settings import load_settings
+
+    try:
+        from agentflow.mcp.stdio import serve_stdio
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f'The MCP server needs {error.name}: pip install "agentflow[mcp]"') from error
+    serve_stdio(load_settings())

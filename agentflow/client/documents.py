@@ -11,9 +11,8 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agentflow.client import LoadedPlan
 from agentflow.domain.error import UsageError
-from agentflow.engine.load_plan import load_data
+from agentflow.engine.load_plan import LoadedPlan, load_data
 from agentflow.executors.base import known_actions
 
 MOST_FILES = 1000
