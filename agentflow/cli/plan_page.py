@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from agentflow.client import CheckedPlan, LoadedPlan
+    from agentflow.domain.action import WaitAction
     from agentflow.domain.budget import Budget
     from agentflow.domain.fault import Fault
     from agentflow.domain.plan import Plan, Step
@@ -128,7 +129,8 @@ def _steps(plan: Plan) -> Table:
 
 
 def _called(step: Step) -> str:
-    from agentflow.domain.action import HttpAction, LlmAction
+    """Write what a step calls or waits for: a model, an address, another plan, a time, a signal."""
+    from agentflow.domain.action import HttpAction, LlmAction, PythonAction, RunAction, WaitAction
     from agentflow.domain.wording import shorten
 
     match step.action:
@@ -136,14 +138,41 @@ def _called(step: Step) -> str:
             return shorten(model)
         case HttpAction(method=method, url=url):
             return f"{method} {shorten(url)}"
+        case RunAction(plan=called) | PythonAction(call=called):
+            return shorten(called)
+        case WaitAction() as wait:
+            return _waits_for(wait)
         case _:
             return ""
+
+
+def _waits_for(wait: WaitAction) -> str:
+    from agentflow.domain.duration import format_duration
+    from agentflow.domain.wording import shorten
+
+    if wait.for_seconds is not None:
+        return format_duration(wait.for_seconds)
+    if wait.until is not None:
+        return f"until {shorten(wait.until)}"
+    longest = "" if wait.timeout_seconds is None else f", {format_duration(wait.timeout_seconds)} at most"
+    return f"signal {wait.event}{longest}"
 
 
 def _timeout(step: Step) -> str:
     from agentflow.domain.duration import format_duration
 
-    return format_duration(step.timeout_seconds)
+    return format_duration(step.timeout_seconds) if _is_performed(step) else ""
+
+
+def _attempts(step: Step) -> str:
+    return str(step.retry.max_attempts) if _is_performed(step) else ""
+
+
+def _is_performed(step: Step) -> bool:
+    """Whether a worker performs it, so that it has attempts."""
+    from agentflow.domain.action import ENGINE_ACTIONS
+
+    return step.action.type not in ENGINE_ACTIONS
 
 
 def _foreach(step: Step) -> str:
@@ -175,15 +204,15 @@ def _limits(step: Step) -> str:
 _CELLS: Mapping[str, Callable[[Step], str]] = {
     "step": lambda step: step.id,
     "action": lambda step: step.action.type,
-    "calls": _called,
+    "what": _called,
     "for each": _foreach,
     "needs": lambda step: ", ".join(step.needs),
     "when": lambda step: "" if step.when == "succeeded" else step.when,
     "timeout": _timeout,
-    "attempts": lambda step: str(step.retry.max_attempts),
+    "attempts": _attempts,
     "limits": _limits,
 }
-_WHERE_WRITTEN = ("calls", "for each", "limits")
+_WHERE_WRITTEN = ("what", "for each", "limits")
 """Columns that are there only if a step has something in them."""
 
 

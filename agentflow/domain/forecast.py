@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from agentflow.domain.action import ApprovalAction
+from agentflow.domain.error import TemplateError
+from agentflow.domain.expression import evaluate, inspect_expression
 from agentflow.domain.gate import GateTerms
 from agentflow.domain.graph import Graph
 from agentflow.domain.ids import StepKey
@@ -140,6 +142,34 @@ def forecast_of(plan: Plan, cost: CostBound = CostBound()) -> Forecast:
         most_steps=sum(times + _items(step, times) for step, times in multiplied(plan)),
         cost=cost,
     )
+
+
+def with_known_items(plan: Plan, variables: Mapping[str, Any]) -> Plan:
+    """Return the plan with the lists written out that its vars alone decide, so that they are counted."""
+    if not any(step.foreach for step in plan.steps):
+        return plan
+    steps = tuple(_with_known_items(step, variables) for step in plan.steps)
+    return Plan.model_validate(dict(plan) | {"steps": steps})  # no update in place: it remembers what it found out
+
+
+def _with_known_items(step: Step, variables: Mapping[str, Any]) -> Step:
+    if (terms := step.foreach) is None:
+        return step
+    known = _known_items(terms.items, variables) if isinstance(terms.items, str) else None
+    items = terms.items if known is None else known
+    inner = tuple(_with_known_items(each, variables) for each in terms.steps)
+    return step.model_copy(update={"foreach": terms.model_copy(update={"items": items, "steps": inner})})
+
+
+def _known_items(expression: str, variables: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Evaluate a list that refers to vars alone; None for what only the run knows, and for what is no list."""
+    if any(reference.root != "vars" for reference in inspect_expression(expression).references):
+        return None
+    try:
+        found = evaluate(expression, {"vars": variables})
+    except TemplateError:
+        return None
+    return tuple(found) if isinstance(found, list | tuple) else None
 
 
 def multiplied(plan: Plan) -> Iterator[tuple[Step, int]]:

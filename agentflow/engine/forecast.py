@@ -17,7 +17,15 @@ from agentflow.domain.budget_document import overlaid
 from agentflow.domain.child_run import MAX_DEPTH
 from agentflow.domain.error import TemplateError
 from agentflow.domain.expression import references, render
-from agentflow.domain.forecast import CostBound, Forecast, Unbounded, forecast_of, most_items, multiplied
+from agentflow.domain.forecast import (
+    CostBound,
+    Forecast,
+    Unbounded,
+    forecast_of,
+    most_items,
+    multiplied,
+    with_known_items,
+)
 from agentflow.domain.ids import StepKey
 from agentflow.engine.foresee_children import Children, KnownPlan, foresee_vars
 from agentflow.settings import Settings
@@ -30,7 +38,8 @@ def forecast(
     plan: KnownPlan, variables: Mapping[str, Any], caps: Budget, settings: Settings, children: Children | None = None
 ) -> Forecast:
     """Tell what a run of ``plan`` with these vars and caps would do; of its child runs those that ``children`` know."""
-    return forecast_of(plan.plan, _Reckoning(settings, children or Children()).cost(plan, variables, caps))
+    cost = _Reckoning(settings, children or Children()).cost(plan, variables, caps)
+    return forecast_of(with_known_items(plan.plan, variables), cost)
 
 
 @dataclass
@@ -44,7 +53,7 @@ class _Reckoning:
     def cost(self, known: KnownPlan, variables: Mapping[str, Any], caps: Budget, depth: int = 0) -> CostBound:
         calls, tokens, usd_nano = 0, 0, 0
         unbounded: dict[StepKey, Unbounded] = {}
-        for step, times in multiplied(known.plan):
+        for step, times in multiplied(with_known_items(known.plan, variables)):
             most = times * most_items(step)
             match step.action:
                 case LlmAction() as action:

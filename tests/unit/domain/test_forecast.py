@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agentflow.domain.forecast import CostBound, ForeachForecast, Unbounded, forecast_of
+from agentflow.domain.forecast import CostBound, ForeachForecast, Unbounded, forecast_of, with_known_items
 from agentflow.domain.ids import StepKey
 from agentflow.domain.plan import Plan
 
@@ -45,6 +45,21 @@ def test_foreachs_are_bounded_by_what_they_may_make_also_inside_of_each_other() 
     assert forecast.most_steps == 1 + 3 * (1 + 1 + 10 + 1)
     [found] = forecast.gates
     assert (found.step, found.terms.count, found.items) == ("ask", 2, 3)
+
+
+def test_a_list_that_the_vars_decide_is_counted_and_any_other_is_bounded() -> None:
+    steps = {"inner": "vars.hosts", "other": "steps.inner.results", "none": "vars.no_list"}
+    plan = _plan(*({"id": name, "action": NOOP, "foreach": {"items": items}} for name, items in steps.items()))
+
+    known = with_known_items(plan, {"hosts": ["a", "b"], "no_list": "text"})
+
+    assert [(each.step, each.items) for each in forecast_of(known).foreachs] == [
+        ("inner", 2),
+        ("other", None),
+        ("none", None),
+    ]
+    assert plan.steps[0].foreach is not None
+    assert plan.steps[0].foreach.items == "vars.hosts", "the plan itself stays as it is"
 
 
 def test_a_cap_bounds_what_has_no_bound_of_its_own() -> None:
