@@ -385,7 +385,8 @@ def test_nothing_is_claimed_after_a_pause_has_returned_however_many_try(house: R
         begun.wait()
         wait_for(lambda: attempt_rows(house.context, run_id))
         asked = pause(house.context, run_id, ACTOR)
-        paused_at.append(_row(house, run_id).rests_since)
+        with house.context.database.transaction() as tx:  # the pause's own time is when its transaction began
+            paused_at.append(tx.execute(text("SELECT clock_timestamp()")).scalar_one())
         return asked
 
     with ThreadPoolExecutor(9) as pool:
