@@ -32,6 +32,8 @@ from tests.workers import WorkerProcess
 
 AUDIT_KEY = "0123456789abcdef0123456789abcdef"
 TEMPLATE = "agentflow_template"
+HERE = Path(__file__).parent
+WITH_PROCESSES = ("acceptance", "faults", "integration")
 MEMORY, MEMORY_BYTES = "/dev/shm", 4 << 30
 _numbers = itertools.count(1)
 
@@ -43,6 +45,20 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give what plays with real processes a second try; docs/decisions/0027-a-second-try-is-told.md says why."""
+    for item in items if config.pluginmanager.hasplugin("rerunfailures") else []:
+        if item.path.relative_to(HERE).parts[0] in WITH_PROCESSES:
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the first failure of each test that had a second try: a pass then is a fact to look into, no clean one."""
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"first try of {report.nodeid}")
+        terminalreporter.line(report.longreprtext)
 
 
 @pytest.hookimpl(optionalhook=True)
