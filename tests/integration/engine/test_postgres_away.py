@@ -14,7 +14,6 @@ from agentflow.runtime import Runtime
 from tests.factories import attempt_rows, lines_of, shell_step, submitted, wait_for, wait_for_end
 from tests.workers import WorkerProcess
 
-
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
