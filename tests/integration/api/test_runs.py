@@ -40,7 +40,7 @@ def test_a_run_is_submitted_worked_off_and_read(house: Runtime, api: Api, opened
     assert client.get(f"{path}/why").json()["reason"]["code"] == "run_ended"
     assert next(event["action"] for event in client.get(f"{path}/events").json()["events"]) == "submit"
     assert client.get(f"{path}/report", params={"format": "html"}).headers["Content-Type"].startswith("text/html")
-    assert client.get(f"{path}/report").json()["run"]["id"] == made.json()["id"]
+    assert client.get(f"{path}/report").json()["run"] == made.json()["id"]
 
 
 def test_a_look_that_found_nothing_new_costs_no_body(opened: Opened) -> None:

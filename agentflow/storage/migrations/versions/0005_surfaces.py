@@ -1,4 +1,4 @@
-"""The keys by which others call over the network.
+"""What the surfaces keep: the keys by which others call over the network.
 
 Revision 0005.
 """
