@@ -272,7 +272,7 @@ def _python() -> str:
 
 
 def _configuration() -> str:
-    path, written = configuration_file(), read_configuration()
+    path, written = configuration_file(), read_configuration(Settings.model_fields)
     if path is None:
         return "no file: all settings are the environment's or the defaults"
     return f"{path} sets {', '.join(sorted(written)) or 'nothing'}"

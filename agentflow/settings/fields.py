@@ -1,8 +1,6 @@
-"""Settings: the only reader of the environment (prefix AGENTFLOW_, see docs/reference for the list).
+"""The settings: their names, defaults and bounds, and the words for one that cannot be used.
 
-Owns names, defaults and bounds. What the environment does not say may stand in a TOML file (AGENTFLOW_CONFIG, else
-agentflow.toml in the home). Secrets may come as NAME or as NAME_FILE (a path). Does not look for a running
-embedded stack; runtime.py does.
+Where they are read from is sources.py's. Does not look for a running embedded stack; runtime.py does.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ import getpass
 import os
 import re
 import socket
-import tomllib
 from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +32,7 @@ from agentflow.domain.plan_document import OWN_PREFIX
 from agentflow.domain.python_document import ALLOWED_PATTERN
 from agentflow.domain.setting_fault import words_of
 from agentflow.domain.wording import did_you_mean, shorten
+from agentflow.settings.sources import configuration_file, default_home, read_configuration, read_secret_file
 
 _FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth", "smtp_url")
 _FIELD = re.compile(r'field "(\w+)"')
@@ -49,50 +47,6 @@ _SERVERS = {
     "redis_url": ("Redis or Valkey", ("redis", "rediss"), "redis://:password@host:port/0"),
     "smtp_url": ("a mail server", ("smtp", "smtps"), "smtp://user:password@host:587"),
 }
-SECRET_PREFIX = "AGENTFLOW_SECRET_"  # noqa: S105 - a prefix of names
-
-
-def default_home() -> Path:
-    """Where agentflow keeps its data by default: /var/lib/agentflow for root, the XDG data home for others."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/agentflow")
-    data_home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
-    return Path(data_home) / "agentflow"
-
-
-def configuration_file() -> Path | None:
-    """The configuration file: the one that AGENTFLOW_CONFIG names, which must be there, else the home's if it is."""
-    named = os.environ.get("AGENTFLOW_CONFIG")
-    if named:
-        if not Path(named).is_file():
-            raise ConfigurationError(
-                f"AGENTFLOW_CONFIG names {named}, which is no file: make it, or unset the variable"
-            )
-        return Path(named)
-    path = Path(os.environ.get("AGENTFLOW_HOME") or default_home()) / "agentflow.toml"
-    return path if os.access(path, os.F_OK) else None
-
-
-def read_configuration() -> dict[str, Any]:
-    """Read the configuration file; nothing where there is none. ConfigurationError where it cannot be read.
-
-    A key that is not known is an error too: a misspelt cap must not be taken for none.
-    """
-    path = configuration_file()
-    if path is None:
-        return {}
-    try:
-        written = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"The configuration file {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"The configuration file {path} is no UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"The configuration file {path} is no TOML: {error}") from None
-    unknown = [f"{key} ({did_you_mean(key, Settings.model_fields)})" for key in written.keys() - Settings.model_fields]
-    if unknown:
-        raise ConfigurationError(f"The configuration file {path} has keys that are not known: {'; '.join(unknown)}")
-    return written
 
 
 def _default_actor() -> str:
@@ -246,7 +200,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment wins over the configuration file."""
-        return init_settings, env_settings, InitSettingsSource(settings_cls, read_configuration())
+        return (
+            init_settings,
+            env_settings,
+            InitSettingsSource(settings_cls, read_configuration(settings_cls.model_fields)),
+        )
 
     @model_validator(mode="before")
     @classmethod
@@ -254,7 +212,7 @@ class Settings(BaseSettings):
         for name in _FILE_FORMS:
             path = os.environ.get(f"AGENTFLOW_{name.upper()}_FILE")
             if path and not values.get(name):
-                values[name] = _read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))
+                values[name] = read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))
         return values
 
     @field_validator("http_private_hosts", "python_calls", mode="before")
@@ -367,32 +325,3 @@ def _check_scheme(url: str, product: str, schemes: tuple[str, ...], form: str) -
         _ = urlsplit(url).port if product != POSTGRES else None  # SQLAlchemy reads the other by rules of its own
     except ValueError:
         raise ValueError(f"cannot be read: write {form}, and : / @ # % in a password as %3A %2F %40 %23 %25") from None
-
-
-def variable_from_environment(name: str) -> str | None:
-    """Return a variable that a file of provider credentials names, stripped; None where it is missing or empty."""
-    return (os.environ.get(name) or "").strip() or None
-
-
-def secret_from_environment(name: str) -> str | None:
-    """Return the secret ``name`` from AGENTFLOW_SECRET_<name>, its _FILE form, or the variable ``name`` itself.
-
-    None for a name of agentflow's own settings: a plan must not reach the audit key or the servers.
-    """
-    if name.upper().startswith(OWN_PREFIX):
-        return None
-    for variable in (SECRET_PREFIX + name, name):
-        value = os.environ.get(variable)
-        if value is not None:
-            return value.strip()
-        path = os.environ.get(f"{variable}_FILE")
-        if path:
-            return _read_secret_file(f"{variable}_FILE", Path(path))
-    return None
-
-
-def _read_secret_file(variable: str, path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise ConfigurationError(f"{variable} names {path}, which cannot be read: {error.strerror}") from error

@@ -1,0 +1,20 @@
+"""Settings: the only reader of the environment (prefix AGENTFLOW_, see docs/reference for the list)."""
+
+from __future__ import annotations
+
+from agentflow.settings.fields import Settings, load_settings
+from agentflow.settings.sources import (
+    configuration_file,
+    read_configuration,
+    secret_from_environment,
+    variable_from_environment,
+)
+
+__all__ = [
+    "Settings",
+    "configuration_file",
+    "load_settings",
+    "read_configuration",
+    "secret_from_environment",
+    "variable_from_environment",
+]
