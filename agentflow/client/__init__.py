@@ -4,12 +4,13 @@ It is a producer: it needs Postgres, Redis and the content store, no worker, no 
 """
 
 from agentflow.client.engine import Engine
-from agentflow.client.flow import AgentFlow, CheckedPlan
+from agentflow.client.flow import AgentFlow
 from agentflow.client.forks import ForkedRun
 from agentflow.client.page import RunPage
 from agentflow.client.plan import Budget, ForeachBody, Plan, Retry, StepHandle
 from agentflow.client.run import Run
 from agentflow.client.run_diff import RunDiff, StepDiff
+from agentflow.client.submission import CheckedPlan
 from agentflow.engine.load_plan import LoadedPlan
 from agentflow.storage.view_shapes import (
     ArtifactView,

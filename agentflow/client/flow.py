@@ -7,10 +7,10 @@ connection.py's; what is pushed and stored, stored.py's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 from uuid import UUID
 
 from agentflow.client.budget_report import BudgetReport, checked_owner, read_report, with_ledger
@@ -35,11 +35,10 @@ from agentflow.client.schedules import ScheduleKeeping
 from agentflow.client.service import Service
 from agentflow.client.signals import Signals
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
-from agentflow.domain.budget import Budget as Caps
+from agentflow.client.submission import CheckedPlan, SubmitOptions
 from agentflow.domain.budget_document import read_given_budget
 from agentflow.domain.error import PlanRejected, UsageError
 from agentflow.domain.fault import Fault
-from agentflow.domain.forecast import Forecast
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.mode import Mode, gate_faults
 from agentflow.domain.plan_check import check_available
@@ -58,34 +57,6 @@ from agentflow.engine.why import Explanation, why
 from agentflow.executors.base import known_actions
 from agentflow.storage import balances, limits, views
 from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedPlan:
-    """A submission before it is sent: the plan, every var's value, the run's project, budget, directive and mode.
-
-    ``forecast`` tells what the run would do.
-    """
-
-    loaded: LoadedPlan
-    vars: Mapping[str, Any]
-    project: str
-    budget: Caps
-    directive: str | None
-    mode: Mode
-    forecast: Forecast
-
-
-class SubmitOptions(TypedDict, total=False):
-    """What a submission may say beside its plan, vars and project."""
-
-    idempotency_key: str | None
-    actor: str | None
-    budget: Budget | Mapping[str, Any] | None
-    directive: str | None
-    mode: str | None
-    plan_hash: str | None
-    allows_self: bool
 
 
 class AgentFlow(
