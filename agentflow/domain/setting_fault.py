@@ -1,7 +1,7 @@
 """What is wrong with a setting, in words for whoever wrote it.
 
-Owns the wording of the checks that settings are read with. Where a setting was written is settings/fields.py's to say; a value
-is quoted only where it cannot be a secret.
+Owns the wording of the checks that settings are read with. Where a setting was written is settings' own to
+say; a value is quoted only where it cannot be a secret.
 """
 
 from __future__ import annotations

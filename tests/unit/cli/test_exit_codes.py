@@ -20,7 +20,17 @@ CONTRACT = {
     "exhausted": 5,
     "waiting": 5,
 }
-FAILURES = {"already_decided", "not_allowed", "error", "run_failed", "template", "content", "conflict"}
+FAILURES = {
+    "already_decided",
+    "conflict",
+    "content",
+    "error",
+    "not_allowed",
+    "run_failed",
+    "template",
+    "too_many_requests",
+    "unauthenticated",
+}
 """Errors that no usage explains and that have no code of their own: exit code 1."""
 
 
