@@ -10,6 +10,7 @@ from agentflow.cli import printing
 from agentflow.cli.options import STACK
 
 Host = Annotated[str, typer.Option("--host", help="The address to listen at.")]
+Processes = Annotated[int | None, typer.Option("--processes", min=1, max=64, help="How many processes serve it.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen at.")]
 
 
@@ -19,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=STACK)(mcp)
 
 
-def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
+def api(host: Host = "127.0.0.1", port: Port = 8000, processes: Processes = None) -> None:
     """Serve the HTTP API below /api/v1; /api/v1/openapi.json describes it. Needs: pip install "agentflow[api]".
 
     Every call shows a key: `agentflow key create NAME --role operator`.
@@ -32,7 +33,8 @@ def api(host: Host = "127.0.0.1", port: Port = 8000) -> None:
     except ModuleNotFoundError as error:
         raise ConfigurationError(f'The API needs {error.name}: pip install "agentflow[api]"') from error
     printing.note(f"The API listens at http://{host}:{port}/api/v1; end it with Ctrl-C.")
-    serve(load_settings(), host, port)
+    given = {} if processes is None else {"api_processes": processes}
+    serve(load_settings(**given), host, port)
 
 
 def mcp() -> None:

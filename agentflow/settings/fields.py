@@ -123,6 +123,11 @@ class Settings(BaseSettings):
         "ends, for its supervisor to start it.",
     )
     redis_prefix: str = Field(default="", description="Goes before every key, so that installations share a Redis.")
+    alive_file: Path | None = Field(
+        default=None,
+        description="A file that a worker or beat touches every few seconds, as long as it works and Postgres answers, "
+        "for health checks; one a process.",
+    )
     log_format: Literal["console", "json"] = Field(default="console", description="How log lines are written.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="What is logged.")
     is_redacting: bool = Field(
@@ -181,6 +186,9 @@ class Settings(BaseSettings):
     )
     api_requests_per_minute: float = Field(
         default=600, ge=1, description="How often one API key may ask in a minute; from one address, four times that."
+    )
+    api_processes: int = Field(
+        default=1, ge=1, le=64, description="How many processes serve the API; each counts requests for itself."
     )
     api_hosts: list[str] = Field(
         default=["127.0.0.1:*", "localhost:*"], description="By what host names the MCP server may be called."
