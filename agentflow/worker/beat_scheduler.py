@@ -21,6 +21,7 @@ from agentflow.executors.base import known_actions
 from agentflow.storage import beat_entries
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
+from agentflow.worker.alive import show_life
 
 log = get_logger(__name__)
 
@@ -49,7 +50,9 @@ class PostgresScheduler(Scheduler):
         """Fire what is due, if this beat leads; returns in how many seconds to look again."""
         try:
             wait_seconds = self._keeper.one_pass()
-            return max(0.0, min(wait_seconds, self._fire_entries(), engine.POLL_SECONDS))
+            wait_seconds = min(wait_seconds, self._fire_entries(), engine.POLL_SECONDS)
+            show_life(runtime.current().settings)
+            return max(0.0, wait_seconds)
         except ServersUnreachable as error:
             log.warning("servers_unreachable", error=str(error))
             self._keeper.forget_term()

@@ -19,6 +19,7 @@ from agentflow.engine.note_worker import note_end, note_worker
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
 from agentflow.storage.workers import WorkerTold
 from agentflow.telemetry import get_logger
+from agentflow.worker.alive import show_life
 
 log = get_logger(__name__)
 
@@ -108,6 +109,7 @@ class Roster:
             log.warning("worker_not_noted", error=type(error).__name__)  # the next line tries again
         else:
             self._written, self._written_at = heard.told, now
+            show_life(self._context.settings)
 
 
 def _lasting(told: WorkerTold) -> tuple[object, ...]:
