@@ -20,6 +20,7 @@ from agentflow.api import (
     installation,
     keys,
     live,
+    metrics,
     plans,
     problem,
     related,
@@ -54,6 +55,7 @@ ROUTERS = (
     upkeep.router,
     keys.router,
     health.router,
+    metrics.router,
     description.router,
 )
 """What is served below the prefix; every route of them takes a key."""

@@ -1,6 +1,6 @@
 """Fold the tallies, so that they are read in a moment however much was counted.
 
-No reader depends on it: what is not folded yet counts as much as what is. So nothing changed, and no audit event is left.
+No reader depends on it: what is not folded yet counts as much as what is. So nothing changed: no audit event.
 """
 
 from __future__ import annotations

@@ -38,5 +38,5 @@ def read(tx: Connection) -> dict[Tally, list[Count]]:
     found: dict[Tally, list[Count]] = {tally: [] for tally in Tally}
     for row in tx.execute(statement("measure_tally")):
         upto = None if row.upto is None else float(row.upto)
-        found[Tally(row.metric)].append(Count(tuple(row.labels), upto, int(row.count), Decimal(row.total or 0)))
+        found[Tally(row.metric)].append(Count(tuple(row.labels), upto, int(row.counted), Decimal(row.total or 0)))
     return found
