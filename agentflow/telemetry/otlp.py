@@ -14,6 +14,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import IdGenerator
@@ -25,6 +26,8 @@ from agentflow.telemetry.tracing import Tracing
 
 NAME = "agentflow"
 CLOSE_SECONDS = 2.0
+UNNAMED = "unknown_service"
+"""What the SDK calls a service that no variable names."""
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _KINDS = {
     Kind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -86,6 +89,7 @@ class OtlpTracing(Tracing):
     is_on = True
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
+        super().__init__()
         self._is_own = provider is None
         self._base = _own_provider() if provider is None else provider
         given = self._base.get_tracer(NAME)
@@ -134,7 +138,10 @@ class OtlpTracing(Tracing):
 
 
 def _own_provider() -> TracerProvider:
-    provider = TracerProvider(shutdown_on_exit=False)
+    resource = Resource.create()
+    if str(resource.attributes.get(SERVICE_NAME, UNNAMED)).startswith(UNNAMED):
+        resource = resource.merge(Resource({SERVICE_NAME: NAME}))
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 

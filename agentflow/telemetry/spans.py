@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import MutableMapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -72,7 +72,7 @@ class Span:
     started_at: datetime
     ended_at: datetime
     kind: Kind = Kind.INTERNAL
-    attributes: Mapping[str, Value | None] = field(default_factory=dict)
+    attributes: MutableMapping[str, Value | None] = field(default_factory=dict)
     """What is None is not told."""
     links: tuple[SpanRef, ...] = ()
     error: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from agentflow.settings import exports_traces
 from agentflow.telemetry.logs import get_logger
@@ -24,6 +25,10 @@ class Tracing:
     """Tells nothing."""
 
     is_on = False
+
+    def __init__(self) -> None:
+        self.outermost: dict[UUID, UUID] = {}
+        """For runs that were asked about, the run whose id their trace has."""
 
     def tell(self, span: Span) -> None:
         """Hand a span on; never waits for whoever takes it."""
