@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from itertools import product
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
@@ -21,11 +22,12 @@ from agentflow.broker.queue_lengths import QueueLengths
 from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.budget import NANO_PER_USD, Amounts, ConfiguredBudgets, Scope, usd_of
 from agentflow.domain.gate import GateKind
-from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
+from agentflow.domain.state import FINAL_ATTEMPT_STATES, FINAL_RUN_STATES, FINAL_STEP_STATES, ShownRunState
 from agentflow.domain.tally import Act, Tally
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.reserve import load_scope
+from agentflow.executors.base import known_actions
 from agentflow.monitor import metrics
 from agentflow.monitor.metrics import Sheet, Told
 from agentflow.storage import measurements, workers
@@ -85,8 +87,12 @@ def _put_open(sheet: Sheet, found: Measurements) -> None:
 def _put_tallies(sheet: Sheet, tallies: dict[Tally, list[Count]]) -> None:
     sheet.put(metrics.RUNS_SUBMITTED, sum(each.count for each in tallies[Tally.RUN_SUBMITTED]))
     _put_counts(sheet, metrics.RUNS_ENDED, tallies[Tally.RUN_ENDED], [(state,) for state in sorted(FINAL_RUN_STATES)])
-    _put_counts(sheet, metrics.STEPS_ENDED, tallies[Tally.STEP_ENDED])
-    _put_counts(sheet, metrics.ATTEMPTS, tallies[Tally.ATTEMPT])
+    # From zero on, so that the first of its kind is seen as a growth.
+    actions = sorted({*known_actions(), *(each.labels[0] for each in tallies[Tally.STEP_ENDED])})
+    _put_counts(
+        sheet, metrics.STEPS_ENDED, tallies[Tally.STEP_ENDED], list(product(actions, sorted(FINAL_STEP_STATES)))
+    )
+    _put_counts(sheet, metrics.ATTEMPTS, tallies[Tally.ATTEMPT], list(product(actions, sorted(FINAL_ATTEMPT_STATES))))
     _put_seconds(sheet, metrics.ATTEMPT_SECONDS, tallies[Tally.ATTEMPT], labels=1)
     _put_seconds(sheet, metrics.HAND_OVER_SECONDS, tallies[Tally.HAND_OVER], labels=1)
     _put_counts(sheet, metrics.GATES_ENDED, tallies[Tally.GATE_ENDED])
