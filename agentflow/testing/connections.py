@@ -5,6 +5,7 @@ Owns how a runtime is put together from them. Everything that is built on it is 
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from functools import cached_property
@@ -14,6 +15,7 @@ from uuid import UUID
 import fakeredis
 from celery import Celery
 from fakeredis import FakeServer
+from fakeredis._commands import Signature
 from kombu import Connection
 
 from agentflow.broker.app import make_celery
@@ -33,7 +35,8 @@ from agentflow.storage.database import Database
 from agentflow.testing.clock import Clock
 
 REDIS_URL = "redis://in-process.invalid:6379/0"
-BROKER_URL = "memory://"
+_INFO = Signature("info", "info", (), (bytes,))
+BROKER_URL = "memory://localhost/"
 
 
 class InProcessRedis:
@@ -42,26 +45,36 @@ class InProcessRedis:
     def __init__(self, clock: Clock) -> None:
         self._server = FakeServer()
         self._clock = clock
+        self._run_id = secrets.token_hex(20)
 
     def client(self) -> Any:
         """A client of its own."""
         client = fakeredis.FakeRedis(server=self._server)
-        pool, clock = client.connection_pool, self._clock
+        pool, prepare = client.connection_pool, self._prepare
 
-        class Clocked(pool.connection_class):  # type: ignore[misc,name-defined]  # fakeredis makes it for each kind of server
+        class Prepared(pool.connection_class):  # type: ignore[misc,name-defined]  # fakeredis makes it for each kind of server
             def _connect(self) -> Any:
-                socket = super()._connect()
-                socket.time = lambda: _moment(time.time() + clock.seconds_ahead)
-                return socket
+                return prepare(super()._connect())
 
-        pool.connection_class = Clocked
+        pool.connection_class = Prepared
         return client
 
+    def _prepare(self, socket: Any) -> Any:
+        """Teach a connection the two commands of the scripts that fakeredis lacks: a clock that leaps, and INFO."""
+        find = socket._name_to_func  # noqa: SLF001 - fakeredis has no other place for a command
 
-def _moment(seconds: float) -> list[bytes]:
-    """What the command TIME answers."""
-    whole, rest = divmod(round(seconds * 1_000_000), 1_000_000)
-    return [str(whole).encode(), str(rest).encode()]
+        def find_also(name: str) -> Any:
+            return (self._info, _INFO) if name == "info" else find(name)
+
+        socket.time, socket._name_to_func = self._time, find_also  # noqa: SLF001 - as above
+        return socket
+
+    def _time(self) -> list[bytes]:
+        whole, rest = divmod(round((time.time() + self._clock.seconds_ahead) * 1_000_000), 1_000_000)
+        return [str(whole).encode(), str(rest).encode()]
+
+    def _info(self, *_sections: bytes) -> bytes:
+        return f"# Server\r\nredis_version:7.0.0\r\nrun_id:{self._run_id}\r\n".encode()
 
 
 class InProcessSideChannel(SideChannel):

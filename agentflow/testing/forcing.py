@@ -24,6 +24,7 @@ from agentflow.executors.base import (
     Performance,
 )
 from agentflow.executors.command import Ended, StreamRecord
+from agentflow.testing.calls import CallBook
 from agentflow.testing.script import RehearsalError, Script
 
 TIMED_OUT_CODE = 124
@@ -43,17 +44,17 @@ class Failure:
     is_timed_out: bool = False
     is_lost: bool = False
 
+    @property
+    def has_exit_code(self) -> bool:
+        """Whether it is a command's failure."""
+        return self.problem is None and not (self.is_timed_out or self.is_lost)
+
     def performance(self, assignment: Assignment) -> Performance:
         """What the executor would have said of it. Raises WorkerLost."""
         if self.is_lost:
             raise WorkerLost
         if self.problem is not None:
             return Performance(Ended.EXITED, call=CallRecord("rehearsal", "", was_sent=False, problem=self.problem))
-        if isinstance(assignment.action, LlmAction | HttpAction) and not self.is_timed_out:
-            raise RehearsalError(
-                f"Step {assignment.step_key!r} makes a call, which has no exit code: force a problem, such as "
-                f"agentflow.fail({assignment.step_key!r}, problem='unavailable'), or timed_out=True."
-            )
         ended = Ended.TIMED_OUT if self.is_timed_out else Ended.EXITED
         code = TIMED_OUT_CODE if self.is_timed_out else self.exit_code
         return Performance(ended, exit_code=code, stderr=_stream(assignment, self.message), call=_call_of(assignment))
@@ -78,21 +79,32 @@ def _call_of(assignment: Assignment) -> CallRecord | None:
 class Failures:
     """The forced failures of a rehearsal, by step."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: CallBook) -> None:
         self._scripts: dict[str, Script[Failure]] = {}
+        self._book = book
 
     def force(self, step: str, failure: Failure, times: int | None) -> None:
         """Fail the next attempts of a step: of one item by its whole name, or of all by its id in the plan."""
         self._scripts.setdefault(step, Script()).add(failure, times)
 
-    def take(self, key: str) -> Failure | None:
-        """Take the failure of a step's next attempt, if there is one."""
-        for name in dict.fromkeys((key, plan_id(StepKey(key)))):
+    def take(self, assignment: Assignment) -> Performance | None:
+        """Take the failure of an attempt, if there is one. Raises WorkerLost."""
+        key = assignment.step_key
+        for name in dict.fromkeys((key, str(plan_id(StepKey(key))))):
             script = self._scripts.get(name)
             failure = None if script is None else script.next()
             if failure is not None:
-                return failure
+                self._check_kind(assignment, failure)
+                return failure.performance(assignment)
         return None
+
+    def _check_kind(self, assignment: Assignment, failure: Failure) -> None:
+        key, is_call = assignment.step_key, _call_of(assignment) is not None
+        if is_call and failure.has_exit_code:
+            what = f"it makes a call, which has no exit code. Force agentflow.fail({key!r}, problem='unavailable')"
+            self._book.complain(assignment, f"{what}, or timed_out=True")
+        elif failure.problem is not None and not is_call:
+            self._book.complain(assignment, f"it makes no call. Force agentflow.fail({key!r}, exit_code=75)")
 
     def check(self, known: Collection[str]) -> None:
         """Raise RehearsalError for a step that no plan of the run has."""
@@ -118,8 +130,7 @@ class ForcedExecutor:
 
     def perform(self, assignment: Assignment, lifeline: Lifeline) -> Performance:
         """Fail as forced, else do the work."""
-        failure = self._failures.take(assignment.step_key)
-        return self._behind.perform(assignment, lifeline) if failure is None else failure.performance(assignment)
+        return self._failures.take(assignment) or self._behind.perform(assignment, lifeline)
 
     def close(self) -> None:
         """Nothing is its own."""

@@ -6,6 +6,7 @@ Owns the stubs of services, and of the mails and webhooks of notify steps.
 from __future__ import annotations
 
 import json as json_module
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -144,10 +145,14 @@ class _StubbedExchange(Exchange):
         self.wire.was_sent = self.wire.is_begun = True
         if problem is not None and problem.is_cut:
             raise httpcore2.ReadError("as the test says")
-        response = httpcore2.Response(self.reply.status, headers=list(self.reply.headers), content=self.reply.body)
+        response = httpcore2.Response(self.reply.status, headers=list(self.reply.headers), content=_pieces(self.reply.body))
         self._note_head(response)
         if self.wire.problem is None:
             await self._keep(response)
+
+
+async def _pieces(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class StubbedNotifyExecutor(NotifyExecutor):

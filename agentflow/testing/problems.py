@@ -50,15 +50,15 @@ OF_MODELS_ONLY = (
 
 def model_problem(name: str) -> WireProblem:
     """Return how a model's problem comes over the wire; RehearsalError names those that there are."""
-    return _find(name, list(WIRE))
+    return _find(name, [problem.value for problem in WIRE])
 
 
 def service_problem(name: str) -> WireProblem:
     """Return how an HTTP service's problem comes over the wire; RehearsalError names those that there are."""
-    return _find(name, [problem for problem in WIRE if problem not in OF_MODELS_ONLY])
+    return _find(name, [problem.value for problem in WIRE if problem not in OF_MODELS_ONLY])
 
 
-def _find(name: str, known: list[CallProblem]) -> WireProblem:
+def _find(name: str, known: list[str]) -> WireProblem:
     if name not in known:
         raise RehearsalError(f"A call cannot fail as {name!r}: {did_you_mean(name, known)}")
     return WIRE[CallProblem(name)]

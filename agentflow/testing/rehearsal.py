@@ -90,7 +90,7 @@ class Rehearsal:
         """Make it under ``home``; plans that are relative paths are looked for in ``folder`` first."""
         self._stage, self._given, self._home, self._folder = stage, given, home, folder
         self._book, self._models, self._services = CallBook(), Models(), Services()
-        self._failures, self._people = Failures(), People()
+        self._failures, self._people = Failures(self._book), People()
         self._signals: list[tuple[str, Any]] = []
         self._open = ExitStack()
         self.flow: RehearsedFlow
@@ -145,7 +145,7 @@ class Rehearsal:
         """
         found = next((each for each in CallProblem if each == problem), None)
         if problem is not None and found is None:
-            raise RehearsalError(f"A call cannot fail as {problem!r}: {did_you_mean(problem, list(CallProblem))}")
+            raise RehearsalError(f"A call cannot fail as {problem!r}: {did_you_mean(problem, [each.value for each in CallProblem])}")
         failure = Failure(exit_code, message, found, is_timed_out=timed_out, is_lost=lost)
         self._failures.force(step, failure, times)
 
