@@ -75,8 +75,12 @@ def _identified(
     return identify(request.app.state.house, address, None if shown is None else shown.credentials)
 
 
+Identified = Annotated[Caller, Depends(_identified)]
+"""Whoever shows a key that opens something: for what is taken beside a role."""
+
+
 def _at_least(role: Role) -> Callable[..., Caller]:
-    def check(caller: Annotated[Caller, Depends(_identified)]) -> Caller:
+    def check(caller: Identified) -> Caller:
         if not caller.key.role.includes(role):
             raise NotAllowed(
                 f"The key {caller.key.name!r} is a {caller.key.role.value}'s; this takes a key of role {role.value}.",

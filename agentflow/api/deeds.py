@@ -13,6 +13,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 
 from agentflow.api.caller import Json
+from agentflow.api.once import REPLAYED
 from agentflow.client import Run
 
 
@@ -24,6 +25,13 @@ def done(run: Run, answer: Any) -> Json:
 def located(request: Request, run_id: str) -> dict[str, str]:
     """Return the header that says where a run is."""
     return {"Location": str(request.url_for("show", run=run_id).path)}
+
+
+def created(request: Request, run: Run, more: Json) -> JSONResponse:
+    """Answer with a run that was made, or with the one, as it stands now, that its idempotency key has already."""
+    status = HTTPStatus.OK if run.existing else HTTPStatus.CREATED
+    headers = located(request, run.id) | (REPLAYED if run.existing else {})
+    return JSONResponse(run.summary.as_json() | more, status, headers)
 
 
 def accepted(request: Request, run: Run, answer: Any) -> JSONResponse:

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from agentflow.api.bodies import NewKey
 from agentflow.api.caller import Admin, Caller, Json
+from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.domain.api_key import ApiKey, KeyState
 from agentflow.domain.error import NotFound
@@ -28,8 +29,12 @@ def _place(key: ApiKey) -> tuple[bool, str, str]:
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-def create_key(caller: Admin, body: NewKey, request: Request) -> Response:
+def create_key(caller: Admin, once: Once, body: NewKey, request: Request) -> Response:
     """Make a key. Its text is in this answer and can never be told again."""
+    return once(lambda: _made(caller, body, request), is_secret=True)
+
+
+def _made(caller: Caller, body: NewKey, request: Request) -> Response:
     project = caller.project(body.project)
     made = caller.flow.create_key(body.name, body.role, project=project, expires=body.expires)
     answer = {"schema": "agentflow.key/1", **made.key.as_json(), "key": made.text}

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from agentflow.api.bodies import Push
-from agentflow.api.caller import Json, Operator, Project, Viewer
+from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.client import LoadedPlan
 from agentflow.client.documents import opened_document
@@ -41,8 +42,12 @@ def _place(version: PlanVersion) -> tuple[str, str, int]:
 
 
 @router.post("/plans", status_code=HTTPStatus.CREATED)
-def push(caller: Operator, body: Push, request: Request) -> Response:
+def push(caller: Operator, once: Once, body: Push, request: Request) -> Response:
     """Store a plan as the next version of its name: 201; 200 where the newest one is that plan already."""
+    return once(lambda: _pushed(caller, body, request))
+
+
+def _pushed(caller: Caller, body: Push, request: Request) -> Response:
     with opened_document(body.plan, body.files) as loaded:
         pushed = caller.flow.push(loaded, project=caller.project(body.project))
     names = ("project", "name", "version", "fingerprint", "is_new")

@@ -33,6 +33,7 @@ STATUSES: Mapping[str, HTTPStatus] = {
     "plan_drift": HTTPStatus.CONFLICT,
     "idempotency_conflict": HTTPStatus.CONFLICT,
     "invalid_transition": HTTPStatus.CONFLICT,
+    "precondition_failed": HTTPStatus.PRECONDITION_FAILED,
     "already_decided": HTTPStatus.CONFLICT,
     "plan_rejected": HTTPStatus.UNPROCESSABLE_ENTITY,
     "manifest_load": HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from agentflow.api import bodies
 from agentflow.api.caller import Caller, Json, Operator
-from agentflow.api.deeds import accepted, done, located
-from agentflow.client import LoadedPlan
+from agentflow.api.deeds import accepted, created, done
+from agentflow.api.once import Once
+from agentflow.api.seen import AsSeen, Seen
+from agentflow.client import LoadedPlan, Run
 from agentflow.client.documents import opened_document
 
 router = APIRouter(prefix="/runs/{run}", tags=["verbs"])
@@ -20,31 +23,31 @@ IdempotencyKey = Annotated[str | None, Header(description="The same key with the
 
 
 @router.post("/cancel", status_code=HTTPStatus.ACCEPTED)
-def cancel(caller: Operator, run: str, request: Request) -> Response:
+def cancel(caller: Operator, run: str, seen: AsSeen, request: Request) -> Response:
     """End a run: what waits ends now, what runs is told to stop."""
-    found = caller.run(run)
-    return accepted(request, found, found.cancel())
+    with seen.of_run(caller, run) as found:
+        return accepted(request, found, found.cancel())
 
 
 @router.post("/pause", status_code=HTTPStatus.ACCEPTED)
-def pause(caller: Operator, run: str, request: Request, body: bodies.Pause) -> Response:
+def pause(caller: Operator, run: str, seen: AsSeen, request: Request, body: bodies.Pause) -> Response:
     """Let a run rest until it is resumed."""
-    found = caller.run(run)
-    return accepted(request, found, found.pause(now=body.now, why=body.why))
+    with seen.of_run(caller, run) as found:
+        return accepted(request, found, found.pause(now=body.now, why=body.why))
 
 
 @router.post("/resume")
-def resume(caller: Operator, run: str) -> Json:
+def resume(caller: Operator, run: str, seen: AsSeen) -> Json:
     """Let a run go on that is paused or rests over a budget."""
-    found = caller.run(run)
-    return done(found, found.resume())
+    with seen.of_run(caller, run) as found:
+        return done(found, found.resume())
 
 
 @router.post("/retry")
-def retry(caller: Operator, run: str, body: bodies.Retry) -> Json:
+def retry(caller: Operator, run: str, seen: AsSeen, body: bodies.Retry) -> Json:
     """Take up what failed, was cancelled or is held, or one such step."""
-    found = caller.run(run)
-    return done(found, found.retry(body.step))
+    with seen.of_run(caller, run) as found:
+        return done(found, found.retry(body.step))
 
 
 @router.post("/fork", status_code=HTTPStatus.CREATED)
@@ -63,8 +66,7 @@ def fork(
             directive=body.directive,
             idempotency_key=idempotency_key,
         )
-    status = HTTPStatus.OK if forked.existing else HTTPStatus.CREATED
-    return JSONResponse(forked.summary.as_json() | forked.fork_json(), status, located(request, forked.id))
+    return created(request, forked, forked.fork_json())
 
 
 def _edited(caller: Caller, project: str, body: bodies.Fork, opened: ExitStack) -> LoadedPlan | None:
@@ -78,56 +80,57 @@ def _edited(caller: Caller, project: str, body: bodies.Fork, opened: ExitStack) 
 
 
 @router.post("/approve")
-def approve(caller: Operator, run: str, body: bodies.Decision) -> Json:
+def approve(caller: Operator, run: str, seen: AsSeen, body: bodies.Decision) -> Json:
     """Approve the gate that a run waits at, in the name of the key."""
-    found = caller.run(run)
-    return done(found, found.approve(body.step, why=body.why, form=body.form))
+    with seen.of_run(caller, run) as found:
+        return done(found, found.approve(body.step, why=body.why, form=body.form))
 
 
 @router.post("/reject")
-def reject(caller: Operator, run: str, body: bodies.Rejection) -> Json:
+def reject(caller: Operator, run: str, seen: AsSeen, body: bodies.Rejection) -> Json:
     """Reject the gate that a run waits at, in the name of the key."""
-    found = caller.run(run)
-    return done(found, found.reject(body.step, why=body.why))
+    with seen.of_run(caller, run) as found:
+        return done(found, found.reject(body.step, why=body.why))
 
 
 @router.post("/signal")
-def signal(caller: Operator, run: str, body: bodies.Signal) -> Json:
+def signal(caller: Operator, run: str, seen: AsSeen, once: Once, body: bodies.Signal) -> Response:
     """Send a signal, which ends the wait of one step or is kept for one to come."""
-    found = caller.run(run)
-    return done(found, found.signal(body.name, body.data))
+    return once(lambda: _acted(seen, caller, run, lambda found: found.signal(body.name, body.data)))
 
 
 @router.post("/budget")
-def raise_budget(caller: Operator, run: str, body: bodies.Raise) -> Json:
+def raise_budget(caller: Operator, run: str, seen: AsSeen, once: Once, body: bodies.Raise) -> Response:
     """Add to the caps of a run. One that rests is resumed apart."""
-    found = caller.run(run)
-    return done(found, found.raise_budget(**bodies.given(body)))
+    return once(lambda: _acted(seen, caller, run, lambda found: found.raise_budget(**bodies.given(body))))
 
 
 @router.post("/guide")
-def guide(caller: Operator, run: str, body: bodies.Guidance) -> Json:
+def guide(caller: Operator, run: str, seen: AsSeen, once: Once, body: bodies.Guidance) -> Response:
     """Give the next call of a model a word on its way. The text goes into the content store, into no row."""
-    found = caller.run(run)
-    return done(found, found.guide(body.text, step=body.step, why=body.why))
+    return once(lambda: _acted(seen, caller, run, lambda found: found.guide(body.text, step=body.step, why=body.why)))
 
 
 @router.post("/override")
-def override(caller: Operator, run: str, body: bodies.Overriding) -> Json:
+def override(caller: Operator, run: str, seen: AsSeen, body: bodies.Overriding) -> Json:
     """End a step by a person's word: skip it, set its result, or choose for a switch."""
-    found = caller.run(run)
-    return done(found, found.override(**bodies.given(body)))
+    with seen.of_run(caller, run) as found:
+        return done(found, found.override(**bodies.given(body)))
 
 
 @router.post("/abort", status_code=HTTPStatus.ACCEPTED)
-def abort(caller: Operator, run: str, request: Request, body: bodies.Why) -> Response:
+def abort(caller: Operator, run: str, seen: AsSeen, request: Request, body: bodies.Why) -> Response:
     """Stop a run where it is: a pause that ends what runs now."""
-    found = caller.run(run)
-    return accepted(request, found, found.abort(why=body.why))
+    with seen.of_run(caller, run) as found:
+        return accepted(request, found, found.abort(why=body.why))
 
 
 @router.post("/modify")
-def modify(caller: Operator, run: str, body: bodies.Modification) -> Json:
+def modify(caller: Operator, run: str, seen: AsSeen, once: Once, body: bodies.Modification) -> Response:
     """Change what has not run: add to the budget of a run, or set a priority or a step's timeout."""
-    found = caller.run(run)
-    return done(found, found.modify(**bodies.given(body)))
+    return once(lambda: _acted(seen, caller, run, lambda found: found.modify(**bodies.given(body))))
+
+
+def _acted(seen: Seen, caller: Caller, run: str, do: Callable[[Run], Any]) -> Response:
+    with seen.of_run(caller, run) as found:
+        return JSONResponse(done(found, do(found)))

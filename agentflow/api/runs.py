@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from hashlib import sha256
 from http import HTTPStatus
 from typing import Annotated, Any, BinaryIO, Literal
 
@@ -14,8 +12,10 @@ from starlette.responses import HTMLResponse
 
 from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.deeds import created
 from agentflow.api.events_page import events_page
 from agentflow.api.paging import Cursor, Limit
+from agentflow.api.seen import look, names
 from agentflow.client import Run
 from agentflow.client.documents import opened_document
 from agentflow.domain.ids import RunId
@@ -31,9 +31,7 @@ _REPORTS = {"html": HTMLResponse, "md": PlainTextResponse}
 def submit(caller: Operator, body: Submission, request: Request, idempotency_key: IdempotencyKey = None) -> Response:
     """Submit a plan. 201 with the run's address; 200 where the idempotency key has its run already."""
     run = _submitted(caller, body, idempotency_key)
-    status = HTTPStatus.OK if run.existing else HTTPStatus.CREATED
-    answer = run.summary.as_json() | {"existing": run.existing}
-    return JSONResponse(answer, status, {"Location": str(request.url_for("show", run=run.id).path)})
+    return created(request, run, {"existing": run.existing})
 
 
 def _submitted(caller: Caller, body: Submission, idempotency_key: str | None) -> Run:
@@ -78,20 +76,14 @@ def find(
 
 @router.get("/{run}")
 def show(caller: Viewer, run: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
-    """Show a run with its steps and attempts. Its ETag changes with everything that is shown but the clock."""
-    shown = caller.run(run).as_json()
-    headers = {"ETag": _tag(shown)}
-    if if_none_match is not None and headers["ETag"] in if_none_match:
+    """Show a run with its steps and attempts. Its ETag changes with everything that is done to it."""
+    found = RunId(caller.run(run).uuid)
+    with caller.flow.context.database.transaction() as tx:
+        shown, tag = look(tx, found)
+    headers = {"ETag": tag}
+    if if_none_match is not None and names(if_none_match, tag, is_weak=True):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return JSONResponse(shown, headers=headers)
-
-
-def _tag(shown: Json) -> str:
-    """Name what is shown of a run, without the times that pass while nothing happens."""
-    usage = {name: value for name, value in shown["usage"].items() if name != "active_seconds"}
-    budget = [line for line in shown["budget"] if line["budget"] != "active_time"]
-    lasting = json.dumps(shown | {"usage": usage, "budget": budget, "tree_usage": None}, sort_keys=True)
-    return f'"{sha256(lasting.encode()).hexdigest()[:32]}"'
 
 
 @router.get("/{run}/steps/{step}")

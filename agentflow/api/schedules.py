@@ -8,9 +8,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from agentflow.api import bodies
-from agentflow.api.caller import Json, Operator, Project, Viewer
+from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import located
+from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
+from agentflow.api.seen import AsSeen, schedule_tag
 from agentflow.client.schedule_report import ScheduleReport
 from agentflow.storage.view_shapes import moment
 
@@ -30,8 +32,12 @@ def _place(report: ScheduleReport) -> tuple[str, str]:
 
 
 @router.post("", status_code=HTTPStatus.CREATED)
-def create_schedule(caller: Operator, body: bodies.NamedSchedule, request: Request) -> Response:
+def create_schedule(caller: Operator, once: Once, body: bodies.NamedSchedule, request: Request) -> Response:
     """Keep when a stored plan runs; with ``dry_run`` only examine it: 200."""
+    return once(lambda: _created(caller, body, request))
+
+
+def _created(caller: Caller, body: bodies.NamedSchedule, request: Request) -> Response:
     wanted = body.model_dump(exclude={"name", "plan", "project", "dry_run"})
     project = caller.project(body.project)
     made = caller.flow.schedules.create(body.name, body.plan, project=project, is_dry=body.dry_run, **wanted)
@@ -42,9 +48,10 @@ def create_schedule(caller: Operator, body: bodies.NamedSchedule, request: Reque
 
 
 @router.get("/{name}")
-def show_schedule(caller: Viewer, name: str, project: Project = None) -> Json:
-    """Show a schedule with its next due times."""
-    return caller.flow.schedules.get(name, project=caller.project(project)).as_json()
+def show_schedule(caller: Viewer, name: str, project: Project = None) -> Response:
+    """Show a schedule with its next due times. Its ETag names what is kept of it."""
+    shown = caller.flow.schedules.get(name, project=caller.project(project)).as_json()
+    return JSONResponse(shown, headers={"ETag": schedule_tag(shown)})
 
 
 @router.get("/{name}/firings")
@@ -55,22 +62,31 @@ def firings(caller: Viewer, name: str, project: Project = None, limit: Limit = 5
 
 
 @router.post("/{name}/pause")
-def disable(caller: Operator, name: str, project: Project = None) -> Json:
+def disable(caller: Operator, name: str, seen: AsSeen, project: Project = None) -> Json:
     """Stop a schedule. What waits is skipped; nothing of this time is caught up with."""
-    skipped = caller.flow.schedules.pause(name, project=caller.project(project))
+    project = caller.project(project)
+    with seen.of_schedule(caller.flow.schedules.get(name, project=project)):
+        skipped = caller.flow.schedules.pause(name, project=project)
     return _acted(name, "pause", is_changed=skipped is not None, skipped=skipped or 0)
 
 
 @router.post("/{name}/resume")
-def enable(caller: Operator, name: str, project: Project = None) -> Json:
+def enable(caller: Operator, name: str, seen: AsSeen, project: Project = None) -> Json:
     """Let a schedule fire from its next due time on."""
-    return _acted(name, "resume", is_changed=caller.flow.schedules.resume(name, project=caller.project(project)))
+    project = caller.project(project)
+    with seen.of_schedule(caller.flow.schedules.get(name, project=project)):
+        return _acted(name, "resume", is_changed=caller.flow.schedules.resume(name, project=project))
 
 
 @router.post("/{name}/run-now", status_code=HTTPStatus.ACCEPTED)
-def run_now(caller: Operator, name: str, request: Request, project: Project = None) -> Response:
+def run_now(caller: Operator, name: str, once: Once, request: Request, project: Project = None) -> Response:
     """Fire a schedule at once, due or not; its overlap holds. Location is the run, where it began at once."""
-    firing = caller.flow.schedules.run_now(name, project=caller.project(project))
+    project = caller.project(project)
+    return once(lambda: _fired(caller, name, project, request))
+
+
+def _fired(caller: Caller, name: str, project: str | None, request: Request) -> Response:
+    firing = caller.flow.schedules.run_now(name, project=project)
     where = {} if firing.run_id is None else located(request, str(firing.run_id))
     answer = {"schema": "agentflow.firing/1", "name": name, **firing.as_json()}
     return JSONResponse(answer, HTTPStatus.ACCEPTED, where)
@@ -94,9 +110,11 @@ def backfill(caller: Operator, name: str, body: bodies.Backfill, request: Reques
 
 
 @router.delete("/{name}")
-def delete_schedule(caller: Operator, name: str, project: Project = None) -> Json:
+def delete_schedule(caller: Operator, name: str, seen: AsSeen, project: Project = None) -> Json:
     """Forget a schedule and what became of its due times; its runs stay."""
-    caller.flow.schedules.delete(name, project=caller.project(project))
+    project = caller.project(project)
+    with seen.of_schedule(caller.flow.schedules.get(name, project=project)):
+        caller.flow.schedules.delete(name, project=project)
     return _acted(name, "delete", is_changed=True)
 
 

@@ -40,6 +40,7 @@ BY_ERROR: Mapping[str, int] = {
     "run_pruned": USAGE,
     "ambiguous_id": USAGE,
     "idempotency_conflict": USAGE,
+    "precondition_failed": USAGE,
     "invalid_transition": USAGE,
     "configuration": USAGE,
     "store_mismatch": USAGE,

@@ -11,6 +11,8 @@
     ├── AmbiguousId              a prefix that fits several runs
     ├── PlanDrift                the plan is not the one that was meant
     ├── IdempotencyConflict      the key was used for another submission
+    │   └── RequestConflict      the key was used for another request, or is in use
+    ├── PreconditionFailed       what is to be acted on is not as the caller saw it
     ├── InvalidTransition        a verb that the state does not allow
     │   └── AlreadyDecided       somebody else decided the gate before
     ├── Unauthenticated          no valid key was shown
@@ -124,6 +126,19 @@ class IdempotencyConflict(AgentflowError):
             stored=stored,
             submitted=submitted,
         )
+
+
+class RequestConflict(IdempotencyConflict):
+    """The idempotency key stands for a request whose answer cannot be given again; nothing was done now."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        AgentflowError.__init__(self, message, **details)
+
+
+class PreconditionFailed(AgentflowError):
+    """What is to be acted on is not as the caller saw it; nothing was written."""
+
+    code = "precondition_failed"
 
 
 class InvalidTransition(AgentflowError):

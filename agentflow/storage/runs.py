@@ -14,6 +14,7 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import PERSON_CODES, Reason, ReasonCode
 from agentflow.domain.state import FINAL_RUN_STATES, RunState
+from agentflow.storage import precondition
 from agentflow.storage.child_runs import Parentage, run_ids
 from agentflow.storage.database import statement, to_json
 from agentflow.storage.retention import missing_run
@@ -127,6 +128,8 @@ def lock(tx: Connection, run_id: RunId, *, is_shared: bool = False) -> LockedRun
     row = tx.execute(statement("lock_run_shared" if is_shared else "lock_run"), {"run_id": run_id}).one_or_none()
     if row is None:
         return None
+    if not is_shared:
+        precondition.hold(tx, run_id)
     return LockedRun(
         run_id=run_id,
         state=RunState(row.state),

@@ -19,6 +19,7 @@ from agentflow.domain.overlap import ActiveRun, Move, OpenFiring
 from agentflow.domain.reason import Reason
 from agentflow.domain.schedule import Caught, FiringCause, FiringState, Overlap, Pace, Timing, timing_of
 from agentflow.domain.state import RESTING_RUN_STATES, RunFacts, RunState, shown_state
+from agentflow.storage import precondition
 from agentflow.storage.database import statement, to_json
 from agentflow.storage.view_shapes import moment
 
@@ -127,7 +128,10 @@ def insert(tx: Connection, schedule: Schedule) -> bool:
 def lock(tx: Connection, project: str, name: str) -> Schedule | None:
     """Lock a schedule for a verb; None when there is none of that name."""
     row = tx.execute(statement("lock_schedule"), {"project": project, "name": name}).one_or_none()
-    return None if row is None else _schedule(row)
+    if row is None:
+        return None
+    precondition.hold(tx, row.id)
+    return _schedule(row)
 
 
 def take(tx: Connection, schedule_id: UUID) -> Schedule | None:

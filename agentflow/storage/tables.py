@@ -27,6 +27,7 @@ from agentflow.storage import (  # noqa: F401 - they belong to the same database
     gate_tables,
     intervention_tables,
     key_tables,
+    reply_tables,
     retention_tables,
     service_tables,
     tally_tables,

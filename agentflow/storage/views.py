@@ -336,3 +336,9 @@ def events_after(tx: Connection, run_id: RunId, after_id: int = 0, most: int | N
     """
     rows = tx.execute(statement("view_events"), {"run_id": run_id, "after_id": after_id, "most": most})
     return [EventView(*row) for row in rows]
+
+
+def count_events(tx: Connection, run_id: RunId) -> int:
+    """Count a run's events."""
+    found: int = tx.execute(statement("count_run_events"), {"run_id": run_id}).scalar_one()
+    return found

@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_by_somebody"),
     )
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
+    _create_replies()
     _create_tally()
     op.add_column("attempt", sa.Column("due_at", sa.DateTime(timezone=True)))
     op.add_column("worker", sa.Column("cpu_seconds", sa.Double))
@@ -45,6 +46,7 @@ def downgrade() -> None:
     op.drop_column("attempt", "due_at")
     op.execute("DROP FUNCTION tally_bucket(numeric)")
     op.drop_table("tally")
+    op.drop_table("api_reply")
     op.drop_table("api_key")
 
 
@@ -126,3 +128,18 @@ def _create_tally() -> None:
             BEGIN {body} RETURN NULL; END $$
         """)
         op.execute(f"CREATE TRIGGER {trigger} {when} EXECUTE FUNCTION {trigger}()")
+
+
+def _create_replies() -> None:
+    op.create_table(
+        "api_reply",
+        sa.Column("public_id", sa.Text, sa.ForeignKey("api_key.public_id"), primary_key=True),
+        sa.Column("idempotency_key", sa.Text, primary_key=True),
+        sa.Column("request_sha256", sa.LargeBinary, nullable=False),
+        sa.Column("begun_at", sa.DateTime(timezone=True), nullable=False, server_default=sa.text("now()")),
+        sa.Column("status", sa.Integer),
+        sa.Column("location", sa.Text),
+        sa.Column("body", sa.Text),
+        sa.CheckConstraint("status IS NOT NULL OR (location IS NULL AND body IS NULL)", name="said_with_status"),
+    )
+    op.create_index("api_reply_begun_at", "api_reply", ["begun_at"])

@@ -1,0 +1,48 @@
+"""Preconditions: what a caller saw is held against what is there, under the lock of the verb that acts on it.
+
+Between this check and the verb nothing can come: both stand in one transaction, behind one lock. Once that transaction
+is committed, the verb's own doing is no change of others, and nothing is checked any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, event
+
+
+@dataclass(slots=True)
+class _Expected:
+    subject: UUID
+    check: Callable[[Connection], None]
+    is_met: bool = False
+
+    def meet(self, _connection: Connection) -> None:
+        """Note that a verb was done under it."""
+        self.is_met = True
+
+
+_expected: ContextVar[_Expected | None] = ContextVar("expected", default=None)
+
+
+@contextmanager
+def only_if(subject: UUID, check: Callable[[Connection], None]) -> Iterator[None]:
+    """Let verbs of this block act on a run or schedule only where ``check``, under its lock, raises nothing."""
+    token = _expected.set(_Expected(subject, check))
+    try:
+        yield
+    finally:
+        _expected.reset(token)
+
+
+def hold(tx: Connection, subject: UUID) -> None:
+    """Check what is expected of a run or schedule that was just locked. Raises what the check does."""
+    expected = _expected.get()
+    if expected is None or expected.subject != subject or expected.is_met:
+        return
+    expected.check(tx)
+    event.listen(tx, "commit", expected.meet)
