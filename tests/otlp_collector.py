@@ -13,8 +13,6 @@ from uuid import UUID
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.factories import wait_for
-
 
 @dataclass(frozen=True)
 class TakenSpan:
@@ -80,17 +78,6 @@ class Collector:
         ]
         wanted = [span for span in found if run_id is None or span.trace == run_id.hex]
         return sorted(wanted, key=lambda span: span.started)
-
-    def wait_for(self, run_id: UUID, *names: str) -> list[TakenSpan]:
-        """Wait until spans of these names came of a run's trace; those told more than once are named so often."""
-
-        def found() -> list[TakenSpan] | None:
-            spans = self.spans(run_id)
-            have = [span.name for span in spans]
-            return spans if all(have.count(name) >= names.count(name) for name in names) else None
-
-        taken: list[TakenSpan] = wait_for(found)
-        return taken
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         bodies = self._bodies

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentflow.api.problem import problem
+from agentflow.telemetry.spans import HEADER, caller
 
 BODY_BYTES = 16 * 1024 * 1024
 _HEADERS = {
@@ -38,7 +39,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         request = _Request(scope, receive, send)
-        told = Headers(scope=scope).get("content-length", "0")
+        headers = Headers(scope=scope)
+        caller.set(headers.get(HEADER))
+        told = headers.get("content-length", "0")
         if told.isdecimal() and int(told) > BODY_BYTES:
             await request.refuse()
         else:

@@ -36,6 +36,7 @@ from agentflow.engine.gather import Scope, artifact_name, gather, read_facts
 from agentflow.engine.guide import with_guidance
 from agentflow.engine.inputs import JSON, STDIN, SYSTEM, content_of, input_address
 from agentflow.engine.summarise import summarise
+from agentflow.engine.trace import trace_environment
 from agentflow.executors.base import Assignment, Limits
 from agentflow.executors.environment import allowed_environment
 from agentflow.executors.notify import NOTICE_TEXT
@@ -99,7 +100,7 @@ def prepare(context: EngineContext, claimed: Claimed, scratch: Path) -> Assignme
         stdin=stdin_path,
         texts=texts,
         masks=tuple(value for value in secrets.values() if value),
-        environment=allowed_environment(os.environ),
+        environment=allowed_environment(os.environ) | trace_environment(context, claimed.run_id, claimed.attempt_id),
         limits=Limits(output_bytes=context.settings.output_limit_bytes),
     )
 

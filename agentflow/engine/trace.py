@@ -17,8 +17,9 @@ from uuid import UUID, uuid5
 
 from agentflow.broker.canvas import Bell
 from agentflow.domain.child import plan_id
+from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.gate import GateState
-from agentflow.domain.ids import RunId, StepId, StepKey
+from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Failed, Lost, TimedOut
 from agentflow.domain.state import RunState
 from agentflow.domain.transition import NextStep
@@ -27,8 +28,9 @@ from agentflow.engine.trace_calls import call_span
 from agentflow.executors.base import CallRecord
 from agentflow.storage import gates, traces
 from agentflow.storage.attempts import HeldAttempt
+from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
-from agentflow.telemetry.spans import Kind, Span, SpanRef, Value
+from agentflow.telemetry.spans import HEADER, Kind, Span, SpanRef, Value
 
 log = get_logger(__name__)
 
@@ -136,14 +138,20 @@ def trace_run(context: EngineContext, run_id: RunId) -> None:
 
 def begin_sending(context: EngineContext, run_id: RunId) -> Sending | None:
     """Name the span of messages before they go out, since they carry its name; None where nothing is traced."""
-    if not context.tracing.is_on:
+    run = _found(context, run_id)
+    if run is None:
         return None
-    try:
-        ref = SpanRef.new(_span_of(context, run_id).trace_id)
-        return Sending(ref, ref.header(is_sampled=context.tracing.is_sampled(ref)), time.monotonic())
-    except Exception as error:  # noqa: BLE001 - as in _in_peace
-        log.warning("span_not_told", error=type(error).__name__)
-        return None
+    ref = SpanRef.new(run.trace_id)
+    return Sending(ref, ref.header(is_sampled=context.tracing.is_sampled(ref)), time.monotonic())
+
+
+def trace_environment(context: EngineContext, run_id: RunId, attempt_id: AttemptId) -> dict[str, str]:
+    """The variable that names the span of an attempt to the command that it starts; none where nothing is traced."""
+    run = _found(context, run_id)
+    if run is None:
+        return {}
+    ref = _of(run, attempt_id)
+    return {HEADER.upper(): ref.header(is_sampled=context.tracing.is_sampled(ref))}
 
 
 @_in_peace
@@ -175,7 +183,7 @@ def trace_sending(
 def trace_attempt(context: EngineContext, run_id: RunId, plan: PlanView, ended: EndedAttempt, work: Work) -> None:
     """Tell of an attempt that ended, with a link to the message that it answered, and of the call that it made."""
     held, run = ended.held, _span_of(context, run_id)
-    ref = SpanRef(run.trace_id, held.attempt_id.int >> 64)
+    ref = _of(run, held.attempt_id)
     step, origin = plan.plan.step(held.key), SpanRef.read(work.origin)
     attributes = _of_attempt(run_id, plan, ended)
     code = attributes["agentflow.reason.code"] or attributes["agentflow.outcome"]
@@ -233,7 +241,7 @@ def trace_gate(context: EngineContext, run_id: RunId, step_id: StepId, key: Step
         "agentflow.gate.state": gate.state.value,
         "agentflow.gate.decisions": len(gate.decisions),
     }
-    ref, name = SpanRef(run.trace_id, gate.id.int >> 64), f"gate {plan_id(key)}"
+    ref, name = _of(run, gate.id), f"gate {plan_id(key)}"
     _tell(context, Span(ref, run, name, gate.opened_at, gate.decided_at, attributes=attributes))
 
 
@@ -241,6 +249,22 @@ def _tell(context: EngineContext, span: Span) -> None:
     if span.error is not None:
         span.attributes["error.type"] = span.error
     context.tracing.tell(span)
+
+
+def _of(run: SpanRef, owner: UUID) -> SpanRef:
+    """The span of an attempt or a gate in the trace of its run."""
+    return SpanRef.of(UUID(int=run.trace_id), owner)
+
+
+def _found(context: EngineContext, run_id: RunId) -> SpanRef | None:
+    """The span of a run for what is done yet; None where nothing is traced, or nobody answers."""
+    if not context.tracing.is_on:
+        return None
+    try:
+        return _span_of(context, run_id)
+    except (ServersUnreachable, ConflictingWrite) as error:
+        log.warning("span_not_told", error=type(error).__name__)
+        return None
 
 
 def _span_of(context: EngineContext, run_id: RunId) -> SpanRef:

@@ -5,6 +5,7 @@ Sets nothing that is global. Which sampler, resource, limits and endpoint apply 
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -94,6 +95,7 @@ class OtlpTracing(Tracing):
         self._base = _own_provider() if provider is None else provider
         given = self._base.get_tracer(NAME)
         self._ids, self._sampler = _GivenIds(), _ByTrace(self._base.sampler)
+        atexit.register(self.close)  # for a program that closes nothing
         # The provider's own sampler, resource and processors, with ids of ours.
         self._tracer = TracerProvider(
             sampler=self._sampler,
@@ -131,6 +133,7 @@ class OtlpTracing(Tracing):
 
     def close(self) -> None:
         """Wait for what is exported, and give up on an endpoint that does not take it."""
+        atexit.unregister(self.close)
         end = self._base.shutdown if self._is_own else self._base.force_flush
         closing = threading.Thread(target=end, name="close-tracing", daemon=True)
         closing.start()
