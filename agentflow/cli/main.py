@@ -40,6 +40,7 @@ VERBS = (
     "prune_commands",
     "monitor_commands",
     "key_commands",
+    "webhook_commands",
     "api_commands",
 )
 _SPEAKS_JSON = {"--json", "--events"}

@@ -37,6 +37,7 @@ from agentflow.client.service import Service
 from agentflow.client.signals import Signals
 from agentflow.client.stored import StoredPlans, loaded_of, project_of
 from agentflow.client.submission import CheckedPlan, SubmitOptions
+from agentflow.client.webhooks import Webhooks
 from agentflow.domain.budget_document import read_given_budget
 from agentflow.domain.error import PlanRejected, UsageError
 from agentflow.domain.fault import Fault
@@ -72,6 +73,7 @@ class AgentFlow(
     Signals,
     Keys,
     Feeds,
+    Webhooks,
     Service,
 ):
     """A client of one installation; safe to share between threads, and usable again after a fork.

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from agentflow.client.run import Run
 from agentflow.domain.error import UsageError
+from agentflow.domain.webhook import Delivery
 from agentflow.storage.view_shapes import RunSummary
 
 MAX_PAGE = 1000
@@ -33,7 +34,7 @@ class RunPage:
         return self.runs[index]
 
 
-def cursor_after(last: RunSummary) -> str:
+def cursor_after(last: RunSummary | Delivery) -> str:
     """Return the cursor of the page that begins after ``last``."""
     return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
 

@@ -38,6 +38,7 @@ from agentflow.engine.resume import resume_renewed
 from agentflow.engine.settle import Settled
 from agentflow.engine.tend_children import find_child_work
 from agentflow.engine.wake import wake
+from agentflow.engine.webhook_sender import WebhookSender
 from agentflow.storage import attempts, engine_steps, leaders, runs, steps, tallies
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
@@ -76,6 +77,7 @@ class Dispatcher:
         self._clock = _Clockwork()
         self._actor = f"dispatcher:{holder}"
         self._housekeeper = Housekeeper(context, self._actor)
+        self._webhooks = WebhookSender(context, self._actor)
         self._done: Counter[Act] = Counter()
 
     @property
@@ -98,6 +100,7 @@ class Dispatcher:
                 wait_seconds = POLL_SECONDS
             self._wait(stopping, wait_seconds)
         self._housekeeper.stop()
+        self._webhooks.stop()
         self._resign()
 
     def one_pass(self) -> float:
@@ -115,6 +118,7 @@ class Dispatcher:
         self._recall_lost_doorbells()
         self._reconcile_ledger()
         self._housekeeper.tend()
+        self._webhooks.tend()
         seconds = self._send_due()
         self._count_done()
         return min(seconds, max(0.0, next_held_at - time.monotonic()))

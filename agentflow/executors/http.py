@@ -150,7 +150,7 @@ def _record(exchange: Exchange, duration: float, *, is_kept: bool) -> CallRecord
         duration_seconds=duration,
         request_sha256=exchange.request.sha256,
     )
-    if not is_kept:
+    if not is_kept or answer is None:
         return record
     return replace(
         record,

@@ -111,11 +111,14 @@ class _WatchedNetwork(GuardedNetwork):
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and where its answer goes; ``ok_status`` of None accepts 200 to 299."""
+    """A request and where its answer goes; ``ok_status`` of None accepts 200 to 299.
+
+    Without ``answer`` the status says all, and the rest of what the other side says is not read.
+    """
 
     request: HttpRequest
     ok_status: tuple[int, ...] | None
-    answer: AnswerFile
+    answer: AnswerFile | None
     wire: Wire
 
     async def run(self, guard: Guard, tls: ssl.SSLContext) -> None:
@@ -164,13 +167,16 @@ class Exchange:
             wire.retry_after_seconds = retry_after_seconds(written, now)
 
     async def _keep(self, response: httpcore2.Response) -> None:
+        answer = self.answer
+        if answer is None:
+            return
         unpacker = Unpacker(header_of(response.headers, b"content-encoding"))
         async with aclosing(response.aiter_stream()) as chunks:
             async for chunk in chunks:
                 for piece in unpacker.feed(chunk):
-                    self.answer.take(piece)
-        self.answer.take(unpacker.flush())
-        self.answer.finish()
+                    answer.take(piece)
+        answer.take(unpacker.flush())
+        answer.finish()
 
 
 def retry_after_seconds(written: str, date: str) -> float | None:

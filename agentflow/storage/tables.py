@@ -31,6 +31,7 @@ from agentflow.storage import (  # noqa: F401 - they belong to the same database
     retention_tables,
     service_tables,
     tally_tables,
+    webhook_tables,
 )
 from agentflow.storage.columns import as_text, count, ended_iff_final, json, moment, one_of, run_key, sql_list, step_key
 

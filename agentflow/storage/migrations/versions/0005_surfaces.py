@@ -1,10 +1,13 @@
-"""What the surfaces keep: the keys by which others call over the network, and tallies of what ended, for monitors.
+"""What the surfaces keep: keys, replies, tallies of what ended, and webhooks with their deliveries.
 
 Revision 0005.
 """
 
+from datetime import datetime
+
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0005"
 down_revision = "0004"
@@ -32,12 +35,15 @@ def upgrade() -> None:
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
     _create_replies()
     _create_tally()
+    _create_webhooks()
     op.add_column("attempt", sa.Column("due_at", sa.DateTime(timezone=True)))
     op.add_column("worker", sa.Column("cpu_seconds", sa.Double))
     op.add_column("worker", sa.Column("resident_bytes", sa.BigInteger))
 
 
 def downgrade() -> None:
+    for table in ("webhook_delivery", "webhook_cursor", "webhook"):
+        op.drop_table(table)
     op.drop_column("worker", "resident_bytes")
     op.drop_column("worker", "cpu_seconds")
     for table, trigger in _TALLIED:
@@ -143,3 +149,69 @@ def _create_replies() -> None:
         sa.CheckConstraint("status IS NOT NULL OR (location IS NULL AND body IS NULL)", name="said_with_status"),
     )
     op.create_index("api_reply_begun_at", "api_reply", ["begun_at"])
+
+
+def _create_webhooks() -> None:
+    def moment(name: str, *, nullable: bool = True, now: bool = False) -> sa.Column[datetime]:
+        default = sa.text("now()") if now else None
+        return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=default)
+
+    op.create_table(
+        "webhook",
+        sa.Column("id", sa.Text, primary_key=True),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("project", sa.Text),
+        sa.Column("plan", sa.Text),
+        sa.Column("url", sa.Text, nullable=False),
+        sa.Column("types", JSONB, nullable=False),
+        sa.Column("salt", sa.LargeBinary, nullable=False),
+        sa.Column("previous_salt", sa.LargeBinary),
+        moment("previous_until"),
+        sa.Column("from_event", sa.BigInteger, nullable=False),
+        moment("created_at", nullable=False, now=True),
+        sa.Column("created_by", sa.Text, nullable=False),
+        moment("disabled_at"),
+        sa.Column("disabled_by", sa.Text),
+        sa.Column("disabled_code", sa.Text),
+        moment("failing_since"),
+        moment("delivered_at"),
+        sa.CheckConstraint("disabled_code IN ('asked', 'failing', 'gone')", name="disabled_code_known"),
+        sa.CheckConstraint(
+            "(disabled_at IS NULL) = (disabled_by IS NULL) AND (disabled_at IS NULL) = (disabled_code IS NULL)",
+            name="disabled_by_somebody",
+        ),
+        sa.CheckConstraint("(previous_salt IS NULL) = (previous_until IS NULL)", name="previous_ends"),
+        postgresql_with={"fillfactor": 70},
+    )
+    op.create_index("webhook_name", "webhook", ["project", "name"], unique=True, postgresql_nulls_not_distinct=True)
+    op.create_table(
+        "webhook_cursor",
+        sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("event_id", sa.BigInteger, nullable=False),
+        sa.CheckConstraint("id = 1", name="only_one"),
+    )
+    op.execute("INSERT INTO webhook_cursor (id, event_id) VALUES (1, 0)")
+    op.create_table(
+        "webhook_delivery",
+        sa.Column("id", sa.Uuid, primary_key=True),
+        sa.Column("webhook_id", sa.Text, sa.ForeignKey("webhook.id", ondelete="CASCADE"), nullable=False),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("run_id", sa.Uuid),
+        sa.Column("event_id", sa.BigInteger),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
+        sa.Column("tries", sa.Integer, nullable=False, server_default=sa.text("0")),
+        moment("created_at", nullable=False, now=True),
+        moment("next_at"),
+        moment("last_at"),
+        sa.Column("last_status", sa.Integer),
+        sa.Column("duration_seconds", sa.Double),
+        sa.Column("problem", sa.Text),
+        sa.CheckConstraint("state IN ('delivered', 'failed', 'pending')", name="state_known"),
+        sa.CheckConstraint("(next_at IS NOT NULL) = (state = 'pending')", name="pending_has_a_time"),
+        postgresql_with={"fillfactor": 70},
+    )
+    is_pending = sa.text("state = 'pending'")
+    op.create_index("webhook_delivery_due", "webhook_delivery", ["webhook_id", "next_at"], postgresql_where=is_pending)
+    op.create_index("webhook_delivery_history", "webhook_delivery", ["webhook_id", "created_at", "id"])

@@ -1,0 +1,20 @@
+-- Take due deliveries, of each webhook only so many, so that one that hangs leaves room for the others.
+-- Parameters: busy (webhooks that have their share), each, limit, lease_seconds
+-- Keeps true: two that claim at once get different ones; what is not settled before the lease ends is due again.
+UPDATE webhook_delivery AS taken
+SET attempts = attempts + 1, tries = tries + 1,
+    next_at = now() + make_interval(secs => CAST(:lease_seconds AS double precision))
+FROM webhook
+WHERE webhook.id = taken.webhook_id AND taken.id IN (
+    SELECT due.id
+    FROM webhook AS told CROSS JOIN LATERAL (
+        SELECT delivery.id FROM webhook_delivery AS delivery
+        WHERE delivery.webhook_id = told.id AND delivery.state = 'pending' AND delivery.next_at <= now()
+        ORDER BY delivery.next_at LIMIT :each
+        FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE told.disabled_at IS NULL AND told.id <> ALL(CAST(:busy AS text[]))
+    LIMIT :limit
+)
+RETURNING taken.id, taken.webhook_id, taken.type, taken.body, taken.attempts, taken.tries, webhook.url, webhook.salt,
+          CASE WHEN webhook.previous_until > now() THEN webhook.previous_salt END AS previous_salt
