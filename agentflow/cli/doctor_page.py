@@ -21,9 +21,7 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
     for check in checks:
         found.append(check)
         if not as_json:
-            console.print(_line(check))
-            if check.advice:
-                console.print(Text(f"{'':{_NAME_WIDTH + 2}}{check.advice}", "yellow"))
+            print_check(check)
     problems = [check for check in found if check.status is Status.PROBLEM]
     if as_json:
         printing.print_json({"schema": SCHEMA, "ok": not problems, "checks": [check.as_json() for check in found]})
@@ -31,7 +29,15 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
         console.print(f"\n{len(problems)} of {len(found)} checks found a problem.")
     else:
         console.print("\nEverything is as it should be.")
-    return _exit_code(problems)
+    return exit_code(problems)
+
+
+def print_check(check: Check) -> None:
+    """Print one finding, with its advice."""
+    console = printing.console()
+    console.print(_line(check))
+    if check.advice:
+        console.print(Text(f"{'':{_NAME_WIDTH + 2}}{check.advice}", "yellow"))
 
 
 def _line(check: Check) -> Text:
@@ -39,7 +45,8 @@ def _line(check: Check) -> Text:
     return Text.assemble((f"{sign} {check.name:<{_NAME_WIDTH}}", style), check.detail)
 
 
-def _exit_code(problems: list[Check]) -> int:
+def exit_code(problems: list[Check]) -> int:
+    """Return 0 without problems, 6 for servers that are away, else 1."""
     if any(check.is_unreachable for check in problems):
         return exit_codes.UNREACHABLE
     return exit_codes.FAILED if problems else exit_codes.COMPLETED

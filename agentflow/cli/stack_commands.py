@@ -194,17 +194,37 @@ def down(as_json: AsJson = False) -> None:
         print(f"{how}Ended the stack (process {ended.pid}): {len(ended.processes)} processes, none is left.")
 
 
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Send a tiny run through the workers instead, and look at what comes back.")
+    ] = False,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="DURATION", help="How long --smoke waits for its run.")
+    ] = "30s",
+    as_json: AsJson = False,
+) -> None:
     """Examine settings, servers, content store, workers and dispatcher, and say what to do about each problem.
 
     The exit code is 0 without problems, 6 when servers cannot be reached, else 1.
     """
+    if smoke:
+        raise typer.Exit(_smoke(timeout, as_json=as_json))
     from agentflow import telemetry
     from agentflow.cli import doctor_page
     from agentflow.stack.doctor import Doctor
 
     telemetry.configure(level="error")  # what is found is told below; a log line would say it twice
     raise typer.Exit(doctor_page.show(Doctor().checks(), as_json=as_json))
+
+
+def _smoke(timeout: str, *, as_json: bool) -> int:
+    from agentflow.cli import smoke_page
+    from agentflow.cli.opening import opened, read_seconds
+    from agentflow.stack.smoke import Smoke
+
+    seconds = read_seconds(timeout) or 0.0
+    with opened(is_read=True) as flow:
+        return smoke_page.show(Smoke(flow, seconds), as_json=as_json)
 
 
 def migrate(as_json: AsJson = False) -> None:

@@ -29,6 +29,7 @@ class StackState:
     audit_key_file: Path
     version: str
     api_url: str | None = None
+    flower_url: str | None = None
 
 
 def write_state(home: Path, state: StackState) -> None:

@@ -32,6 +32,7 @@ from agentflow.stack.last_end import forget_last_end, keep_last_end
 from agentflow.stack.restarts import MOST_RESTARTS, WINDOW_SECONDS, RestartBudget
 from agentflow.stack.wishes import Wishes
 
+FLOWER_URL = "http://127.0.0.1:5555"
 LOOK_SECONDS = 2.0
 READY_SECONDS = 60.0
 
@@ -108,6 +109,7 @@ class Stack:
             audit_key_file=key_file,
             version=__version__,
             api_url=api_url(self._settings) if self._options.has_api else None,
+            flower_url=FLOWER_URL if self._options.has_flower else None,
         )
         write_state(self._home, state)
         self._has_state = True
@@ -161,7 +163,7 @@ class Stack:
         elif all(each.is_ready for each in self._companions):
             self._has_been_ready = True
             api = f", the API answers at {api_url(self._settings)}" if self._options.has_api else ""
-            flower = ", and Flower starts at http://127.0.0.1:5555" if self._options.has_flower else ""
+            flower = f", and Flower starts at {FLOWER_URL}" if self._options.has_flower else ""
             self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{api}{flower}")
             self._keep_schedules()
 

@@ -35,7 +35,7 @@ from agentflow.storage.database import Database
 from agentflow.testing.clock import Clock
 
 REDIS_URL = "redis://in-process.invalid:6379/0"
-_INFO = Signature("info", "info", (), (bytes,))
+_INFO = Signature("info", "info", (), (bytes,))  # type: ignore[arg-type]  # it takes any number, and says one
 BROKER_URL = "memory://localhost/"
 
 

@@ -145,7 +145,9 @@ class _StubbedExchange(Exchange):
         self.wire.was_sent = self.wire.is_begun = True
         if problem is not None and problem.is_cut:
             raise httpcore2.ReadError("as the test says")
-        response = httpcore2.Response(self.reply.status, headers=list(self.reply.headers), content=_pieces(self.reply.body))
+        response = httpcore2.Response(
+            self.reply.status, headers=list(self.reply.headers), content=_pieces(self.reply.body)
+        )
         self._note_head(response)
         if self.wire.problem is None:
             await self._keep(response)

@@ -145,7 +145,9 @@ class Rehearsal:
         """
         found = next((each for each in CallProblem if each == problem), None)
         if problem is not None and found is None:
-            raise RehearsalError(f"A call cannot fail as {problem!r}: {did_you_mean(problem, [each.value for each in CallProblem])}")
+            raise RehearsalError(
+                f"A call cannot fail as {problem!r}: {did_you_mean(problem, [each.value for each in CallProblem])}"
+            )
         failure = Failure(exit_code, message, found, is_timed_out=timed_out, is_lost=lost)
         self._failures.force(step, failure, times)
 

@@ -29,7 +29,9 @@ def _plan(*, name: str = "rehearsed", **head: Any) -> Plan:
 
 def test_a_forced_failure_meets_the_steps_own_retry_policy_and_nothing_waits(agentflow: Rehearsal) -> None:
     plan = _plan()
-    plan.subprocess("collect", ["echo", "hi"], retry={"max_attempts": 4, "base": "10m", "max_delay": "1h", "on_exit_codes": [75]})
+    plan.subprocess(
+        "collect", ["echo", "hi"], retry={"max_attempts": 4, "base": "10m", "max_delay": "1h", "on_exit_codes": [75]}
+    )
     plan.noop("end", needs=["collect"])
     agentflow.fail("collect", times=3, exit_code=75)
 
