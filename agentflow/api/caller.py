@@ -5,7 +5,7 @@ Owns the way from a request to a client. A key of one project sees that project 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -65,8 +65,8 @@ def _identified(
     return identify(request.app.state.house, address, None if shown is None else shown.credentials)
 
 
-def _at_least(role: Role) -> Callable[..., Caller]:
-    def check(caller: Annotated[Caller, Depends(_identified)]) -> Caller:
+def _at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
+    async def check(caller: Annotated[Caller, Depends(_identified)]) -> Caller:
         if not caller.key.role.includes(role):
             raise NotAllowed(
                 f"The key {caller.key.name!r} is a {caller.key.role.value}'s; this takes a key of role {role.value}.",
