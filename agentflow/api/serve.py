@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import uvicorn
 from fastapi import FastAPI
 
@@ -17,8 +15,6 @@ def serve(settings: Settings, host: str, port: int) -> None:
     A process of several that dies is started again; each reads the environment by itself.
     """
     several = settings.api_processes > 1
-    if several:
-        os.environ["AGENTFLOW_API_PROCESSES"] = str(settings.api_processes)
     uvicorn.run(
         "agentflow.api.serve:from_environment" if several else make_app(settings),
         factory=several,

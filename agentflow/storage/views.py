@@ -217,12 +217,7 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     """
     summary = read_summary(tx, run_id)
     rows = _below_foreachs(tx.execute(statement("view_steps"), {"run_id": run_id}).all())
-    made = (
-        tx.execute(statement("view_calls"), {"run_id": run_id}).all()
-        if any(row.action == "llm" for row in rows)
-        else []
-    )
-    calls = {(row.key, row.number): row for row in made}
+    calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
     attempts: dict[str, list[AttemptView]] = defaultdict(list)
     for row in tx.execute(statement("view_attempts"), {"run_id": run_id}):
         attempts[row.key].append(_attempt(row, calls.get((row.key, row.number))))
