@@ -28,6 +28,7 @@ from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.executors.base import close_executors
 from agentflow.settings import Settings, load_settings
 from agentflow.storage.database import Database
+from agentflow.telemetry.tracing import open_tracing
 
 _lock = threading.Lock()
 _current: Runtime | None = None
@@ -73,6 +74,7 @@ class Runtime:
             store=SharedDirectory(self.settings.content_root()),
             ledger=Ledger(side_channel.client, side_channel.keys),
             audit_key=audit_key_of(self.settings),
+            tracing=open_tracing(),
         )
 
     @cached_property
@@ -86,6 +88,7 @@ class Runtime:
             self.lease_keeper.close()
             close_executors()
         if "context" in self.__dict__:
+            self.context.tracing.close()
             self.context.database.close()
             self.context.side_channel.close()
 
@@ -146,6 +149,12 @@ def current() -> Runtime:
             given = _current._given_celery if _current is not None else None  # noqa: SLF001 - the same class
             _current = Runtime(load_settings(), celery=given)
         return _current
+
+
+def flush() -> None:
+    """Hand on what this process was told of its work, if it ends without closing its runtime; in a bounded time."""
+    if _current is not None and _current.pid == os.getpid() and "context" in _current.__dict__:
+        _current.context.tracing.close()
 
 
 def install(runtime: Runtime) -> None:

@@ -10,7 +10,7 @@ from celery import Celery, Task
 from celery.exceptions import Ignore, Retry, TaskPredicate
 
 from agentflow import runtime
-from agentflow.broker.canvas import next_in_chain
+from agentflow.broker.canvas import next_in_chain, origin_of
 from agentflow.broker.queues import task_name
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.outcome import ClaimRefusal
@@ -49,7 +49,7 @@ def register(app: Celery, actions: tuple[str, ...], *, request_class: str = "cel
 def answer(task: Task, *, run_id: str, step_id: str) -> None:
     """Answer the doorbell for step ``step_id`` of run ``run_id``."""
     house = runtime.current()
-    bell = Doorbell(RunId(UUID(run_id)), StepKey(step_id), next_in_chain(task.request))
+    bell = Doorbell(RunId(UUID(run_id)), StepKey(step_id), next_in_chain(task.request), origin_of(task.request))
     worker = f"{task.request.hostname}:{os.getpid()}"
     try:
         answered = execute(house.context, house.lease_keeper, bell, worker)

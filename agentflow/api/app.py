@@ -11,9 +11,27 @@ from contextlib import asynccontextmanager
 from fastapi import APIRouter, FastAPI
 
 from agentflow import __version__
-from agentflow.api import description, health, installation, problem, run_verbs, runs
+from agentflow.api import (
+    audit,
+    bulk,
+    dead_letters,
+    description,
+    health,
+    installation,
+    keys,
+    live,
+    metrics,
+    plans,
+    problem,
+    related,
+    run_verbs,
+    runs,
+    schedules,
+    upkeep,
+)
 from agentflow.api.caller import House
 from agentflow.api.guard import Guard
+from agentflow.api.live_hub import Hub
 from agentflow.api.mcp_route import mcp_routes, mcp_server
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow
@@ -22,7 +40,24 @@ from agentflow.settings import Settings
 PREFIX = "/api/v1"
 OF_ADDRESS = 4
 """How many times as often as one key one address may ask."""
-ROUTERS = (runs.router, run_verbs.router, installation.router, health.router, description.router)
+ROUTERS = (
+    live.streams,
+    live.router,
+    bulk.router,
+    runs.router,
+    related.router,
+    run_verbs.router,
+    plans.router,
+    schedules.router,
+    dead_letters.router,
+    audit.router,
+    installation.router,
+    upkeep.router,
+    keys.router,
+    health.router,
+    metrics.router,
+    description.router,
+)
 """What is served below the prefix; every route of them takes a key."""
 
 
@@ -49,6 +84,7 @@ def make_app(settings: Settings) -> FastAPI:
     )
     often = settings.api_requests_per_minute
     house = app.state.house = House(flow, Throttle(often * OF_ADDRESS), Throttle(often))
+    app.state.hub = Hub(flow)
     problem.add_handlers(app)
     routes = APIRouter(prefix=PREFIX)
     for resource in ROUTERS:

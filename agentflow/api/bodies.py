@@ -40,11 +40,19 @@ class Submission(Body):
     plan_hash: str | None = Field(default=None, description="Take this plan only, by its fingerprint.")
 
 
+class Trial(Submission):
+    """A submission that is only examined."""
+
+
 class Fork(Body):
     """From where a run is done again, and with what."""
 
     from_step: str
-    vars: dict[str, JsonValue] = Field(default_factory=dict)
+    vars: dict[str, JsonValue] = Field(default_factory=dict, description="Over those of the run.")
+    plan: dict[str, JsonValue] | str | None = Field(
+        default=None, description="An edited plan: what changed in it, and what follows, runs again."
+    )
+    files: dict[str, str] = Field(default_factory=dict, description="Texts of files that the edited plan names.")
     budget: dict[str, JsonValue] | None = None
     directive: str | None = None
 
@@ -112,6 +120,38 @@ class Overriding(Body):
     choose: str | None = None
 
 
+class Modification(Body):
+    """What is changed of a run, or of a step of it that has not run; amounts are added to its budget."""
+
+    why: str
+    step: str | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    usd: float | str | None = None
+    active_time: str | None = Field(default=None, examples=["10m"])
+    timeout: str | None = Field(default=None, examples=["10m"])
+    priority: int | None = Field(default=None, description="0 to 9; the higher goes first.")
+
+
+class Many(Body):
+    """Which runs a verb means: by what they have in common, or all that it can be done to."""
+
+    state: str | None = Field(default=None, description="All that are shown in this state.")
+    name: str | None = Field(default=None, description="All of plans of this name.")
+    project: str | None = Field(default=None, description="All of this project.")
+    older_than: str | None = Field(default=None, description="All that were submitted so long ago.", examples=["2h"])
+    all: bool = Field(default=False, description="Every run that this can be done to; instead of a filter.")
+    dry_run: bool = Field(default=False, description="Only list the runs that it would be done to.")
+    limit: int = Field(default=100, ge=1, le=1000, description="How many at most, the newest first.")
+
+
+class ManyPaused(Many):
+    """Which runs are to rest, and how."""
+
+    now: bool = Field(default=False, description="Also end what runs now; it is given back and spends no retry.")
+    why: str | None = Reason
+
+
 class Why(Body):
     """Why something is done, in a line."""
 
@@ -124,6 +164,69 @@ class Push(Body):
     plan: dict[str, JsonValue]
     files: dict[str, str] = Field(default_factory=dict)
     project: str | None = None
+
+
+class Schedule(Body):
+    """When a stored plan runs by itself: exactly one of cron, every and at."""
+
+    plan: str = Field(description="NAME or NAME@VERSION of a stored plan.", examples=["triage@2"])
+    cron: str | None = Field(default=None, description="Five fields, or @daily.", examples=["0 6 * * 1-5"])
+    every: str | None = Field(default=None, examples=["15m"])
+    at: str | None = Field(default=None, description="Once.", examples=["2026-12-01T06:00"])
+    start: str | None = Field(default=None, description="Where every begins; else now.")
+    time_zone: str = "UTC"
+    jitter: str = "0s"
+    overlap: str = Field(default="skip", description="skip, queue, cancel-previous or allow.")
+    queue_depth: int = 1
+    catch_up: str = "10m"
+    vars: dict[str, JsonValue] = Field(default_factory=dict)
+    budget: dict[str, JsonValue] | None = None
+    directive: str | None = None
+    project: str | None = None
+    is_enabled: bool = True
+
+
+class NamedSchedule(Schedule):
+    """A schedule with its name."""
+
+    name: str
+    dry_run: bool = Field(default=False, description="Examine it, tell its due times, write nothing.")
+
+
+class Backfill(Body):
+    """From when to when the due times of the past are fired that have no run."""
+
+    since: str = Field(description="The first due time, local to the schedule's zone.", examples=["2026-11-01T00:00"])
+    until: str | None = Field(default=None, description="The last one; now if not given.")
+    dry_run: bool = False
+
+
+class Replay(Body):
+    """Which dead letters are taken up again: one step of a run, or all of a filter."""
+
+    run: str | None = None
+    step: str | None = None
+    all: bool = Field(default=False, description="Every dead letter, or those of project and name.")
+    project: str | None = None
+    name: str | None = None
+    dry_run: bool = False
+
+
+class Pruning(Body):
+    """Which ended runs go."""
+
+    older_than: str = Field(description="How long ago they ended at least; 2d or more.", examples=["30d"])
+    limit: int | None = Field(default=100, ge=1, le=1000, description="At most so many, the oldest first.")
+    dry_run: bool = False
+
+
+class NewKey(Body):
+    """A key that is to be made."""
+
+    name: str
+    role: str = Field(description="viewer, operator or admin.", examples=["operator"])
+    project: str | None = None
+    expires: str | None = Field(default=None, description="After how long it opens nothing.", examples=["90d"])
 
 
 def given(body: BaseModel) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def problem(
 def _headers(status: HTTPStatus, error: AgentflowError) -> dict[str, str]:
     match status:
         case HTTPStatus.UNAUTHORIZED:
-            return {"WWW-Authenticate": "Bearer"}
+            return {"WWW-Authenticate": getattr(error, "challenge", "Bearer")}
         case HTTPStatus.SERVICE_UNAVAILABLE:
             return {"Retry-After": str(AGAIN_SECONDS)}
         case HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, TooManyRequests):

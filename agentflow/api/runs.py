@@ -14,12 +14,13 @@ from starlette.responses import HTMLResponse
 
 from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.events_page import events_page
+from agentflow.api.paging import Cursor, Limit
 from agentflow.client import Run
 from agentflow.client.documents import opened_document
+from agentflow.domain.ids import RunId
 
 router = APIRouter(prefix="/runs", tags=["runs"])
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
-Cursor = Annotated[str | None, Query(description="next_cursor of the page before.")]
 Step = Annotated[str | None, Query(description="Only of this step.")]
 IdempotencyKey = Annotated[str | None, Header(description="The same key with the same submission is the same run.")]
 _BYTES, _CHUNK_BYTES = "application/octet-stream", 1 << 16
@@ -106,9 +107,9 @@ def why(caller: Viewer, run: str, step: Step = None) -> Json:
 
 
 @router.get("/{run}/events")
-def events(caller: Viewer, run: str) -> Json:
+def events(caller: Viewer, run: str, limit: Limit = 1000, cursor: Cursor = None) -> Json:
     """List what happened to a run, in the order of writing."""
-    return {"schema": "agentflow.events/1", "events": [event.as_json() for event in caller.run(run).events()]}
+    return events_page(caller, RunId(caller.run(run).uuid), limit, cursor)
 
 
 @router.get("/{run}/report", response_class=Response)

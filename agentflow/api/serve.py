@@ -1,32 +1,113 @@
-"""Serve the API with uvicorn, in one process or several; they share nothing but the address."""
+"""Serve the API with uvicorn, in one process or several; they share nothing but the address.
+
+Owns the socket, the word that the API answers, and the end: what is being answered is finished, and what does not end
+by itself, such as a stream of events, is given ``ENDING_SECONDS``.
+"""
 
 from __future__ import annotations
 
+import ipaddress
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from typing import Any
+
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
 
 from agentflow.api.app import make_app
+from agentflow.domain.error import ConfigurationError
 from agentflow.settings import Settings, load_settings
 
+ENDING_SECONDS = 3
+_START_SECONDS = 60.0
+Tell = Callable[[], None]
 
-def serve(settings: Settings, host: str, port: int) -> None:
-    """Answer requests until SIGTERM or SIGINT; what is being answered then is finished.
 
-    A process of several that dies is started again; each reads the environment by itself.
+def serve(settings: Settings, host: str, port: int, tell: Tell = lambda: None) -> None:
+    """Answer requests until SIGTERM or SIGINT; ``tell`` is called once the API answers.
+
+    A process of several that dies is started again; each reads the environment by itself. ConfigurationError: nothing
+    can listen at the address.
     """
-    several = settings.api_processes > 1
-    uvicorn.run(
-        "agentflow.api.serve:from_environment" if several else make_app(settings),
-        factory=several,
-        workers=settings.api_processes if several else None,
-        host=host,
-        port=port,
-        log_level="warning",
-        server_header=False,
-        access_log=False,
-    )
+    with _listening(host, port) as listener:
+        if settings.api_processes > 1:
+            config = _config("agentflow.api.serve:from_environment", factory=True, workers=settings.api_processes)
+            _Processes(config, [listener], tell).run()
+        else:
+            _Server(_config(make_app(settings)), tell).run([listener])
 
 
 def from_environment() -> FastAPI:
-    """Build the application of one process of several."""
+    """Build the application of one process of several, which ends when the one that started it is gone."""
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     return make_app(load_settings())
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name that may mean anything
+        return False
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The API cannot listen at {host}, port {port}: {error.strerror}. Another program may have the port: "
+            "choose another one by --port or AGENTFLOW_API_PORT."
+        ) from None
+
+
+def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_level="warning",
+        server_header=False,
+        access_log=False,
+        timeout_graceful_shutdown=ENDING_SECONDS,
+        **more,
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it answers."""
+
+    def __init__(self, config: uvicorn.Config, tell: Tell) -> None:
+        super().__init__(config)
+        self._tell = tell
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        self._tell()
+
+
+class _Processes(Multiprocess):
+    """Several processes behind one socket; they say together when they answer."""
+
+    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], tell: Tell) -> None:
+        super().__init__(config, sockets)
+        self._tell = tell
+
+    def init_processes(self) -> None:
+        """Start them, and say so once each of them answers."""
+        super().init_processes()
+        if all(each.wait_until_ready(_START_SECONDS, self.should_exit) for each in self.processes):
+            self._tell()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGTERM)

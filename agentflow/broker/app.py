@@ -63,7 +63,7 @@ def _worker_settings(*, has_events: bool) -> dict[str, Any]:
         # A worker takes a message only when a slot is free: nothing waits unseen behind a long step.
         "worker_disable_prefetch": True,
         "worker_prefetch_multiplier": 1,
-        # Events halve a worker's throughput: on where Flower is wanted only.
+        # Events halve a worker's throughput: on where Flower is wanted only, which borrows them where they are off.
         "worker_send_task_events": has_events,
         "task_send_sent_event": False,
         # structlog owns logging and stdout.

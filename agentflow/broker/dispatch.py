@@ -15,8 +15,8 @@ from agentflow.broker.queues import QUEUE_NAMES, task_queues
 from agentflow.domain.error import ServersUnreachable
 
 
-def send(app: Celery, stretches: Iterable[Sequence[Bell]]) -> None:
-    """Send one chain for each stretch.
+def send(app: Celery, stretches: Iterable[Sequence[Bell]], origin: str | None = None) -> None:
+    """Send one chain for each stretch; ``origin`` is the traceparent that they carry.
 
     Raises ServersUnreachable at the first that cannot be sent; whether that one arrived is then unknown.
     """
@@ -26,14 +26,14 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]]) -> None:
             app.producer_pool.acquire(block=True, timeout=10) as producer,
         ):
             for bells in stretches:
-                _publish(app, producer, bells)
+                _publish(app, producer, bells, origin)
     except (OperationalError, LimitExceeded, RedisError, OSError) as error:
         raise ServersUnreachable(f"Redis does not take messages: {error}") from error
 
 
-def _publish(app: Celery, producer: Producer, bells: Sequence[Bell]) -> None:
+def _publish(app: Celery, producer: Producer, bells: Sequence[Bell], origin: str | None) -> None:
     """Send one chain. ServersUnreachable too where the channel was closed under the producer: kombu does not notice."""
-    message = stretch(app, bells)
+    message = stretch(app, bells, origin)
     try:
         message.apply_async(producer=producer, root_id=str(bells[0].run_id))
     except AttributeError as error:

@@ -6,10 +6,12 @@ happen elsewhere, and a monitor that is not told of them shows an old state for 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
+from uuid import uuid4
 
 from celery import Celery
 from kombu.exceptions import LimitExceeded, OperationalError
@@ -19,6 +21,12 @@ from agentflow.broker.outage import outage_of
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
+
+WATCH_COMMAND = "watch_events"
+"""By this remote control command a Flower borrows the workers' events; see worker/event_loans.py."""
+LOAN_SECONDS = 15.0
+"""For how long one command keeps events on."""
+RENEW_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +63,33 @@ def publish(app: Celery, events: Iterable[TaskEvent]) -> None:
                     )
     except (OperationalError, LimitExceeded, RedisError, OSError) as error:
         log.warning("monitors_not_told", error=str(error))
+
+
+class Watching:
+    """What one monitor says to the workers: that it watches, often enough not to be forgotten, and that it goes."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._name = uuid4().hex
+        self._lock = threading.Lock()
+        self._has_ended = False
+
+    def renew(self) -> None:
+        """Keep the workers' events on; a server that is away is logged, as the next time comes soon."""
+        with self._lock:
+            if not self._has_ended:
+                self._say(LOAN_SECONDS)
+
+    def end(self) -> None:
+        """Say that nobody watches here any more; nothing is renewed after that."""
+        with self._lock:
+            self._has_ended = True
+            self._say(0)
+
+    def _say(self, seconds: float) -> None:
+        told = {"monitor": self._name, "seconds": seconds}
+        try:
+            with self._app.connection_for_write() as connection:  # a pooled one may have gone stale
+                self._app.control.broadcast(WATCH_COMMAND, arguments=told, connection=connection)
+        except (OperationalError, RedisError, OSError) as error:
+            log.warning("workers_not_asked_for_events", error=str(error))

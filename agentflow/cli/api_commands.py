@@ -11,7 +11,9 @@ from agentflow.cli.options import STACK
 
 Host = Annotated[str, typer.Option("--host", help="The address to listen at.")]
 Processes = Annotated[int | None, typer.Option("--processes", min=1, max=64, help="How many processes serve it.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The port to listen at.")]
+Port = Annotated[
+    int | None, typer.Option("--port", min=1, max=65535, help="The port to listen at; else AGENTFLOW_API_PORT.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -20,21 +22,39 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=STACK)(mcp)
 
 
-def api(host: Host = "127.0.0.1", port: Port = 8000, processes: Processes = None) -> None:
-    """Serve the HTTP API below /api/v1; /api/v1/openapi.json describes it. Needs: pip install "agentflow[api]".
+def api(host: Host = "127.0.0.1", port: Port = None, processes: Processes = None) -> None:
+    """Serve the HTTP API below /api/v1; /api/v1/docs describes it. Needs: pip install "agentflow[api]".
 
-    Every call shows a key: `agentflow key create NAME --role operator`.
+    Every call shows a key: `agentflow key create NAME --role operator`. `agentflow up --api` does all at once.
     """
-    from agentflow.domain.error import ConfigurationError
     from agentflow.settings import load_settings
 
-    try:
-        from agentflow.api.serve import serve
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(f'The API needs {error.name}: pip install "agentflow[api]"') from error
-    printing.note(f"The API listens at http://{host}:{port}/api/v1; end it with Ctrl-C.")
+    check_api_installed()
+    from agentflow.api.serve import is_loopback, serve
+
     given = {} if processes is None else {"api_processes": processes}
-    serve(load_settings(**given), host, port)
+    settings = load_settings(**given)
+    chosen = settings.api_port if port is None else port
+    if not is_loopback(host):
+        printing.note(
+            f"Others reach {host}, and keys travel there as they are: put a proxy that speaks TLS before the API."
+        )
+
+    def tell() -> None:
+        printing.note(f"The API answers at http://{host}:{chosen}/api/v1; end it with Ctrl-C.")
+
+    serve(settings, host, chosen, tell)
+
+
+def check_api_installed() -> None:
+    """ConfigurationError where the packages of the API are missing; it says how to get them."""
+    from importlib.util import find_spec
+
+    from agentflow.domain.error import ConfigurationError
+
+    missing = [name for name in ("fastapi", "mcp", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(f'The API needs {" and ".join(missing)}: pip install "agentflow[api]"')
 
 
 def mcp() -> None:

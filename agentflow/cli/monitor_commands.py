@@ -26,8 +26,8 @@ def flower(arguments: Arguments = None) -> None:
 
     It takes every option of Flower as --name=value. Its configuration is config/flowerconfig.py below the working
     directory, or the file that AGENTFLOW_FLOWER_CONFIG names. On any other address it needs a password:
-    AGENTFLOW_FLOWER_BASIC_AUTH=user:password. It shows the steps of workers that send events
-    (AGENTFLOW_WORKER_EVENTS=true, or -E); they cost a worker up to half of its throughput.
+    AGENTFLOW_FLOWER_BASIC_AUTH=user:password. While it runs, the workers send events; they cost a worker up to half of
+    its throughput, and end with the last Flower. --enable-events=False leaves the workers alone.
     """
     from agentflow.monitor.flower_service import run_flower  # loads Celery: only for this verb
     from agentflow.settings import load_settings

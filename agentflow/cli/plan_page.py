@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agentflow.cli import printing, words
 
@@ -21,17 +21,8 @@ if TYPE_CHECKING:
 
 def print_dry_run(checked: CheckedPlan, *, as_json: bool, is_dry: bool = True) -> None:
     """Tell what a submission would do."""
-    plan = checked.loaded.plan
     if as_json:
-        head = {
-            "schema": "agentflow.dry-run/1",
-            "project": checked.project,
-            "directive": checked.directive,
-            "vars": dict(checked.vars),
-            "budget": budget_json(checked.budget),
-            "mode": checked.mode.value,
-        }
-        printing.print_json(head | plan_json(plan) | checked.forecast.as_json())
+        printing.print_json(checked.as_json())
         return
     from agentflow.cli.forecast_page import forecast_lines
 
@@ -42,48 +33,6 @@ def print_dry_run(checked: CheckedPlan, *, as_json: bool, is_dry: bool = True) -
         print(f"  var {name} = {value!r}")
     if is_dry:
         print(f"Nothing was written. It would run in project {checked.project}.")
-
-
-def budget_json(budget: Budget) -> dict[str, float] | None:
-    """Return the caps by kind, usd in dollars and active_time in seconds; None without any."""
-    from agentflow.domain.budget import BudgetKind
-    from agentflow.domain.shortfall import cap_of
-
-    caps = {kind.value: cap for kind in BudgetKind if (cap := cap_of(budget, kind)) is not None}
-    return caps or None
-
-
-def plan_json(plan: Plan) -> dict[str, Any]:
-    """Return what a plan will do, without templates and commands."""
-    return {
-        "plan": {"name": plan.name, "fingerprint": plan.fingerprint},
-        "files": [file.model_dump(mode="json") for file in plan.files],
-        "secrets": list(plan.secrets),
-        "steps": [
-            {
-                "id": step.id,
-                "action": step.action.type,
-                "needs": list(step.needs),
-                "when": step.when,
-                "timeout_seconds": step.timeout_seconds,
-                "max_attempts": step.retry.max_attempts,
-                "rate_limit": step.rate_limit and step.rate_limit.model_dump(),
-                "concurrency": step.concurrency and step.concurrency.model_dump(),
-                "on_failure": step.on_failure,
-                "on_lost": step.on_lost,
-                "foreach": plan.foreach_around.get(step.id),
-                "goes_through": _goes_through(step),
-            }
-            for step in plan.every_step
-        ],
-    }
-
-
-def _goes_through(step: Step) -> dict[str, Any] | None:
-    if (terms := step.foreach) is None:
-        return None
-    known = None if isinstance(terms.items, str) else len(terms.items)
-    return {"items": known, **terms.model_dump(include={"max_parallel", "max_children", "merge"})}
 
 
 def print_plan(loaded: LoadedPlan, *, budget: Budget | None = None, directive: str | None = None) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from agentflow.cli import printing
+from agentflow.cli.api_commands import check_api_installed
 from agentflow.cli.options import STACK, AsJson
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ Concurrency = Annotated[
     typer.Option("--concurrency", "-c", min=1, help="Steps at once; else the processors, at least 4."),
 ]
 WithFlower = Annotated[bool, typer.Option("--flower", help="Run Flower too, and have the worker send it events.")]
+WithApi = Annotated[bool, typer.Option("--api", help="Serve the HTTP API too, at 127.0.0.1 (AGENTFLOW_API_PORT).")]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,18 +40,21 @@ def register(app: typer.Typer) -> None:
 def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when everything is ready.")] = False,
     flower: WithFlower = False,
+    api: WithApi = False,
     concurrency: Concurrency = None,
     as_json: AsJson = False,
 ) -> None:
     """Run PostgreSQL, Valkey, a worker and beat here, from pip, until Ctrl-C or `agentflow down`.
 
-    The data stay in AGENTFLOW_HOME. A second `up` finds the first and leaves it as it is.
+    The data stay in AGENTFLOW_HOME, and so does an admin's key of the API. A second `up` leaves the first as it is.
     """
     from agentflow.embedded import AlreadyRunning, read_state  # with the stack: they take a second to import
     from agentflow.stack.supervision import StackOptions
 
     settings = embedded_settings()
-    options = StackOptions(concurrency or default_concurrency(), has_flower=flower, has_beat=True)
+    options = StackOptions(concurrency or default_concurrency(), has_flower=flower, has_beat=True, has_api=api)
+    if api:
+        check_api_installed()
     if (state := read_state(settings.home)) is not None:
         return _tell_joined(settings, state.pid, as_json=as_json)
     try:
@@ -74,6 +79,7 @@ def _run_here(settings: Settings, options: StackOptions, *, as_json: bool) -> No
         else:
             print(_sentence(text), flush=True)
             if kind == "ready":
+                _tell_key(settings, options)
                 print(_next_words("Stop it with Ctrl-C here, or with `agentflow down`."), flush=True)
 
     with Wishes() as wishes:
@@ -96,19 +102,42 @@ def _run_behind(settings: Settings, options: StackOptions, *, as_json: bool) -> 
     stack.keep()
     home = settings.home.absolute()
     if as_json:
-        printing.print_json({"pid": stack.pid, "existing": False, "home": str(home)})
+        printing.print_json({"pid": stack.pid, "existing": False, "home": str(home), **_api_facts(settings)})
         return
     print(f"It runs in the background as process {stack.pid}; its data and logs are in {home}.")
+    _tell_key(settings, options)
     print(_next_words("Stop it with `agentflow down`."))
 
 
 def _tell_joined(settings: Settings, pid: int, *, as_json: bool) -> None:
     home = settings.home.absolute()
     if as_json:
-        printing.print_json({"pid": pid, "existing": True, "home": str(home)})
+        printing.print_json({"pid": pid, "existing": True, "home": str(home), **_api_facts(settings)})
     else:
         print(f"A stack of {home} runs already, as process {pid}: every command uses it.")
-        print("Its options stay as they are. `agentflow down` ends it.")
+        url = _api_facts(settings)["api"]
+        served = f"It serves the API at {url}." if url else "It serves no API."
+        print(f"{served} Its options stay as they are. `agentflow down` ends it.")
+
+
+def _tell_key(settings: Settings, options: StackOptions) -> None:
+    from agentflow.stack.api_access import api_key_file
+
+    if options.has_api:
+        print(
+            f"The API takes the key in {api_key_file(settings)}; only you may read it. Give it to nobody.", flush=True
+        )
+
+
+def _api_facts(settings: Settings) -> dict[str, str | None]:
+    """Tell where the API of the stack that is up answers, and which file holds a key."""
+    from agentflow.embedded import read_state
+    from agentflow.stack.api_access import api_key_file
+
+    state = read_state(settings.home)
+    if state is None or state.api_url is None:
+        return {"api": None, "key_file": None}
+    return {"api": state.api_url, "key_file": str(api_key_file(settings))}
 
 
 def demo(

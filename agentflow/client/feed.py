@@ -1,42 +1,113 @@
-"""A run's events as they come, each once, none missed.
+"""Events as they come, each once, in the order of their ids, none missed: the cursor of a feed is the last id it gave.
 
-Owns looking back: an event's id is given before its transaction commits, so a lower id can appear after a higher one
-was read. The feed reads again what is younger than a transaction may be old, and everything at the end.
+Owns how far a feed may read. An event's id is given before its transaction commits, so a lower id can appear after a
+higher one was seen. Up to which id nothing can appear any more is found by looking three times, in this order:
+
+    the newest id that can be seen  ->  who may be writing events now  ->  the events, up to that id
+
+Ids are given in order, and who has taken one holds a lock until all can see what he wrote. Whoever has an id below the
+newest one and is not seen yet holds his lock at the second look, so once all who were found there have ended, that id
+is settled. Costs those who write nothing. Transactions that write no event, long ones too, hold nothing up.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
+from sqlalchemy import Connection
+
+from agentflow.domain.ids import RunId
+from agentflow.storage import feeds
+from agentflow.storage.feeds import FedEvent
 from agentflow.storage.view_shapes import EventView
 
-LOOK_BACK = timedelta(seconds=60)
-"""Longer than any transaction of ours may take (the statement timeout)."""
+PAGE_EVENTS = 2000
+_MOST_WAITING = 1000
+Reading = Callable[[], AbstractContextManager[Connection]]
+
+
+class Horizon:
+    """Up to which id each event is to be seen or will never be. It only rises; None until it is known."""
+
+    def __init__(self) -> None:
+        self.settled: int | None = None
+        self._waiting: deque[tuple[int, frozenset[str]]] = deque()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether newer events were seen than are settled."""
+        return bool(self._waiting)
+
+    @property
+    def writers(self) -> frozenset[str]:
+        """Whose end the next step waits for."""
+        return self._waiting[0][1] if self._waiting else frozenset()
+
+    def advance(self, newest: int, find_writers: Callable[[], frozenset[str]]) -> int | None:
+        """Take in a look: ``newest`` was read before ``find_writers`` is asked. Returns what is settled now."""
+        is_newer = newest > (self._waiting[-1][0] if self._waiting else -1 if self.settled is None else self.settled)
+        if not is_newer and not self._waiting:
+            return self.settled
+        writers = find_writers()
+        if is_newer and len(self._waiting) < _MOST_WAITING:
+            self._waiting.append((newest, writers))
+        while self._waiting and not self._waiting[0][1] & writers:
+            self.settled = self._waiting.popleft()[0]
+        if self._waiting:
+            self._waiting[0] = (self._waiting[0][0], self._waiting[0][1] & writers)
+        return self.settled
+
+
+def look(horizon: Horizon, tx: Connection) -> int | None:
+    """Move ``horizon`` on by how things stand; what is settled is seen by the statements after this."""
+    return horizon.advance(feeds.read_newest(tx), lambda: feeds.find_writers(tx))
 
 
 class EventFeed:
-    """Hands out the events of one run; ``read`` reads those with an id above the one it is given."""
+    """Hands out the events of a run, of a project, or all; ``after`` is the id from which it goes on."""
 
-    def __init__(self, read: Callable[[int], list[EventView]]) -> None:
-        self._read = read
-        self._seen: set[int] = set()
-        self._young: deque[tuple[datetime, int]] = deque()
-        self._floor = 0
+    def __init__(
+        self, reading: Reading, *, run: RunId | None = None, project: str | None = None, after: int | None = 0
+    ) -> None:
+        self._reading = reading
+        self._run = run
+        self._project = project
+        self._horizon = Horizon()
+        self.at = after
+        """The id after which it goes on; None until it is known where now is."""
 
-    def take(self, *, is_last: bool = False) -> list[EventView]:
-        """Return what is new, in the order of writing; with ``is_last`` after one more look at everything."""
-        fresh = [event for event in self._read(0 if is_last else self._floor) if event.id not in self._seen]
-        for event in fresh:
-            self._seen.add(event.id)
-            self._young.append((event.at, event.id))
-        self._raise_floor()
-        return fresh
+    def take(self) -> list[EventView]:
+        """Return what is new and settled, up to a page of it."""
+        with self._reading() as tx:
+            settled = look(self._horizon, tx)
+            if settled is None:
+                return []
+            if self.at is None:
+                self.at = settled
+            if self.at >= settled:
+                return []
+            found = read_page(tx, self.at, settled, run=self._run, project=self._project)
+        self.at = settled if len(found) < PAGE_EVENTS else found[-1].event.id
+        return [fed.event for fed in found]
 
-    def _raise_floor(self) -> None:
-        if not self._young:
-            return
-        newest = max(at for at, _ in self._young)
-        while self._young and newest - self._young[0][0] > LOOK_BACK:
-            self._floor = max(self._floor, self._young.popleft()[1])
+    def take_rest(self) -> Iterator[EventView]:
+        """Yield all that can be seen behind what was handed out: for a run that has ended or rests."""
+        while True:
+            with self._reading() as tx:
+                found = read_page(tx, self.at or 0, feeds.LAST_ID, run=self._run, project=self._project)
+            for fed in found:
+                self.at = fed.event.id
+                yield fed.event
+            if len(found) < PAGE_EVENTS:
+                return
+
+
+def read_page(
+    tx: Connection, after: int, until: int, *, run: RunId | None = None, project: str | None = None
+) -> list[FedEvent]:
+    """Read a page of the events of a run, of a project, or of all."""
+    if run is not None:
+        return feeds.read_run(tx, run, after, until, PAGE_EVENTS)
+    return feeds.read_all(tx, after, until, PAGE_EVENTS, project)

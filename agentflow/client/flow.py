@@ -18,6 +18,7 @@ from agentflow.client.budgets import BudgetRaised, Money, checked_more
 from agentflow.client.checks import checked_actor, checked_key, checked_name, checked_state, checked_why
 from agentflow.client.conflicts import trying_again
 from agentflow.client.dead_letters import DeadLetterBox
+from agentflow.client.feeds import Feeds
 from agentflow.client.forks import ForkedRun
 from agentflow.client.gates import Gates
 from agentflow.client.interventions import Interventions
@@ -56,7 +57,7 @@ from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.engine.why import Explanation, why
 from agentflow.executors.base import known_actions
 from agentflow.storage import balances, limits, views
-from agentflow.storage.view_shapes import ArtifactView, EventView, RunSummary, RunView
+from agentflow.storage.view_shapes import ArtifactView, RunSummary, RunView
 
 
 class AgentFlow(
@@ -70,6 +71,7 @@ class AgentFlow(
     Reports,
     Signals,
     Keys,
+    Feeds,
     Service,
 ):
     """A client of one installation; safe to share between threads, and usable again after a fork.
@@ -329,11 +331,6 @@ class AgentFlow(
         """Read a whole run."""
         with self._reading() as tx:
             return views.read_run(tx, run_id)
-
-    def read_events(self, run_id: RunId, after_id: int = 0) -> list[EventView]:
-        """Read a run's events with an id above ``after_id``."""
-        with self._reading() as tx:
-            return views.events_after(tx, run_id, after_id)
 
     def read_artifacts(self, run_id: RunId, step: str | None = None) -> list[ArtifactView]:
         """Read what all attempts of a run, or of one step, left."""

@@ -39,6 +39,10 @@ class Pace:
         """Note that a look found Postgres."""
         self._lost_at = None
 
+    def quicken(self) -> None:
+        """Look often again: something has happened, and more may follow."""
+        self._pause = FIRST_SECONDS
+
     def pause(self) -> bool:
         """Wait until it is time to look again; False, at once, when the time is over."""
         looked_seconds = time.monotonic() - self._woke_at

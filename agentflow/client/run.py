@@ -14,7 +14,6 @@ from uuid import UUID
 from agentflow.client.budget_report import BudgetReport
 from agentflow.client.budgets import BudgetRaised, Money
 from agentflow.client.checks import checked_timeout
-from agentflow.client.feed import EventFeed
 from agentflow.client.interventions import RunInterventions
 from agentflow.client.pace import Pace
 from agentflow.content.store import Address
@@ -171,13 +170,23 @@ class Run(RunInterventions):
             )
         return self
 
-    def events(self, *, follow: bool = False) -> Iterator[EventView]:
-        """Yield the run's audit events in the order of writing; with ``follow`` until the run has ended or rests."""
-        feed = EventFeed(lambda after_id: self._flow.read_events(self._run_id, after_id))
+    def events(self, *, follow: bool = False, after: int = 0) -> Iterator[EventView]:
+        """Yield the run's audit events in the order of writing, those above the id ``after``.
+
+        With ``follow`` until the run has ended or rests.
+        """
+        feed = self._flow.event_feed(self, after=after)
         for _ in self.looks(Pace()) if follow else ():
             with suppress(ServersUnreachable):  # the next look bears it
                 yield from feed.take()
-        yield from feed.take(is_last=True)
+        yield from feed.take_rest()
+
+    def follow(self, *, after: int = 0) -> Iterator[EventView]:
+        """Yield the run's events as they come, those above the id ``after``, until the run has ended or rests.
+
+        The ``id`` of the last event is where to go on: none is missed and none comes twice.
+        """
+        return self.events(follow=True, after=after)
 
     def looks(self, pace: Pace, *, is_whole: bool = False) -> Iterator[Run]:
         """Yield the run, read anew (``is_whole``: with its steps), again and again until it is at rest.

@@ -28,6 +28,7 @@ class StackState:
     content_dir: Path
     audit_key_file: Path
     version: str
+    api_url: str | None = None
 
 
 def write_state(home: Path, state: StackState) -> None:

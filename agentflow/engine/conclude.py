@@ -24,6 +24,7 @@ from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.redo import redo
+from agentflow.engine.trace import trace_gate
 from agentflow.storage import engine_steps, runs, steps
 
 
@@ -79,6 +80,7 @@ def conclude(context: EngineContext, step_id: StepId, actor: str, verb: str, dec
     if done is None:
         return None
     run_id = done.concluded.run_id
+    trace_gate(context, run_id, step_id, done.concluded.key)
     if done.sends:
         send_steps(context, run_id, done.plan, done.sends)
     if len(done.concluded.ready) > len(done.sends) or done.moves.has_held:

@@ -26,6 +26,7 @@ from agentflow.executors.base import executor_for
 from agentflow.settings import Settings
 from agentflow.storage import plans
 from agentflow.storage.database import Database
+from agentflow.telemetry.tracing import Tracing
 
 CACHED_PLANS = 64
 ENGINE_QUEUE = "engine"
@@ -128,3 +129,4 @@ class EngineContext:
     ledger: Ledger
     audit_key: bytes = field(repr=False)
     plans: PlanCache = field(default_factory=PlanCache)
+    tracing: Tracing = field(default_factory=Tracing)

@@ -8,6 +8,7 @@ from agentflow.broker import dispatch as broker
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import RunId, StepKey, step_id
 from agentflow.engine.context import EngineContext, PlanView
+from agentflow.engine.trace import begin_sending, trace_sending
 from agentflow.storage import steps
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
@@ -35,12 +36,16 @@ def send_steps(
     Their notes are then taken back, so that the dispatcher sends them once Redis is there again.
     """
     limit, tried = context.settings.chain_limit, retries or {}
+    stretches = [plan.bells(run_id, key, limit, tried.get(key, 0)) for key in keys]
+    sending, heads = begin_sending(context, run_id), [bells[0] for bells in stretches]
     try:
-        broker.send(context.celery, [plan.bells(run_id, key, limit, tried.get(key, 0)) for key in keys])
+        broker.send(context.celery, stretches, None if sending is None else sending.header)
     except ServersUnreachable as error:
+        trace_sending(context, run_id, sending, heads, error.code)
         log.warning("doorbells_not_sent", run_id=str(run_id), steps=len(keys), error=str(error))
         _take_back(context, run_id, keys)
         return False
+    trace_sending(context, run_id, sending, heads)
     return True
 
 

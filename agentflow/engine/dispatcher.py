@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from agentflow.broker.bells import Report
 from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import StepId
+from agentflow.domain.tally import Act
 from agentflow.engine.cancel import cancel_step
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatch import send_steps
@@ -33,9 +35,10 @@ from agentflow.engine.maintenance import finish as finish_maintenance
 from agentflow.engine.reconcile import reconcile
 from agentflow.engine.rescue import rescue
 from agentflow.engine.resume import resume_renewed
+from agentflow.engine.settle import Settled
 from agentflow.engine.tend_children import find_child_work
 from agentflow.engine.wake import wake
-from agentflow.storage import attempts, engine_steps, leaders, runs, steps
+from agentflow.storage import attempts, engine_steps, leaders, runs, steps, tallies
 from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
@@ -61,6 +64,7 @@ class _Clockwork:
     audited_doorbells_at: float = 0.0
     reconciled_at: float = 0.0
     swept_children_at: float = 0.0
+    counted_at: float = 0.0
 
 
 class Dispatcher:
@@ -72,6 +76,7 @@ class Dispatcher:
         self._clock = _Clockwork()
         self._actor = f"dispatcher:{holder}"
         self._housekeeper = Housekeeper(context, self._actor)
+        self._done: Counter[Act] = Counter()
 
     @property
     def is_leading(self) -> bool:
@@ -110,7 +115,9 @@ class Dispatcher:
         self._recall_lost_doorbells()
         self._reconcile_ledger()
         self._housekeeper.tend()
-        return min(self._send_due(), max(0.0, next_held_at - time.monotonic()))
+        seconds = self._send_due()
+        self._count_done()
+        return min(seconds, max(0.0, next_held_at - time.monotonic()))
 
     def _wait(self, stopping: threading.Event, seconds: float) -> None:
         if self._clock.term is None:
@@ -144,10 +151,19 @@ class Dispatcher:
         if self._clock.term is None:
             return
         try:
+            self._count_done(is_last=True)
             with self._context.database.transaction() as tx:
                 leaders.resign(tx, SERVICE, self._holder, self._clock.term)
         except ServersUnreachable:
             log.info("term_left_to_expire")
+
+    def _count_done(self, *, is_last: bool = False) -> None:
+        """Count for good what was done since the last time, once a second at most."""
+        now, done = time.monotonic(), +self._done
+        if done and (is_last or now - self._clock.counted_at >= POLL_SECONDS):
+            with self._context.database.transaction() as tx:
+                tallies.add(tx, done)
+            self._done, self._clock.counted_at = Counter(), now
 
     def _is_fenced(self, tx: Connection) -> bool:
         term = self._clock.term
@@ -193,7 +209,8 @@ class Dispatcher:
         with self._context.database.transaction() as tx:
             lost = attempts.find_running_on(tx, step_id, worker)
         if lost is not None:
-            rescue(self._context, lost, self._actor, is_known_lost=True, is_stopping=is_stopping)
+            ended = rescue(self._context, lost, self._actor, is_known_lost=True, is_stopping=is_stopping)
+            self._done[Act.RESCUED] += isinstance(ended, Settled)
 
     def _rescue_lapsed(self) -> None:
         """End lapsed leases; only after a full lease of contact, since an outage of Postgres lets all leases lapse."""
@@ -206,7 +223,7 @@ class Dispatcher:
             if not self._has_contact():  # it stood still just now
                 return
             with self._surviving("attempt_not_rescued", attempt_id=str(attempt.attempt_id)):
-                rescue(self._context, attempt, self._actor)
+                self._done[Act.RESCUED] += isinstance(rescue(self._context, attempt, self._actor), Settled)
 
     def _has_contact(self) -> bool:
         since = self._clock.contact_since
@@ -217,7 +234,7 @@ class Dispatcher:
             over = runs.find_over(tx, BATCH)
         for run_id in over:
             with self._surviving("run_not_ended", run_id=str(run_id)):
-                finalize(self._context, run_id, self._actor)
+                self._done[Act.RUN_ENDED] += finalize(self._context, run_id, self._actor) is not None
 
     def _resume_renewed(self) -> None:
         """Let runs go on that rest only over budgets of a day that is over."""
@@ -237,6 +254,7 @@ class Dispatcher:
         for step_id in due:
             with self._surviving("step_not_woken", step_id=str(step_id)):
                 woken += wake(self._context, step_id, self._actor) is not None
+        self._done[Act.WOKEN] += woken
         if woken and len(due) == BATCH:
             return asked_at
         return asked_at + (POLL_SECONDS if seconds is None else min(POLL_SECONDS, seconds))
@@ -250,6 +268,7 @@ class Dispatcher:
         for run_or_step, tend in find_child_work(self._context, self._actor, BATCH, is_sweep=is_sweep):
             with self._surviving("child_not_tended", of=str(run_or_step)):
                 tend()
+                self._done[Act.CHILD_TENDED] += 1
 
     def _recall_lost_doorbells(self) -> None:
         now = time.monotonic()
@@ -265,6 +284,7 @@ class Dispatcher:
             if not self._is_fenced(tx):
                 return
             lost = {queue: steps.forget_lost_doorbells(tx, queue, depths[queue], patience) for queue in QUEUE_NAMES}
+        self._done[Act.RECALLED] += sum(lost.values())
         if any(lost.values()):
             log.warning("doorbells_lost", **lost)
 
@@ -274,7 +294,7 @@ class Dispatcher:
             return
         self._clock.reconciled_at = now
         with self._surviving("ledger_not_reconciled"):
-            reconcile(self._context)
+            self._done[Act.SWEPT] += reconcile(self._context)
         with self._surviving("maintenance_not_finished"):
             finish_maintenance(self._context, self._actor)
 
@@ -309,7 +329,9 @@ class Dispatcher:
         with self._surviving("due_steps_not_sent", run_id=str(run_id)):
             with self._context.database.transaction() as tx:
                 plan = self._context.plans.get(tx, of_one_run[0].plan_fingerprint)
-            return send_steps(self._context, run_id, plan, list(retries), retries)
+            is_sent = send_steps(self._context, run_id, plan, list(retries), retries)
+            self._done[Act.SENT] += len(retries) if is_sent else 0
+            return is_sent
         return False
 
 

@@ -54,6 +54,8 @@ class Doorbell:
     run_id: RunId
     key: StepKey
     chain_next: StepId | None = None
+    origin: str | None = None
+    """Its traceparent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class _Worked:
     artifacts: Sequence[Artifact] = ()
     signal: int | None = None
     call: CallRecord | None = None
+    began_after_seconds: float = 0.0
 
 
 def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifeline: Lifeline, worker: str) -> Executed:
@@ -121,6 +124,8 @@ def _attempt(context: EngineContext, claimed: Claimed, doorbell: Doorbell, lifel
         artifacts=worked.artifacts,
         chain_next=doorbell.chain_next,
         call=worked.call,
+        origin=doorbell.origin,
+        began_after_seconds=worked.began_after_seconds,
     )
     settled = _settle(context, settlement, claimed, lifeline)
     if isinstance(settled, ClaimLost):
@@ -151,7 +156,7 @@ def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Work
     """Do everything between claim and settle; whatever goes wrong in it is an outcome, so that it is settled."""
     step = claimed.step
     call: CallRecord | None = NOT_SENT
-    was_started = False
+    was_started, claimed_at = False, time.monotonic()
     try:
         with _scratch(claimed) as scratch:
             assignment = prepare(context, claimed, scratch)
@@ -161,12 +166,13 @@ def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Work
                 return _Worked(admission, call=call)
             call, was_started = None, True  # from here on it may have been sent
             with reporting(context, admission.trial) as report:
+                began_after_seconds = time.monotonic() - claimed_at
                 performance = executor.perform(admission.assignment, lifeline)
                 call = performance.call
                 report(performance)
             outcome = _judged(step, performance, admission, lifeline)
             kept = () if isinstance(outcome, Released) else _keep(context, claimed, performance, outcome)
-            return _Worked(outcome, kept, performance.signal, call)
+            return _Worked(outcome, kept, performance.signal, call, began_after_seconds)
     except Unprepared as problem:
         return _Worked(Failed(problem.reason, is_permanent=True))
     except (ServersUnreachable, ConflictingWrite) as error:

@@ -17,6 +17,7 @@ from agentflow.domain.transition import StepTally, run_end
 from agentflow.engine.answers import find_passing, forget_answers
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
+from agentflow.engine.trace import trace_run
 from agentflow.storage import attempts, child_runs, runs, step_heads, steps
 from agentflow.storage.child_runs import Forsaken, Parent
 from agentflow.storage.database import ConflictingWrite
@@ -40,6 +41,8 @@ def finalize(context: EngineContext, run_id: RunId, actor: str, *, tells_parent:
     """
     try:
         ended = _finalized(context, run_id, actor)
+        if ended is not None:
+            trace_run(context, run_id)
         if tells_parent and ended is not None and ended.parent is not None:
             _tell_parent(context, ended.parent, actor)
     except ConflictingWrite as error:

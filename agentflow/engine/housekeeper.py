@@ -14,6 +14,7 @@ from agentflow.domain.error import AgentflowError
 from agentflow.domain.ids import RunId
 from agentflow.engine.checkpoint import write_checkpoint
 from agentflow.engine.context import EngineContext
+from agentflow.engine.fold_tally import fold_tally
 from agentflow.engine.prune import prune_batch, remove_content
 from agentflow.engine.prune_firings import BATCH_FIRINGS, prune_firings
 from agentflow.storage.database import ConflictingWrite
@@ -65,9 +66,10 @@ class Housekeeper:
             self._thread.join(STOP_SECONDS)
 
     def work(self) -> None:
-        """One shift: sign what is to be signed, prune what is too old, remove the content of what was pruned."""
+        """One shift: fold tallies, sign what is to be signed, prune what is too old and remove the content of that."""
         until = time.monotonic() + SHIFT_SECONDS
         jobs: dict[str, Job] = {
+            "fold_tally": lambda: fold_tally(self._context),
             "sign": self._sign,
             "prune": self._prune,
             "prune_firings": self._prune_firings,

@@ -28,6 +28,7 @@ from agentflow.engine.evaluate import Conditions, with_conditions
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.reserve import settle_ledger
+from agentflow.engine.trace import EndedAttempt, Work, trace_attempt
 from agentflow.executors.base import CallRecord
 from agentflow.storage import attempts, runs, steps
 from agentflow.telemetry import get_logger
@@ -50,6 +51,7 @@ class Settled:
     ready: tuple[StepKey, ...]
     is_run_over: bool
     moves: Moves
+    ended: EndedAttempt
     debit: Debit | None = None
     is_dispatcher_due: bool = False
 
@@ -75,6 +77,10 @@ class Settlement:
     chain_next: StepId | None = None
     call: CallRecord | None = None
     """What happened in the attempt's call, if it made one."""
+    origin: str | None = None
+    """The traceparent of the message that the attempt answered."""
+    began_after_seconds: float = 0.0
+    """When its work began, counted from the claim."""
 
 
 def settle(context: EngineContext, settlement: Settlement, claim_token: ClaimToken) -> Settled | ClaimLost:
@@ -86,6 +92,8 @@ def end_attempt(context: EngineContext, settlement: Settlement, fence: Fence) ->
     """End an attempt under any fence; sends doorbells and ends the run after the commit."""
     settled = with_conditions(context, lambda conditions: _attempt_to(context, settlement, fence, conditions))
     if isinstance(settled, Settled):
+        work = Work(settlement.origin, settlement.call, settlement.began_after_seconds)
+        trace_attempt(context, settlement.run_id, settlement.plan, settled.ended, work)
         try:
             _after_commit(context, settlement, settled)
         except ServersUnreachable as error:  # it is settled all the same; the dispatcher does the rest
@@ -177,8 +185,7 @@ def _write(
     is_over = followed.run_state in ENDING or (then.state in FINAL_STEP_STATES and not open_sinks)
     is_carried = settlement.chain_next in {successor.id for successor in followed.ready}
     now_sent = _stamp(tx, settlement.plan, followed, settlement.chain_next)
-    is_due = then.state in (StepState.RETRYING, StepState.READY) or len(now_sent) + is_carried < len(followed.ready)
-    is_dispatcher_due = is_due or moves.has_held or settlement.plan.stands_in_line(held.key)  # a place is free
+    is_left = moves.has_held or _is_due(settlement, held, then) or len(now_sent) + is_carried < len(followed.ready)
     record(
         context,
         tx,
@@ -192,7 +199,13 @@ def _write(
         verdict=ATTEMPT_STATES[type(settlement.outcome)],
         facts=_facts(held, settlement.outcome),
     )
-    return Settled(then, retry_at, is_carried, now_sent, is_over, moves, debit, is_dispatcher_due)
+    ended = EndedAttempt(held, settlement.outcome, then, run.at)
+    return Settled(then, retry_at, is_carried, now_sent, is_over, moves, ended, debit, is_left)
+
+
+def _is_due(settlement: Settlement, held: attempts.HeldAttempt, then: NextStep) -> bool:
+    """Whether the step falls due again, or gave a place free that others stand in line for."""
+    return then.state in (StepState.RETRYING, StepState.READY) or settlement.plan.stands_in_line(held.key)
 
 
 def _facts(held: attempts.HeldAttempt, outcome: AttemptOutcome) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -36,6 +37,7 @@ from agentflow.engine.inputs import forget_run, keep_inputs
 from agentflow.engine.new_steps import labels_of, new_step
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.start_guard import hold_parent
+from agentflow.engine.trace import trace_submit
 from agentflow.settings import Settings
 from agentflow.storage import children, graphs, installations, limits, runs, steps
 from agentflow.storage.child_runs import Parentage
@@ -194,7 +196,7 @@ class FromTheTop:
 
 def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) -> Submitted:
     """Accept ``request`` as a run that begins as ``opening`` says; raises as ``submit`` does."""
-    existing = _find_existing(context, request)
+    began, existing = time.monotonic(), _find_existing(context, request)
     if existing is not None:
         return existing
     if faults := request.cost_faults(context.settings):
@@ -216,6 +218,8 @@ def start_run(context: EngineContext, request: SubmitRequest, opening: Opening) 
         if existing is None:
             raise LookupError(f"the key {request.idempotency_key!r} is taken by a run that cannot be found") from None
         return existing
+    above = request.parentage.ancestors if request.parentage else ()
+    trace_submit(context, run_id, opening.action, began, above, request.forked_from)
     if is_paused:
         return Submitted(run_id, is_existing=False)
     sends = first_sends(view, placed.ready)

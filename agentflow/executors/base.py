@@ -292,6 +292,17 @@ def executor_for(action: str) -> Executor:
         return _executors[action]
 
 
+def use_executor(executor: Executor) -> None:
+    """Perform its action with ``executor`` in this process, until ``close_executors``; for tests of plans."""
+    with _registry_lock:
+        _executors[executor.action] = executor
+
+
+def load_executor(action: str) -> Executor:
+    """Make an executor for ``action`` that is not this process's own. Raises as ``executor_for`` does."""
+    return _load(action)
+
+
 @cache
 def known_actions() -> tuple[str, ...]:
     """The actions that this installation has executors for, sorted; nothing is loaded.

@@ -99,11 +99,14 @@ class HttpExecutor:
     def close(self) -> None:
         """Nothing is kept: a connection ends with its call."""
 
+    def _exchange(self, assignment: Assignment, request: HttpRequest, answer: AnswerFile) -> Exchange:
+        action = assignment.action
+        return Exchange(request, action.ok_status if isinstance(action, HttpAction) else None, answer, Wire())
+
     def _call(
         self, assignment: Assignment, lifeline: Lifeline, request: HttpRequest, answer: AnswerFile
     ) -> Performance:
-        action = assignment.action
-        exchange = Exchange(request, action.ok_status if isinstance(action, HttpAction) else None, answer, Wire())
+        exchange = self._exchange(assignment, request, answer)
         started, is_kept = time.monotonic(), False
         try:
             end = call_loop().run(

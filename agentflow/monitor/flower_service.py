@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from celery import Celery
 
 from agentflow import runtime, telemetry
 from agentflow.broker.app import make_celery
+from agentflow.broker.monitor_events import RENEW_SECONDS, Watching
 from agentflow.domain.error import ConfigurationError, UsageError
 from agentflow.settings import Settings
 from agentflow.telemetry import get_logger
@@ -39,11 +41,7 @@ def run_flower(arguments: Sequence[str], settings: Settings) -> int:
     options = _configure(arguments, settings)
     refuse_open_door(options)
     if not options.enable_events:
-        log.info(
-            "flower_waits_for_events",
-            shows="workers with AGENTFLOW_WORKER_EVENTS=true or -E; --enable-events turns them on at all workers, "
-            "which costs each up to half of its throughput",
-        )
+        log.info("flower_waits_for_events", shows="workers with AGENTFLOW_WORKER_EVENTS=true or -E only")
     _serve(make_celery(servers.redis_url, prefix=settings.redis_prefix), options)
     return 0
 
@@ -108,15 +106,37 @@ def _serve(app: Celery, options: Any) -> None:
 
     command.extract_settings()
     command.setup_logging()
+    borrows, options.enable_events = options.enable_events, False  # what Flower turns on, it leaves on for ever
     monitor = Flower(capp=app, options=options, **command.settings)
     port = monitor.start_http_server()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: monitor.io_loop.add_callback_from_signal(monitor.io_loop.stop))
     command.print_banner(app, "ssl_options" in command.settings, port)
     try:
-        monitor.start()
+        with _borrowed_events(monitor) if borrows else nullcontext():
+            monitor.start()
     finally:
         monitor.stop()
+
+
+@contextmanager
+def _borrowed_events(monitor: Any) -> Iterator[None]:
+    """Have the workers send events for as long as the block runs; see worker/event_loans.py."""
+    from tornado.ioloop import PeriodicCallback
+
+    watching = Watching(monitor.capp)
+
+    async def renew() -> None:
+        await monitor.io_loop.run_in_executor(None, watching.renew)
+
+    timer = PeriodicCallback(renew, RENEW_SECONDS * 1000)
+    monitor.io_loop.add_callback(renew)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.stop()
+        watching.end()
 
 
 def _refuse_unknown(arguments: Sequence[str], options: Any) -> None:

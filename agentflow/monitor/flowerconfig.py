@@ -7,10 +7,10 @@ AGENTFLOW_FLOWER_CONFIG names) and --option on the command line win, in this ord
 # Flower can end steps and shut workers down: it is this machine's until somebody gives it a password and an address.
 address = "127.0.0.1"
 
-# On, Flower would turn the events of every worker on, again every five seconds, and they stay on when it has gone. They
-# cost a worker up to half of its throughput (docs/decisions/0010). Off, it shows the steps of the workers that send
-# events by their own will: AGENTFLOW_WORKER_EVENTS=true, or -E.
-enable_events = False
+# Running workers send events while a Flower asks for them and stop when the last has gone, as they cost a worker up to
+# half of its throughput (docs/decisions/0010). Off, Flower shows the steps of those workers only that send events by
+# their own will: AGENTFLOW_WORKER_EVENTS=true, or -E.
+enable_events = True
 
 # A step as agentflow names it: the kwargs hold run_id and step_id, the uuid is the step's own over all its attempts.
 tasks_columns = "name,kwargs,state,retries,exception,received,started,runtime,worker,uuid"

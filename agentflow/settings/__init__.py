@@ -5,6 +5,7 @@ from __future__ import annotations
 from agentflow.settings.fields import Settings, load_settings
 from agentflow.settings.sources import (
     configuration_file,
+    exports_traces,
     read_configuration,
     secret_from_environment,
     variable_from_environment,
@@ -13,6 +14,7 @@ from agentflow.settings.sources import (
 __all__ = [
     "Settings",
     "configuration_file",
+    "exports_traces",
     "load_settings",
     "read_configuration",
     "secret_from_environment",

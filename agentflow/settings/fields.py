@@ -187,6 +187,7 @@ class Settings(BaseSettings):
     api_requests_per_minute: float = Field(
         default=600, ge=1, description="How often one API key may ask in a minute; from one address, four times that."
     )
+    api_port: int = Field(default=8000, ge=1, le=65535, description="The port of 127.0.0.1 at which the API listens.")
     api_processes: int = Field(
         default=1, ge=1, le=64, description="How many processes serve the API; each counts requests for itself."
     )

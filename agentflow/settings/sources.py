@@ -90,3 +90,13 @@ def read_secret_file(variable: str, path: Path) -> str:
         return path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigurationError(f"{variable} names {path}, which cannot be read: {error.strerror}") from error
+
+
+def exports_traces() -> bool:
+    """Whether OpenTelemetry's own variables, which its SDK reads, name a place for traces."""
+    if (variable_from_environment("OTEL_SDK_DISABLED") or "").lower() == "true":
+        return False
+    if (variable_from_environment("OTEL_TRACES_EXPORTER") or "otlp") != "otlp":
+        return False
+    endpoints = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    return any(variable_from_environment(name) for name in endpoints)

@@ -156,13 +156,14 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _arguments(options: StackOptions) -> list[str]:
-    wanted = {"flower": options.has_flower, "beat": options.has_beat}
+    wanted = {"flower": options.has_flower, "beat": options.has_beat, "api": options.has_api}
     return [str(options.concurrency), *(name for name, is_wanted in wanted.items() if is_wanted)]
 
 
 def _options(arguments: Sequence[str]) -> StackOptions:
     concurrency, *wanted = arguments
-    return StackOptions(int(concurrency), has_flower="flower" in wanted, has_beat="beat" in wanted)
+    has_flower, has_beat, has_api = (name in wanted for name in ("flower", "beat", "api"))
+    return StackOptions(int(concurrency), has_flower, has_beat, has_api)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process that the stack keeps running beside its servers: the worker, beat, or Flower.
+"""A process that the stack keeps running beside its servers: the worker, beat, Flower, or the API.
 
 Owns how such a process is started (bound to the stack, its output in a bounded log), when it is started again after an
 end, and how it is ended. Whether an end is told, and to whom, is the stack's matter.
@@ -27,6 +27,7 @@ LONGEST_DELAY_SECONDS = 30.0
 #: A process that lived so long is not the one that keeps failing: its end is taken for a first one.
 SETTLED_SECONDS = 60.0
 WORKER_APP = "agentflow.worker.supervised"
+API_PROGRAM = "agentflow.api.supervised"
 BEAT_APP = "agentflow.worker.stack_beat"
 _PR_SET_PDEATHSIG = 1
 _TOLD_BY_THE_STATE_FILE = ("AGENTFLOW_AUDIT_KEY", "AGENTFLOW_AUDIT_KEY_FILE")
@@ -157,6 +158,12 @@ def beat_companion(home: Path, content: Path) -> Companion:
 def flower_companion(home: Path, content: Path) -> Companion:
     """Flower for the stack of ``home``."""
     return Companion("Flower", [sys.executable, "-m", "agentflow", "flower"], _environment(home, content), home)
+
+
+def api_companion(home: Path, content: Path, port: int) -> Companion:
+    """The HTTP API of the stack of ``home``, on this machine only."""
+    environment = _environment(home, content) | {"AGENTFLOW_API_PORT": str(port)}
+    return Companion("API", [sys.executable, "-P", "-m", API_PROGRAM], environment, home, has_line=True)
 
 
 def _environment(home: Path, content: Path) -> dict[str, str]:

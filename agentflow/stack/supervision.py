@@ -1,4 +1,4 @@
-"""The stack in the process that keeps it: servers, worker and Flower from the first start to the last end.
+"""The stack in the process that keeps it: servers, worker, Flower and API from the first start to the last end.
 
 Owns the order of starting (servers, database shape, state file, worker), what happens when one of them ends, and the
 order of stopping (the worker drains while the servers still serve it). It must run in the main thread: signals arrive
@@ -19,7 +19,14 @@ from agentflow import __version__
 from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded import EmbeddedServers, StackState, clear_state, process_started, write_state
 from agentflow.settings import Settings
-from agentflow.stack.companion import Companion, beat_companion, flower_companion, worker_companion
+from agentflow.stack.api_access import api_url, keep_api_key
+from agentflow.stack.companion import (
+    Companion,
+    api_companion,
+    beat_companion,
+    flower_companion,
+    worker_companion,
+)
 from agentflow.stack.home import keep_audit_key, last_lines, log_directory
 from agentflow.stack.last_end import forget_last_end, keep_last_end
 from agentflow.stack.restarts import MOST_RESTARTS, WINDOW_SECONDS, RestartBudget
@@ -39,6 +46,7 @@ class StackOptions:
     concurrency: int
     has_flower: bool = False
     has_beat: bool = False
+    has_api: bool = False
 
 
 class Owner(Protocol):
@@ -99,18 +107,27 @@ class Stack:
             content_dir=content,
             audit_key_file=key_file,
             version=__version__,
+            api_url=api_url(self._settings) if self._options.has_api else None,
         )
         write_state(self._home, state)
         self._has_state = True
+        if self._options.has_api:
+            keep_api_key(self._settings)
         forget_last_end(self._home)
         wishes.interrupts = False
-        has_flower = self._options.has_flower
-        self._companions = [
-            worker_companion(self._home, content, self._options.concurrency, has_events=has_flower),
-            *([flower_companion(self._home, content)] if has_flower else []),
-        ]
+        self._companions = self._first_companions(content)
         for companion in self._companions:
             companion.start()
+
+    def _first_companions(self, content: Path) -> list[Companion]:
+        """Return the worker, and what was asked for beside it."""
+        options = self._options
+        found = [worker_companion(self._home, content, options.concurrency, has_events=options.has_flower)]
+        if options.has_flower:
+            found.append(flower_companion(self._home, content))
+        if options.has_api:
+            found.append(api_companion(self._home, content, self._settings.api_port))
+        return found
 
     def _look_after(self, wishes: Wishes) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -143,8 +160,9 @@ class Stack:
             self._tell("back", f"the {companion.name} is ready again")
         elif all(each.is_ready for each in self._companions):
             self._has_been_ready = True
+            api = f", the API answers at {api_url(self._settings)}" if self._options.has_api else ""
             flower = ", and Flower starts at http://127.0.0.1:5555" if self._options.has_flower else ""
-            self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{flower}")
+            self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{api}{flower}")
             self._keep_schedules()
 
     def _keep_schedules(self) -> None:

@@ -24,7 +24,10 @@ from agentflow.storage.columns import json, moment, one_of
 
 
 class WorkerRow(SQLModel, table=True):
-    """A worker as its dispatcher process last told of it: what it serves and when it last took a message."""
+    """A worker as its dispatcher process last told of it: what it serves and when it last took a message.
+
+    ``cpu_seconds`` and ``resident_bytes`` are of all its processes; null where the system does not tell.
+    """
 
     __tablename__ = "worker"
     __table_args__ = ({"postgresql_with": {"fillfactor": 50}},)
@@ -40,6 +43,8 @@ class WorkerRow(SQLModel, table=True):
     consumed_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     is_draining: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
     ended_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
+    cpu_seconds: float | None = None
+    resident_bytes: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
 class StoredPlanRow(SQLModel, table=True):

@@ -29,6 +29,7 @@ from agentflow.storage import (  # noqa: F401 - they belong to the same database
     key_tables,
     retention_tables,
     service_tables,
+    tally_tables,
 )
 from agentflow.storage.columns import as_text, count, ended_iff_final, json, moment, one_of, run_key, sql_list, step_key
 
@@ -223,7 +224,8 @@ class EdgeRow(SQLModel, table=True):
 class AttemptRow(SQLModel, table=True):
     """One try of one step. ``claim_token`` is the fence: nobody without it extends or settles the attempt.
 
-    A stop that is requested cancels it; a yield that is requested gives it back, for its run was paused.
+    A stop that is requested cancels it; a yield that is requested gives it back, for its run was paused. ``due_at`` is
+    since when its step had been due.
     """
 
     __tablename__ = "attempt"
@@ -255,6 +257,7 @@ class AttemptRow(SQLModel, table=True):
     retry_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
     reserved: dict[str, Any] | None = Field(default=None, sa_column=json(nullable=True))
     is_yield_requested: bool = Field(default=False, sa_column_kwargs={"server_default": text("false")})
+    due_at: datetime | None = Field(default=None, sa_column=moment(nullable=True))
 
 
 class SlotRow(SQLModel, table=True):

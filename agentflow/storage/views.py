@@ -347,10 +347,10 @@ def read_artifacts(tx: Connection, run_id: RunId, step: str | None = None) -> li
     return [ArtifactView(*row) for row in rows]
 
 
-def events_after(tx: Connection, run_id: RunId, after_id: int = 0) -> list[EventView]:
-    """Read a run's events with an id above ``after_id``, in the order in which they were written.
+def events_after(tx: Connection, run_id: RunId, after_id: int = 0, most: int | None = None) -> list[EventView]:
+    """Read a run's events with an id above ``after_id``, in the order in which they were written, ``most`` at most.
 
     Ids are given before the commit, so one may appear after a higher one was read: who follows a run must look back.
     """
-    rows = tx.execute(statement("view_events"), {"run_id": run_id, "after_id": after_id})
+    rows = tx.execute(statement("view_events"), {"run_id": run_id, "after_id": after_id, "most": most})
     return [EventView(*row) for row in rows]

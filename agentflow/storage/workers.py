@@ -27,7 +27,10 @@ KEPT_DAYS = 7
 
 @dataclass(frozen=True, slots=True)
 class WorkerTold:
-    """What a worker tells of itself. Times are ages in seconds, since its clock may be wrong."""
+    """What a worker tells of itself. Times are ages in seconds, since its clock may be wrong.
+
+    ``cpu_seconds`` and ``resident_bytes`` are measured beside it, of all its processes.
+    """
 
     name: str
     pid: int
@@ -39,6 +42,8 @@ class WorkerTold:
     consumed: int
     consumed_seconds_ago: float | None
     is_draining: bool
+    cpu_seconds: float | None = None
+    resident_bytes: int | None = None
 
 
 class WorkerState(StrEnum):
@@ -90,6 +95,8 @@ class WorkerView:
     consumed_at: datetime | None
     ended_at: datetime | None
     work: tuple[WorkView, ...]
+    cpu_seconds: float | None = None
+    resident_bytes: int | None = None
 
     @property
     def is_serving(self) -> bool:
@@ -174,6 +181,8 @@ def _worker(row: Row[Any]) -> WorkerView:
         consumed_at=row.consumed_at,
         ended_at=row.ended_at,
         work=work,
+        cpu_seconds=row.cpu_seconds,
+        resident_bytes=row.resident_bytes,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown
 
 from agentflow import runtime, tasks, telemetry
 from agentflow.broker.app import make_celery
@@ -21,6 +21,7 @@ from agentflow.settings import load_settings
 from agentflow.worker import control, drain
 from agentflow.worker.beside import DispatcherBeside
 from agentflow.worker.children import ChildWatch
+from agentflow.worker.event_loans import EventLoans
 from agentflow.worker.watchdog import ConsumptionWatch
 
 UNUSABLE_POOLS = ("gevent", "eventlet")
@@ -58,6 +59,7 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
     drain.install(app, settings.drain_seconds)
     app.steps["worker"].add(DispatcherBeside)
     app.steps["worker"].add(ChildWatch)
+    app.steps["worker"].add(EventLoans)
     app.steps["worker"].add(ConsumptionWatch)
     return app
 
@@ -66,6 +68,12 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
 def _set_up_logging(loglevel: Any = None, **_: Any) -> None:
     settings = runtime.current().settings
     telemetry.configure(log_format=settings.log_format, level=settings.log_level, is_redacting=settings.is_redacting)
+
+
+@worker_process_shutdown.connect(weak=False)
+@worker_shutdown.connect(weak=False)
+def _flush(**_: Any) -> None:
+    runtime.flush()
 
 
 @celeryd_init.connect(weak=False)

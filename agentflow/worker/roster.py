@@ -20,6 +20,7 @@ from agentflow.storage.database import ConflictingWrite, UnwritableValue
 from agentflow.storage.workers import WorkerTold
 from agentflow.telemetry import get_logger
 from agentflow.worker.alive import show_life
+from agentflow.worker.footprint import footprint
 
 log = get_logger(__name__)
 
@@ -54,6 +55,7 @@ class Roster:
         self._is_closing = False
         self._written: WorkerTold | None = None
         self._written_at = 0.0
+        self._cpu_seconds = 0.0
         self._thread = threading.Thread(target=self._keep, name="roster", daemon=True)
 
     def start(self) -> None:
@@ -102,7 +104,7 @@ class Roster:
     def _write(self, heard: _Heard) -> None:
         now = time.monotonic()
         try:
-            note_worker(self._context, heard.as_of(now), is_first=self._written is None)
+            note_worker(self._context, self._measured(heard.as_of(now)), is_first=self._written is None)
             if heard.has_ended:
                 note_end(self._context, heard.told)
         except (ServersUnreachable, ConflictingWrite, UnwritableValue) as error:
@@ -110,6 +112,14 @@ class Roster:
         else:
             self._written, self._written_at = heard.told, now
             show_life(self._context.settings)
+
+    def _measured(self, told: WorkerTold) -> WorkerTold:
+        found = footprint(told.pid)
+        if found is None:
+            return told
+        # A process that ends between two reads is seen in neither for a moment; what was used is never less.
+        self._cpu_seconds = max(self._cpu_seconds, found.cpu_seconds)
+        return replace(told, cpu_seconds=self._cpu_seconds, resident_bytes=found.resident_bytes)
 
 
 def _lasting(told: WorkerTold) -> tuple[object, ...]:

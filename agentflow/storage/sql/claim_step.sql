@@ -23,7 +23,7 @@ WITH gate AS MATERIALIZED (
     WHERE run_id = :run_id AND state = 'running' AND rests_since IS NULL
     FOR SHARE OF run_state
 ), due AS (
-    SELECT step.id, step.run_id, step.key, step.state, step.event_sequence, step.event_head,
+    SELECT step.id, step.run_id, step.key, step.state, step.not_before, step.event_sequence, step.event_head,
            step.slot_key, step.slot_limit, step.rate_key, step.rate_burst, step.ticket_at,
            make_interval(secs => step.rate_interval_seconds) AS spacing,
            step.rate_key IS NOT NULL AND NOT coalesce(step.ticket_at BETWEEN
@@ -56,10 +56,10 @@ WITH gate AS MATERIALIZED (
     WHERE step.id = timed.id AND timed.at <= now() + interval '10 milliseconds'
     RETURNING step.id, step.run_id, step.attempts, step.failures, step.losses, step.is_sink, step.timeout_seconds
 ), begun AS (
-    INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, is_stop_requested)
+    INSERT INTO attempt (id, run_id, step_id, number, state, claim_token, worker, lease_until, started_at, is_stop_requested, due_at)
     SELECT :attempt_id, taken.run_id, taken.id, taken.attempts, 'running', :claim_token, :worker,
-           now() + make_interval(secs => :lease_seconds), now(), false
-    FROM taken
+           now() + make_interval(secs => :lease_seconds), now(), false, due.not_before
+    FROM taken JOIN due ON due.id = taken.id
     RETURNING id
 ), held AS (
     UPDATE slot SET attempt_id = begun.id, held_since = now()

@@ -11,6 +11,7 @@ WITH running AS (
 )
 SELECT worker.name, worker.pid, worker.version, worker.pool, worker.concurrency, worker.queues, worker.started_at,
        worker.seen_at, worker.consumed, worker.consumed_at, worker.is_draining, worker.ended_at,
+       worker.cpu_seconds, worker.resident_bytes,
        worker.seen_at >= now() - make_interval(secs => :silence_seconds) AS is_heard,
        coalesce(running.work, '[]'::jsonb) AS work
 FROM worker LEFT JOIN running ON running.worker = worker.name

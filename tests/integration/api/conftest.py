@@ -14,6 +14,7 @@ import uvicorn
 from agentflow import AgentFlow
 from agentflow.api.app import make_app
 from agentflow.runtime import Runtime
+from agentflow.settings import Settings
 
 BASE = "/api/v1"
 
@@ -45,10 +46,16 @@ class Api:
 
 
 @pytest.fixture
-def api(house: Runtime) -> Iterator[Api]:
+def api_settings(house: Runtime) -> Settings:
+    """The settings that the API goes by; a module of tests may have others."""
+    return house.settings
+
+
+@pytest.fixture
+def api(house: Runtime, api_settings: Settings) -> Iterator[Api]:
     """The API of the test's installation."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = Server(uvicorn.Config(make_app(house.settings), log_level="warning", lifespan="on"))
+    server = Server(uvicorn.Config(make_app(api_settings), log_level="warning", lifespan="on"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     assert server.is_ready.wait(30)

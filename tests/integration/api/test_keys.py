@@ -14,6 +14,7 @@ from agentflow import AgentFlow, errors
 from agentflow.api.app import ROUTERS
 from agentflow.domain.api_key import Role
 from agentflow.runtime import Runtime
+from agentflow.settings import Settings
 from tests.integration.api.conftest import BASE, Api
 
 Opened = Callable[..., httpx2.Client]
@@ -30,6 +31,12 @@ def _calls() -> Iterator[tuple[str, str, Role]]:
 
 
 CALLS = sorted(_calls())
+
+
+@pytest.fixture
+def api_settings(house: Runtime) -> Settings:
+    """Settings under which all routes can be asked one after the other."""
+    return house.settings.model_copy(update={"api_requests_per_minute": 1_000_000})
 
 
 def _ask(client: httpx2.Client, method: str, path: str) -> httpx2.Response:
@@ -58,7 +65,8 @@ def test_no_route_answers_without_a_key_that_opens_it(api: Api, opened: Opened) 
         ):
             with api.client(shown) as stranger:
                 refused = _ask(stranger, method, path)
-            assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer"), (method, path, shown)
+            assert refused.status_code == 401, (method, path, shown)
+            assert refused.headers["WWW-Authenticate"].startswith("Bearer")
             assert words in refused.json()["detail"]
         if not Role.VIEWER.includes(role):
             refused = _ask(viewer, method, path)
@@ -100,7 +108,7 @@ def test_who_holds_a_key_is_the_actor_of_what_is_done_with_it(api: Api, opened: 
 def test_a_secret_is_told_once_and_kept_nowhere(house: Runtime, flow_of_keys: AgentFlow) -> None:
     made = flow_of_keys.create_key("ci", "operator", project="ops", expires="90d")
     flow_of_keys.revoke_key("ci")
-    secret = made.text.rsplit("_", 1)[1]
+    secret = made.text.split("_", 2)[2]
 
     with house.context.database.transaction() as tx:
         rows = str(tx.execute(text("SELECT * FROM api_key")).all())

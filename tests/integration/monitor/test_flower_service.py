@@ -1,4 +1,4 @@
-"""`agentflow flower`: where its configuration comes from, that it is closed by default, what it costs the workers."""
+"""`agentflow flower`: where its configuration comes from, that it is closed by default, and that it ends."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from agentflow.domain.ids import StepKey, step_id
 from agentflow.runtime import Runtime
-from tests.factories import noop_step, submitted, wait_for, wait_for_end
 from tests.integration.monitor.flower import FlowerProcess
-from tests.workers import REPOSITORY, WorkerProcess, environment_of
+from tests.workers import REPOSITORY, environment_of
 
 LISTS_OPTIONS = """
 import json, sys
@@ -48,19 +44,9 @@ def _options(house: Runtime, folder: Path, *arguments: str, **environment: str) 
     return options
 
 
-@contextmanager
-def _started(house: Runtime, folder: Path, *arguments: str, **environment: str) -> Iterator[FlowerProcess]:
-    process = FlowerProcess(house.settings, folder, *arguments, environment=environment)
-    try:
-        assert process.url
-        yield process
-    finally:
-        process.kill()
-
-
-def test_the_defaults_keep_it_on_this_machine_and_the_workers_at_full_speed(house: Runtime, tmp_path: Path) -> None:
+def test_the_defaults_keep_it_on_this_machine_and_show_what_a_step_is(house: Runtime, tmp_path: Path) -> None:
     options = _options(house, tmp_path)
-    assert (options["address"], options["enable_events"]) == ("'127.0.0.1'", "False")
+    assert options["address"] == "'127.0.0.1'"
     assert (options["natural_time"], options["max_tasks"]) == ("False", "20000")
     assert int(options["purge_offline_workers"]) > 0
     assert {"kwargs", "retries"} <= set(options["tasks_columns"].strip("'").split(","))
@@ -121,14 +107,3 @@ def test_it_ends_at_once_when_it_is_stopped_and_leaves_no_file_behind(flower: Fl
     assert flower.url
     assert flower.stop() == 0
     assert list(flower.cwd.iterdir()) == []
-
-
-def test_events_are_turned_on_at_running_workers_only_when_asked_for(
-    house: Runtime, tmp_path: Path, start_worker: Callable[..., WorkerProcess]
-) -> None:
-    worker = start_worker()
-    with _started(house, tmp_path, "--enable-events") as flower:
-        wait_for(lambda: "Events of group {task} enabled" in worker.output())
-        run_id = submitted(house.context, [noop_step("work")])
-        assert wait_for_end(house.context, run_id) == "completed"
-        flower.wait_for_state(step_id(run_id, StepKey("work")), "SUCCESS")

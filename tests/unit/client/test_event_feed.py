@@ -1,81 +1,105 @@
-"""A feed gives every event once, also one that is committed after a later one was read."""
+"""A feed reads as far as nothing can appear any more, and no further; so each event comes once and in its order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from dataclasses import dataclass, field
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentflow.client.feed import LOOK_BACK, EventFeed
-from agentflow.domain.ids import RunId
-from agentflow.storage.view_shapes import EventView
-
-START = datetime(2026, 11, 21, tzinfo=UTC)
-RUN = RunId(uuid4())
+from agentflow.client.feed import Horizon
 
 
-def event(number: int, seconds: float = 0) -> EventView:
-    at = START + timedelta(seconds=seconds)
-    return EventView(number, RUN, None, number, at, "me", "claim", "run", {}, None, None, {})
+@dataclass
+class Ledger:
+    """Transactions that take ids and end, in any order, as Postgres shows them to others."""
+
+    newest_given: int = 0
+    open: dict[str, list[int]] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+
+    def take_id(self, writer: str) -> None:
+        """Take an id in the transaction of a writer."""
+        self.newest_given += 1
+        self.open.setdefault(writer, []).append(self.newest_given)
+
+    def end(self, writer: str, *, commits: bool) -> None:
+        """End a writer's transaction."""
+        ids = self.open.pop(writer, [])
+        if commits:
+            self.seen |= set(ids)
+
+    @property
+    def newest(self) -> int:
+        """The highest id that can be seen."""
+        return max(self.seen, default=0)
+
+    def writers(self) -> frozenset[str]:
+        """Whose transactions are open."""
+        return frozenset(self.open)
 
 
-def reader(committed: list[EventView]) -> Callable[[int], list[EventView]]:
-    return lambda after: sorted((one for one in committed if one.id > after), key=lambda one: one.id)
+def test_nothing_is_settled_above_an_id_that_may_still_appear() -> None:
+    ledger, horizon = Ledger(), Horizon()
+    ledger.take_id("slow")
+    ledger.take_id("quick")
+    ledger.end("quick", commits=True)
+
+    assert horizon.advance(ledger.newest, ledger.writers) is None
+    ledger.end("slow", commits=False)
+    assert horizon.advance(ledger.newest, ledger.writers) == 2
 
 
-def taken(feed: EventFeed, *, is_last: bool = False) -> list[int]:
-    return [one.id for one in feed.take(is_last=is_last)]
+def test_those_who_began_later_hold_nothing_up() -> None:
+    ledger, horizon = Ledger(), Horizon()
+    ledger.take_id("a")
+    ledger.end("a", commits=True)
+    ledger.take_id("b")
+    horizon.advance(ledger.newest, ledger.writers)
+    ledger.end("b", commits=True)
+    ledger.take_id("c")
+
+    assert horizon.advance(ledger.newest, ledger.writers) == 1
+    assert horizon.is_waiting
+    assert horizon.writers == {"c"}
 
 
-def test_an_event_with_a_lower_id_that_appears_later_is_not_missed() -> None:
-    committed = [event(1), event(3)]
-    feed = EventFeed(reader(committed))
+def test_while_nothing_is_new_nobody_is_asked_who_writes() -> None:
+    horizon = Horizon()
+    horizon.advance(7, frozenset)
 
-    assert taken(feed) == [1, 3]
-    committed.append(event(2))
-    assert taken(feed) == [2]
-    assert taken(feed) == []
+    def refuse() -> frozenset[str]:
+        raise AssertionError
 
-
-def test_the_last_look_finds_even_what_is_older_than_the_look_back() -> None:
-    committed = [event(1), event(3, LOOK_BACK.total_seconds() + 1), event(9, 3 * LOOK_BACK.total_seconds())]
-    feed = EventFeed(reader(committed))
-
-    assert taken(feed) == [1, 3, 9]
-    committed.append(event(2))
-    assert taken(feed) == []
-    assert taken(feed, is_last=True) == [2]
+    assert horizon.advance(7, refuse) == 7
 
 
-def test_what_is_old_is_not_read_again() -> None:
-    asked: list[int] = []
-    committed = [event(1), event(2, LOOK_BACK.total_seconds() + 1)]
-
-    def read(after: int) -> list[EventView]:
-        asked.append(after)
-        return reader(committed)(after)
-
-    feed = EventFeed(read)
-    feed.take()
-    feed.take()
-
-    assert asked == [0, 1]
+ACTIONS = st.lists(st.tuples(st.sampled_from(["id", "commit", "abort", "look"]), st.sampled_from("abcd")), max_size=60)
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=40), st.randoms(use_true_random=False))
-def test_in_whatever_order_events_are_committed_each_comes_once(script: list[tuple[int, bool]], random: object) -> None:
-    order = list(range(1, len(script) + 1))
-    random.shuffle(order)  # type: ignore[attr-defined]  # hypothesis hands in a Random
-    committed: list[EventView] = []
-    feed = EventFeed(reader(committed))
-    seen: list[int] = []
-    for number, (seconds, is_looking) in zip(order, script, strict=True):
-        committed.append(event(number, seconds))
-        if is_looking:
-            seen += taken(feed)
-    seen += taken(feed, is_last=True)
+@given(ACTIONS)
+def test_in_whatever_order_transactions_end_each_event_is_read_once_and_in_order(script: list[tuple[str, str]]) -> None:
+    ledger, horizon, generation = Ledger(), Horizon(), 0
+    given_out: list[int] = []
 
-    assert sorted(seen) == sorted(order)
+    def look() -> None:
+        settled = horizon.advance(ledger.newest, ledger.writers)
+        if settled is not None:
+            after = given_out[-1] if given_out else 0
+            given_out.extend(sorted(each for each in ledger.seen if after < each <= settled))
+
+    for action, writer in script:
+        name = f"{writer}{generation}"
+        if action == "id":
+            ledger.take_id(name)
+        elif action == "look":
+            look()
+        else:
+            ledger.end(name, commits=action == "commit")
+            generation += 1
+    for name in list(ledger.open):
+        ledger.end(name, commits=True)
+    look()
+    look()
+
+    assert given_out == sorted(ledger.seen)

@@ -1,4 +1,4 @@
-"""What the surfaces keep: the keys by which others call over the network.
+"""What the surfaces keep: the keys by which others call over the network, and tallies of what ended, for monitors.
 
 Revision 0005.
 """
@@ -30,7 +30,99 @@ def upgrade() -> None:
         sa.CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_by_somebody"),
     )
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
+    _create_tally()
+    op.add_column("attempt", sa.Column("due_at", sa.DateTime(timezone=True)))
+    op.add_column("worker", sa.Column("cpu_seconds", sa.Double))
+    op.add_column("worker", sa.Column("resident_bytes", sa.BigInteger))
 
 
 def downgrade() -> None:
+    op.drop_column("worker", "resident_bytes")
+    op.drop_column("worker", "cpu_seconds")
+    for table, trigger in _TALLIED:
+        op.execute(f"DROP TRIGGER {trigger} ON {table}")
+        op.execute(f"DROP FUNCTION {trigger}()")
+    op.drop_column("attempt", "due_at")
+    op.execute("DROP FUNCTION tally_bucket(numeric)")
+    op.drop_table("tally")
     op.drop_table("api_key")
+
+
+# The bounds are those of domain/tally.py; each row names the bound that it was counted under.
+_TALLY_BUCKET = """
+    CREATE FUNCTION tally_bucket(observed numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+        SELECT min(bound) FROM unnest(CAST('{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800,
+                                           7200, 28800, Infinity}' AS numeric[])) AS bound
+        WHERE bound >= observed
+    $$
+"""
+# What is counted: (the table, the name of the trigger and of its function) -> when, and what it adds.
+_TALLIED = {
+    ("run", "tally_run"): (
+        "AFTER INSERT ON run FOR EACH ROW",
+        "INSERT INTO tally (metric, labels, count) VALUES ('run_submitted', '{}', 1);",
+    ),
+    ("run_state", "tally_run_end"): (
+        "AFTER UPDATE OF state ON run_state FOR EACH ROW WHEN (OLD.ended_at IS NULL AND NEW.ended_at IS NOT NULL)",
+        "INSERT INTO tally (metric, labels, count) VALUES ('run_ended', ARRAY[NEW.state], 1);",
+    ),
+    ("step", "tally_step_end"): (
+        "AFTER UPDATE OF state ON step FOR EACH ROW WHEN (NEW.state IN ('cancelled', 'failed', 'skipped', 'succeeded') "
+        "AND OLD.state <> NEW.state)",
+        "INSERT INTO tally (metric, labels, count) VALUES ('step_ended', ARRAY[NEW.action, NEW.state], 1);",
+    ),
+    ("attempt", "tally_attempt_end"): (
+        "AFTER UPDATE OF state ON attempt FOR EACH ROW WHEN (OLD.state = 'running' AND NEW.state <> 'running')",
+        """
+        SELECT action INTO performed FROM step WHERE id = NEW.step_id;
+        seconds := extract(epoch FROM NEW.ended_at - NEW.started_at);
+        INSERT INTO tally (metric, labels, upto, count, total)
+        VALUES ('attempt', ARRAY[performed, NEW.state], tally_bucket(seconds), 1, seconds);
+        IF NEW.due_at IS NOT NULL THEN
+            seconds := greatest(extract(epoch FROM NEW.started_at - NEW.due_at), 0);
+            INSERT INTO tally (metric, labels, upto, count, total)
+            VALUES ('hand_over', ARRAY[performed], tally_bucket(seconds), 1, seconds);
+        END IF;""",
+    ),
+    ("gate", "tally_gate_end"): (
+        "AFTER UPDATE OF state ON gate FOR EACH ROW WHEN (OLD.state = 'open' AND NEW.state <> 'open')",
+        "INSERT INTO tally (metric, labels, count) VALUES ('gate_ended', ARRAY[NEW.kind, NEW.state], 1);",
+    ),
+    # Which models there are, plans say: beyond a hundred, the rest are counted as one.
+    ("llm_call", "tally_call"): (
+        "AFTER INSERT ON llm_call FOR EACH ROW",
+        """
+        named := ARRAY[NEW.provider, NEW.model];
+        IF NOT EXISTS (SELECT FROM tally WHERE metric = 'model_call' AND labels = named)
+           AND (SELECT count(DISTINCT labels) FROM tally WHERE metric = 'model_call') >= 100 THEN
+            named := ARRAY['other', 'other'];
+        END IF;
+        seconds := CAST(NEW.duration_seconds AS numeric);
+        INSERT INTO tally (metric, labels, upto, count, total) VALUES
+            ('model_call', named, tally_bucket(seconds), 1, seconds),
+            ('token', named || CAST('input' AS text), NULL, NEW.input_tokens, NULL),
+            ('token', named || CAST('output' AS text), NULL, NEW.output_tokens, NULL),
+            ('cost', named, NULL, CAST(NEW.usd_nano IS NULL AS integer), coalesce(NEW.usd_nano, 0));""",
+    ),
+}
+
+
+def _create_tally() -> None:
+    op.create_table(
+        "tally",
+        sa.Column("metric", sa.Text, nullable=False),
+        sa.Column("labels", sa.ARRAY(sa.Text), nullable=False),
+        sa.Column("upto", sa.Numeric),
+        sa.Column("count", sa.BigInteger, nullable=False),
+        sa.Column("total", sa.Numeric),
+    )
+    op.create_index("tally_model", "tally", ["labels"], postgresql_where=sa.text("metric = 'model_call'"))
+    op.execute(_TALLY_BUCKET)
+    for (_, trigger), (when, body) in _TALLIED.items():
+        op.execute(f"""
+            CREATE FUNCTION {trigger}() RETURNS trigger LANGUAGE plpgsql AS $$
+            DECLARE performed text; seconds numeric; named text[];
+            BEGIN {body} RETURN NULL; END $$
+        """)
+        op.execute(f"CREATE TRIGGER {trigger} {when} EXECUTE FUNCTION {trigger}()")

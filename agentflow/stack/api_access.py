@@ -1,0 +1,58 @@
+"""How the API of a stack is reached: its address, and the key that the stack makes for whoever may read the home.
+
+Owns ``HOME/api.key``. The key is made once and never shown; who lost or revoked it removes the file and has another.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agentflow.domain.api_key import Role, read_key
+from agentflow.embedded.paths import write_private
+from agentflow.engine.context import EngineContext
+from agentflow.engine.create_key import create_key
+from agentflow.engine.revoke_key import revoke_key
+from agentflow.runtime import Runtime
+from agentflow.settings import Settings
+from agentflow.storage import api_keys
+
+KEY_NAME = "up"
+
+
+def api_url(settings: Settings) -> str:
+    """Return where the API of a stack answers."""
+    return f"http://127.0.0.1:{settings.api_port}/api/v1"
+
+
+def api_key_file(settings: Settings) -> Path:
+    """Return the file that holds the key."""
+    return settings.home.absolute() / "api.key"
+
+
+def keep_api_key(settings: Settings) -> None:
+    """Make an admin's key and write it into its file, unless the file holds one of this installation.
+
+    The stack's state must have been written: its servers are asked.
+    """
+    house = Runtime(settings)
+    try:
+        if not _is_known(house.context, api_key_file(settings)):
+            _make(house.context, api_key_file(settings), settings.actor)
+    finally:
+        house.close()
+
+
+def _is_known(context: EngineContext, path: Path) -> bool:
+    read = read_key(path.read_text(encoding="utf-8").strip()) if path.exists() else None
+    if read is None:
+        return False
+    with context.database.transaction() as tx:
+        return api_keys.find(tx, read[0]) is not None
+
+
+def _make(context: EngineContext, path: Path, actor: str) -> None:
+    with context.database.transaction() as tx:
+        is_lost = any(key.name == KEY_NAME and key.revoked_at is None for key in api_keys.view(tx))
+    if is_lost:  # its file was removed, so nobody has it
+        revoke_key(context, KEY_NAME, actor)
+    write_private(path, f"{create_key(context, KEY_NAME, Role.ADMIN, actor).text}\n")
