@@ -39,6 +39,7 @@ def multiply(tx: Connection, run_id: RunId, copies: int) -> None:
             {"run_id": run_id, "copies": copies},
         )
         tx.execute(text(f"ANALYZE {table}"))
+    tx.execute(text("ANALYZE plan"))
 
 
 def _copied(column: Row[tuple[str, str]]) -> str:

@@ -110,9 +110,11 @@ def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]
     stored = _stored(wanted.state)
     found: list[RunSummary] = []
     before = wanted.before
+    name = wanted.name
+    plans = None if name is None else list(tx.execute(statement("find_fingerprints"), {"name": name}).scalars())
     at_once = limit if stored.is_waiting is None else max(limit, _STANDINGS_AT_ONCE)
     while len(found) < limit:
-        rows = _page(tx, wanted, stored, before, at_once)
+        rows = _page(tx, wanted, stored, plans, before, at_once)
         found += [each for each in _summaries(tx, rows) if stored.is_waiting is None or each.state is wanted.state]
         if len(rows) < at_once:
             break
@@ -121,12 +123,17 @@ def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]
 
 
 def _page(
-    tx: Connection, wanted: RunFilter, stored: _Stored, before: tuple[datetime, UUID] | None, limit: int
+    tx: Connection,
+    wanted: RunFilter,
+    stored: _Stored,
+    plans: Sequence[str] | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
 ) -> Sequence[Row[Any]]:
     before_at, before_id = before or (None, None)
     parameters = {
         "project": wanted.project,
-        "name": wanted.name,
+        "fingerprints": plans,
         "states": stored.states,
         "is_exhausted": stored.is_exhausted,
         "is_paused": stored.is_paused,
@@ -213,7 +220,7 @@ def _reason(row: Row[Any], state: ShownRunState, standing: Row[Any] | None) -> d
 def read_run(tx: Connection, run_id: RunId) -> RunView:
     """Read a run with its steps, attempts, artifacts, usage, budget, lineage, gates and signals.
 
-    In at most fifteen statements. NotFound when there is none.
+    In at most sixteen statements. NotFound when there is none.
     """
     summary = read_summary(tx, run_id)
     rows = _below_foreachs(tx.execute(statement("view_steps"), {"run_id": run_id}).all())
