@@ -51,6 +51,8 @@ class Runtime:
         self.servers = servers_of(self.settings)
         self._pool_size = pool_size
         self._given_celery = celery
+        self.is_checked = False
+        """Whether a client has found that its database, store and audit key are those of the runs."""
 
     @cached_property
     def celery(self) -> Celery:

@@ -5,7 +5,7 @@ Owns the way from a request to a client. A key of one project sees that project 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -79,8 +79,8 @@ Identified = Annotated[Caller, Depends(_identified)]
 """Whoever shows a key that opens something: for what is taken beside a role."""
 
 
-def _at_least(role: Role) -> Callable[..., Caller]:
-    def check(caller: Identified) -> Caller:
+def _at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
+    async def check(caller: Identified) -> Caller:
         if not caller.key.role.includes(role):
             raise NotAllowed(
                 f"The key {caller.key.name!r} is a {caller.key.role.value}'s; this takes a key of role {role.value}.",

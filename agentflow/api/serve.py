@@ -37,7 +37,6 @@ def serve(settings: Settings, host: str, port: int, tell: Tell = lambda: None) -
     """
     with _listening(host, port) as listener:
         if settings.api_processes > 1:
-            os.environ["AGENTFLOW_API_PROCESSES"] = str(settings.api_processes)
             config = _config("agentflow.api.serve:from_environment", factory=True, workers=settings.api_processes)
             _Processes(config, [listener], tell).run()
         else:

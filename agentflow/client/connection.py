@@ -32,7 +32,6 @@ class Connected:
             raise UsageError("Give settings, or single settings by name, not both.")
         self.settings = settings or load_settings(**overrides)
         self._runtime: Runtime | None = None
-        self._is_checked = False
 
     def __enter__(self) -> Self:
         return self
@@ -71,15 +70,17 @@ class Connected:
         from agentflow.engine import installation  # it loads Alembic, which reads do without
 
         context = self.context
-        if not self._is_checked:
+        if self._runtime is not None and not self._runtime.is_checked:
             installation.check(context.database, context.store, context.audit_key)
-            self._is_checked = True
+            self._runtime.is_checked = True
         return context
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self, *, is_single: bool = False) -> Iterator[Connection]:
+        """Open a transaction for reads; for a ``single`` one a connection alone, which saves two round trips."""
+        database = self.context.database
         try:
-            with telling_conflicts(), self.context.database.transaction() as tx:
+            with telling_conflicts(), database.autocommit() if is_single else database.transaction() as tx:
                 yield tx
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:

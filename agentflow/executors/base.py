@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -302,14 +303,19 @@ def load_executor(action: str) -> Executor:
     return _load(action)
 
 
+@cache
 def known_actions() -> tuple[str, ...]:
-    """The actions that this installation has executors for, sorted; nothing is loaded."""
+    """The actions that this installation has executors for, sorted; nothing is loaded.
+
+    Looked up once a process: reading what every installed package offers costs more than a submission.
+    """
     return tuple(sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))}))
 
 
 def close_executors() -> None:
     """Close every executor that was loaded; the next call of ``executor_for`` loads afresh."""
     with _registry_lock:
+        known_actions.cache_clear()
         loaded = list(_executors.values())
         _executors.clear()
     for executor in loaded:

@@ -60,7 +60,7 @@ class Acting:
 
 def make_server(who: Callable[[], Acting]) -> MCPServer[Any]:
     """Build the server; ``who`` says in whose name a call is."""
-    server: MCPServer[Any] = MCPServer("agentflow", instructions=INSTRUCTIONS, version=__version__)
+    server: MCPServer[Any] = MCPServer("agentflow", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     tools = Tools(who)
     for tool, hints in (
         (tools.agent_launch, _STARTS),

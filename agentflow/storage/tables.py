@@ -40,6 +40,7 @@ class PlanRow(SQLModel, table=True):
     """A plan as it was accepted, stored once per fingerprint. Holds hashes and sizes of content, never content."""
 
     __tablename__ = "plan"
+    __table_args__ = (Index("plan_name", "name"),)
     fingerprint: str = Field(primary_key=True)
     name: str
     document: dict[str, Any] = Field(sa_column=json())
@@ -112,6 +113,7 @@ class RunStateRow(SQLModel, table=True):
         Index("run_state_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("run_state_unsigned", "ended_at", postgresql_where=text("ended_at IS NOT NULL AND checkpoint IS NULL")),
         Index("run_state_open", "run_id", postgresql_where=text(f"state NOT IN ({sql_list(FINAL_RUN_STATES)})")),
+        Index("run_state_not_done", "state", postgresql_where=text("state IN ('cancelled', 'failed', 'partial')")),
         {"postgresql_with": {"fillfactor": 50}},
     )
     run_id: UUID = Field(sa_column=run_key(primary_key=True))

@@ -41,12 +41,8 @@ from agentflow.storage.view_shapes import (
 LAST = "@last"
 _HEX = re.compile(r"[0-9a-f]{4,32}")
 _CANDIDATES = 8
-_ANY_RUN: Mapping[str, Any] = dict.fromkeys(
-    (
-        "run_id", "project", "name", "states", "is_waiting", "is_exhausted", "is_paused", "is_child", "parent_run",
-        "before_at", "before_id",
-    )
-)  # fmt: skip
+_STANDINGS_AT_ONCE = 500
+"""How many running runs are looked into at a time, where only those that wait are asked for, or only the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +98,43 @@ def _ambiguous(reference: str, found: Sequence[RunId]) -> AmbiguousId:
 
 def read_summary(tx: Connection, run_id: RunId) -> RunSummary:
     """Read a run without its steps. NotFound when there is none."""
-    row = tx.execute(statement("view_runs"), {**_ANY_RUN, "run_id": run_id, "limit": 1}).one_or_none()
+    row = tx.execute(statement("view_run"), {"run_id": run_id}).one_or_none()
     if row is None:
         raise retention.missing_run(tx, run_id)
-    return _summary(row)
+    [summary] = _summaries(tx, [row])
+    return summary
 
 
 def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]:
     """Read up to ``limit`` runs, the newest first."""
     stored = _stored(wanted.state)
-    before_at, before_id = wanted.before or (None, None)
+    found: list[RunSummary] = []
+    before = wanted.before
+    name = wanted.name
+    plans = None if name is None else list(tx.execute(statement("find_fingerprints"), {"name": name}).scalars())
+    at_once = limit if stored.is_waiting is None else max(limit, _STANDINGS_AT_ONCE)
+    while len(found) < limit:
+        rows = _page(tx, wanted, stored, plans, before, at_once)
+        found += [each for each in _summaries(tx, rows) if stored.is_waiting is None or each.state is wanted.state]
+        if len(rows) < at_once:
+            break
+        before = (rows[-1].created_at, rows[-1].id)
+    return found[:limit]
+
+
+def _page(
+    tx: Connection,
+    wanted: RunFilter,
+    stored: _Stored,
+    plans: Sequence[str] | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
+) -> Sequence[Row[Any]]:
+    before_at, before_id = before or (None, None)
     parameters = {
-        **_ANY_RUN,
         "project": wanted.project,
-        "name": wanted.name,
+        "fingerprints": plans,
         "states": stored.states,
-        "is_waiting": stored.is_waiting,
         "is_exhausted": stored.is_exhausted,
         "is_paused": stored.is_paused,
         "is_child": wanted.is_child,
@@ -126,7 +143,7 @@ def list_runs(tx: Connection, wanted: RunFilter, limit: int) -> list[RunSummary]
         "before_id": before_id,
         "limit": limit,
     }
-    return [_summary(row) for row in tx.execute(statement("view_runs"), parameters)]
+    return tx.execute(statement("view_runs"), parameters).all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +172,20 @@ def _stored(state: ShownRunState | None) -> _Stored:
             return _Stored([state.value])
 
 
-def _summary(row: Row[Any]) -> RunSummary:
+def _summaries(tx: Connection, rows: Sequence[Row[Any]]) -> list[RunSummary]:
+    running = [row.id for row in rows if row.state == RunState.RUNNING]
+    found = tx.execute(statement("view_standings"), {"run_ids": running}).all() if running else []
+    standings = {standing.id: standing for standing in found}
+    return [_summary(row, standings.get(row.id)) for row in rows]
+
+
+def _summary(row: Row[Any], standing: Row[Any] | None) -> RunSummary:
     facts = RunFacts(
         RunState(row.state),
         is_paused=row.paused is not None,
         is_exhausted=row.exhausted is not None,
-        moving_steps=int(row.is_moving),
-        held_steps=int(row.is_holding),
+        moving_steps=int(standing is not None and standing.is_moving),
+        held_steps=int(standing is not None and standing.is_holding),
     )
     state = shown_state(facts)
     return RunSummary(
@@ -171,7 +195,7 @@ def _summary(row: Row[Any]) -> RunSummary:
         plan_name=row.plan_name,
         plan_fingerprint=row.plan_fingerprint,
         actor=row.actor,
-        reason=_reason(row, state),
+        reason=_reason(row, state, standing),
         round=row.round,
         created_at=row.created_at,
         started_at=row.started_at,
@@ -180,11 +204,12 @@ def _summary(row: Row[Any]) -> RunSummary:
     )
 
 
-def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
+def _reason(row: Row[Any], state: ShownRunState, standing: Row[Any] | None) -> dict[str, Any] | None:
     """Why the run stands as it does; of several exhausted budgets the first, with the others beside it."""
     if state is ShownRunState.PAUSED:
         return Pause.from_json(row.paused).reason.as_json()
-    reason: dict[str, Any] | None = row.held_reason if state is ShownRunState.WAITING else row.reason
+    is_waiting = standing is not None and state is ShownRunState.WAITING
+    reason: dict[str, Any] | None = standing.held_reason if standing is not None and is_waiting else row.reason
     if state is not ShownRunState.EXHAUSTED:
         return reason
     first, *others = row.exhausted
@@ -195,9 +220,10 @@ def _reason(row: Row[Any], state: ShownRunState) -> dict[str, Any] | None:
 def read_run(tx: Connection, run_id: RunId) -> RunView:
     """Read a run with its steps, attempts, artifacts, usage, budget, lineage, gates and signals.
 
-    In at most fifteen statements. NotFound when there is none.
+    In at most sixteen statements. NotFound when there is none.
     """
     summary = read_summary(tx, run_id)
+    rows = _below_foreachs(tx.execute(statement("view_steps"), {"run_id": run_id}).all())
     calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
     attempts: dict[str, list[AttemptView]] = defaultdict(list)
     for row in tx.execute(statement("view_attempts"), {"run_id": run_id}):
@@ -205,7 +231,6 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     artifacts: dict[str, list[ArtifactView]] = defaultdict(list)
     for artifact in read_artifacts(tx, run_id):
         artifacts[artifact.step].append(artifact)
-    rows = _below_foreachs(tx.execute(statement("view_steps"), {"run_id": run_id}).all())
     needs = _needs(tx, run_id, rows)
     steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
     usage = _usage(tx, run_id, attempts.values(), calls.values())

@@ -110,7 +110,7 @@ def test_a_run_of_ten_thousand_steps_is_read_with_few_statements_that_go_through
     assert len(view.steps) == BIG
     assert list(view.steps)[:2] == ["root", "s0"]
     assert view.steps["c998"].needs == ("c997",)
-    assert len(reads) == 9
+    assert len(reads) == 10
     with house.context.database.transaction() as tx:
         touched = {read.splitlines()[0]: _touched(tx, read, given) for read, given in reads}
     assert sum(touched.values()) < 30 * BIG, touched

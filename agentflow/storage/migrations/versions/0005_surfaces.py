@@ -32,6 +32,9 @@ def upgrade() -> None:
         sa.CheckConstraint("role IN ('admin', 'operator', 'viewer')", name="role_known"),
         sa.CheckConstraint("(revoked_at IS NULL) = (revoked_by IS NULL)", name="revoked_by_somebody"),
     )
+    not_done = sa.text("state IN ('cancelled', 'failed', 'partial')")
+    op.create_index("plan_name", "plan", ["name"])
+    op.create_index("run_state_not_done", "run_state", ["state"], postgresql_where=not_done)
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
     _create_replies()
     _create_tally()
@@ -54,6 +57,8 @@ def downgrade() -> None:
     op.drop_table("tally")
     op.drop_table("api_reply")
     op.drop_table("api_key")
+    op.drop_index("run_state_not_done", "run_state")
+    op.drop_index("plan_name", "plan")
 
 
 # The bounds are those of domain/tally.py; each row names the bound that it was counted under.
