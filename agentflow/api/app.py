@@ -29,6 +29,7 @@ from agentflow.api import (
     runs,
     schedules,
     upkeep,
+    webhooks,
 )
 from agentflow.api.caller import House
 from agentflow.api.guard import Guard
@@ -55,6 +56,7 @@ ROUTERS = (
     installation.router,
     upkeep.router,
     keys.router,
+    webhooks.router,
     health.router,
     metrics.router,
     description.router,
