@@ -285,6 +285,14 @@ def test_what_models_and_budgets_are_told_is_what_the_rows_say(house: Runtime, s
     assert _value(_exposed(context), "budget_used_tokens", **scope) == 600
 
 
+def test_a_duration_falls_into_the_bucket_that_it_is_the_bound_of(house: Runtime) -> None:
+    for bound, lower in zip(BUCKETS, (0, *BUCKETS), strict=False):
+        for seconds, upto in ((bound, bound), (lower + 0.000001, bound)):
+            if seconds < BUCKETS[-1]:
+                [(found,)] = _rows(house, f"SELECT tally_bucket({seconds:.6f})")
+                assert float(found) == upto, seconds
+
+
 def test_of_very_many_models_the_later_ones_are_counted_as_one(house: Runtime) -> None:
     _play(house)
     _end_long_ago(house, 12)

@@ -61,15 +61,17 @@ def downgrade() -> None:
     op.drop_index("plan_name", "plan")
 
 
-# The bounds are those of domain/tally.py; each row names the bound that it was counted under.
+# The bounds are those of domain/tally.py, as negatives and so from the last on: width_bucket counts the bounds up to a
+# value, that itself included, and here a bucket takes in its upper bound. Each row names the bound it is counted under.
 _TALLY_BUCKET = """
-    CREATE FUNCTION tally_bucket(observed numeric) RETURNS numeric
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-        SELECT min(bound) FROM unnest(CAST('{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800,
-                                           7200, 28800, Infinity}' AS numeric[])) AS bound
-        WHERE bound >= observed
+    CREATE FUNCTION tally_bucket(observed numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+        SELECT -(CAST('{negatives}' AS numeric[]))[width_bucket(-observed, CAST('{negatives}' AS numeric[]))]
     $$
 """
+_NEGATIVES = (
+    "{-Infinity, -28800, -7200, -1800, -300, -60, -30, -10, -5, -2.5, -1, "
+    "-0.5, -0.25, -0.1, -0.05, -0.025, -0.01, -0.005}"
+)
 # What is counted: (the table, the name of the trigger and of its function) -> when, and what it adds.
 _TALLIED = {
     ("run", "tally_run"): (
@@ -131,7 +133,7 @@ def _create_tally() -> None:
         sa.Column("total", sa.Numeric),
     )
     op.create_index("tally_model", "tally", ["labels"], postgresql_where=sa.text("metric = 'model_call'"))
-    op.execute(_TALLY_BUCKET)
+    op.execute(_TALLY_BUCKET.format(negatives=_NEGATIVES))
     for (_, trigger), (when, body) in _TALLIED.items():
         op.execute(f"""
             CREATE FUNCTION {trigger}() RETURNS trigger LANGUAGE plpgsql AS $$
