@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 
 from agentflow.api.app import make_app
 from agentflow.api.description import describe
+from agentflow.api.page import responses
 from agentflow.settings import Settings
 
 BASE = "/api/v1"
@@ -61,7 +62,7 @@ def _operation(method: str, path: str) -> dict[str, Any] | None:
     for template, methods in _templates():
         if template.fullmatch(path) and method.lower() in methods:
             found: dict[str, Any] = methods[method.lower()]
-            return found
+            return found | {"responses": responses(description(), found)}
     return None
 
 

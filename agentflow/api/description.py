@@ -71,6 +71,7 @@ def describe(app: FastAPI) -> Json:
         operation["responses"] = _responses(path, method, operation)
     document["components"]["schemas"] = _schemas(document)
     _add_examples(document)
+    document["components"]["responses"] = _shared(document)
     return document
 
 
@@ -176,6 +177,18 @@ def _add_examples(document: Json) -> None:
             for media_type, kind in said.get("content", {}).items():
                 name = status if media_type == MEDIA_TYPE else _target(kind)
                 _add_example(kind, known, name)
+
+
+def _shared(document: Json) -> Json:
+    """Take out the answers that are nothing but a problem, which most addresses share; returns them by their names."""
+    shared: Json = {}
+    for _, _, operation in _operations(document):
+        for status, said in operation["responses"].items():
+            if said.get("content", {}).keys() == {MEDIA_TYPE}:
+                name = HTTPStatus(int(status)).name.title().replace("_", "")
+                shared[name] = said
+                operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    return {name: shared[name] for name in sorted(shared)}
 
 
 def _target(kind: Json) -> str:

@@ -18,7 +18,7 @@ from tests.integration.api.conftest import Api
 
 Opened = Callable[..., httpx2.Client]
 OPERATIONS = [
-    (method.upper(), path, operation)
+    (method.upper(), path, operation | {"responses": page.responses(openapi.description(), operation)})
     for path, methods in openapi.description()["paths"].items()
     for method, operation in methods.items()
 ]
