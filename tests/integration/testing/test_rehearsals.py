@@ -12,7 +12,7 @@ import pytest
 
 from agentflow import Plan, errors
 from agentflow.client import AgentFlow
-from agentflow.testing import Rehearsal, RehearsalError
+from agentflow.testing import Rehearsal, RehearsalError, player
 from agentflow.testing.rehearsal import RehearsedRun
 from tests.workers import REPOSITORY
 
@@ -318,3 +318,12 @@ def test_the_breaker_of_a_service_that_is_down_opens_and_closes_in_virtual_time(
     codes = [attempt.reason["code"] for attempt in run.steps["read"].attempts if attempt.reason]
     assert codes.count("call_failed") == 6
     assert set(codes) - {"call_failed"}, "the open breaker gave attempts back"
+
+
+def test_what_is_waited_for_in_vain_is_given_up(agentflow: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player, "MOST_LEAPS", 5)
+    plan = _plan()
+    plan.http("read", "https://api.example.org/")
+    agentflow.http("https://api.example.org/").fails("rate_limited", times=None, retry_after=60)
+    with pytest.raises(RehearsalError, match=r"The run still waits after 5 leaps: "):
+        agentflow.run(plan)
