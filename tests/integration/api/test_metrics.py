@@ -10,6 +10,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -47,7 +48,12 @@ Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 PRICE = {"input": 10, "output": 30}
 """In dollars for a million tokens."""
-MOVING = ("agentflow_postgres_", "agentflow_gates_oldest_seconds", "agentflow_queue_oldest_due_seconds")
+MOVING = (
+    "agentflow_postgres_",
+    "agentflow_gates_oldest_seconds",
+    "agentflow_queue_oldest_due_seconds",
+    "agentflow_webhooks_failing_seconds",
+)
 """What is another from one moment to the next, although nothing happens."""
 
 ENDED_LONG_AGO = (  # as many runs as asked for, of ten steps each
@@ -219,13 +225,16 @@ def test_a_scrape_reads_no_table_of_ended_things_from_end_to_end(house: Runtime)
         connection.execute(text("ANALYZE step, attempt, run_state, tally"))
 
     parameters = {"service": "dispatcher", "silence_seconds": 15.0}
-    for name in ("measure_open", "measure_service", "view_workers", "view_queues", "measure_gates"):
+    for name in ("measure_open", "measure_service", "view_workers", "view_queues", "measure_gates", "measure_webhooks"):
         explained = text(f"EXPLAIN (FORMAT JSON) {statement(name).text}")
         wanted = {each: parameters[each] for each in parameters if f":{each}" in str(explained)}
         with house.context.database.transaction() as tx:
             plan = json.dumps(tx.execute(explained, wanted).scalar_one())
         scanned = {node["Relation Name"] for node in _nodes(json.loads(plan)) if node["Node Type"] == "Seq Scan"}
-        assert not scanned & {"run", "run_state", "step", "attempt", "llm_call", "audit_event"}, (name, scanned)
+        assert not scanned & {"run", "run_state", "step", "attempt", "llm_call", "audit_event", "webhook_delivery"}, (
+            name,
+            scanned,
+        )
 
 
 def test_no_count_is_lost_or_doubled_while_it_is_added_to_folded_and_read(house: Runtime) -> None:
@@ -332,6 +341,32 @@ def test_gates_waits_and_what_dispatchers_send_are_told(house: Runtime) -> None:
     assert _value(before, "queue_doorbells", queue="control") == 30
     assert _value(after, "gates_waiting", kind="approval") == 0
     assert _value(after, "gates_ended_total", kind="approval", state="approved") == 1
+
+
+def test_webhooks_are_told_of_by_how_they_stand_and_what_became_of_deliveries(house: Runtime) -> None:
+    with AgentFlow(house.settings.model_copy(update={"http_private_hosts": ("127.0.0.1",)})) as flow:
+        made = [flow.create_webhook(name, "http://127.0.0.1:9/") for name in ("works", "fails", "off")]
+        flow.disable_webhook("off")
+    with house.context.database.transaction() as tx:
+        tx.execute(text("UPDATE webhook SET failing_since = now() - interval '1 hour' WHERE name = 'fails'"))
+        for state in ("pending", "delivered", "delivered", "failed"):
+            values = {"id": uuid4(), "webhook": made[0].webhook.id, "state": state}
+            tx.execute(
+                text(
+                    "INSERT INTO webhook_delivery (id, webhook_id, type, body, state, next_at) "
+                    "VALUES (:id, :webhook, 'run.failed', '', 'pending', now())"
+                ),
+                values,
+            )
+            if state != "pending":
+                tx.execute(text("UPDATE webhook_delivery SET state = :state, next_at = NULL WHERE id = :id"), values)
+    found = _exposed(house.context)
+
+    assert [_value(found, "webhooks", state=state) for state in ("working", "failing", "disabled")] == [1, 1, 1]
+    assert _value(found, "webhooks_failing_seconds") == pytest.approx(3600, abs=60)
+    assert _value(found, "webhook_deliveries_pending") == 1
+    assert _value(found, "webhook_deliveries_ended_total", state="delivered") == 2
+    assert _value(found, "webhook_deliveries_ended_total", state="failed") == 1
 
 
 def test_workers_that_live_are_told_of_one_by_one_and_the_others_counted(house: Runtime) -> None:

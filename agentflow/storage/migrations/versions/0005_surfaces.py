@@ -37,21 +37,21 @@ def upgrade() -> None:
     op.create_index("run_state_not_done", "run_state", ["state"], postgresql_where=not_done)
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
     _create_replies()
-    _create_tally()
     _create_webhooks()
+    _create_tally()
     op.add_column("attempt", sa.Column("due_at", sa.DateTime(timezone=True)))
     op.add_column("worker", sa.Column("cpu_seconds", sa.Double))
     op.add_column("worker", sa.Column("resident_bytes", sa.BigInteger))
 
 
 def downgrade() -> None:
+    for table, trigger in _TALLIED:
+        op.execute(f"DROP TRIGGER {trigger} ON {table}")
+        op.execute(f"DROP FUNCTION {trigger}()")
     for table in ("webhook_delivery", "webhook_cursor", "webhook"):
         op.drop_table(table)
     op.drop_column("worker", "resident_bytes")
     op.drop_column("worker", "cpu_seconds")
-    for table, trigger in _TALLIED:
-        op.execute(f"DROP TRIGGER {trigger} ON {table}")
-        op.execute(f"DROP FUNCTION {trigger}()")
     op.drop_column("attempt", "due_at")
     op.execute("DROP FUNCTION tally_bucket(numeric)")
     op.drop_table("tally")
@@ -103,6 +103,11 @@ _TALLIED = {
     ("gate", "tally_gate_end"): (
         "AFTER UPDATE OF state ON gate FOR EACH ROW WHEN (OLD.state = 'open' AND NEW.state <> 'open')",
         "INSERT INTO tally (metric, labels, count) VALUES ('gate_ended', ARRAY[NEW.kind, NEW.state], 1);",
+    ),
+    ("webhook_delivery", "tally_delivery_end"): (
+        "AFTER UPDATE OF state ON webhook_delivery FOR EACH ROW "
+        "WHEN (OLD.state = 'pending' AND NEW.state <> 'pending')",
+        "INSERT INTO tally (metric, labels, count) VALUES ('delivery_ended', ARRAY[NEW.state], 1);",
     ),
     # Which models there are, plans say: beyond a hundred, the rest are counted as one.
     ("llm_call", "tally_call"): (
