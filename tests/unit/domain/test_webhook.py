@@ -35,6 +35,8 @@ HOWTO = Path(__file__).parents[3] / "docs" / "howto" / "webhooks.md"
     [
         ("claim", {"step:a": ["ready", "running"]}, None, {}, []),
         ("submit", {"run": [None, "running"]}, None, {}, [Told(EventType.RUN_SUBMITTED)]),
+        ("fork", {}, None, {}, []),  # what the run that was forked has of it
+        ("fork", {"run": [None, "pending"]}, None, {}, [Told(EventType.RUN_SUBMITTED)]),
         ("finalize", {"run": ["running", "partial"]}, None, {}, [Told(EventType.RUN_PARTIAL)]),
         ("cancel", {"run": ["running", "cancelling"]}, None, {}, []),
         ("cancel", {"run": ["pending", "cancelled"]}, None, {}, [Told(EventType.RUN_CANCELLED)]),
