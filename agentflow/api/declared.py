@@ -120,7 +120,7 @@ ANSWERS: Mapping[str, Answer] = {
     "POST /dead-letters/replay": Answer("replay"),
     "GET /workers": Answer("workers"),
     "GET /queues": Answer("queues"),
-    "GET /limits": Answer("limits"),
+    "GET /limits": Answer("limits", problems=(404,)),
     "GET /budgets": Answer("budget"),
     "GET /audit/events": Answer("events"),
     "GET /audit/verify": Answer("audit-report"),
