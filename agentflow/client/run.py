@@ -14,6 +14,7 @@ from uuid import UUID
 from agentflow.client.budget_report import BudgetReport
 from agentflow.client.budgets import BudgetRaised, Money
 from agentflow.client.checks import checked_timeout
+from agentflow.client.feed import Stir
 from agentflow.client.interventions import RunInterventions
 from agentflow.client.pace import Pace
 from agentflow.client.run_logs import STREAMS, LogChunk, LogReader
@@ -215,6 +216,10 @@ class Run(RunInterventions):
     def _reused(self) -> list[tuple[StepKey, int]]:
         steps = self._flow.read_run(self._run_id).steps.values()
         return [(step.id, each.number) for step in steps for each in step.attempts if each.is_reused]
+
+    def stir(self) -> Stir:
+        """Return what tells when the run is worth another look."""
+        return Stir(self._flow.event_feed(self, after=None))
 
     def looks(self, pace: Pace, *, is_whole: bool = False) -> Iterator[Run]:
         """Yield the run, read anew (``is_whole``: with its steps), again and again until it is at rest.
