@@ -1,4 +1,4 @@
-"""Write docs/reference from the code: the Python client from its docstrings, the settings, the CLI, problems of calls.
+"""Write docs/reference from the code: the Python client, the settings, the CLI, problems of calls, the HTTP API.
 
 python docs/generate_reference.py          writes the pages
 python docs/generate_reference.py --check  fails when a page is not what the code says
@@ -7,6 +7,7 @@ python docs/generate_reference.py --check  fails when a page is not what the cod
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -186,11 +187,21 @@ def _yes(holds: bool) -> str:
     return "yes" if holds else ""
 
 
+def openapi_document() -> str:
+    """The description of the HTTP API, as it is served."""
+    from agentflow.api.app import make_app
+    from agentflow.api.description import describe
+
+    nowhere = Settings.model_validate({"database_url": "postgresql://nowhere/none", "redis_url": "redis://nowhere"})
+    return json.dumps(describe(make_app(nowhere)), indent=1, ensure_ascii=False) + "\n"
+
+
 PAGES = {
     "python.md": python_page,
     "settings.md": settings_page,
     "cli.md": cli_page,
     "call-problems.md": problems_page,
+    "openapi.json": openapi_document,
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 
@@ -45,7 +46,7 @@ class Collector:
         self._server.daemon_threads = True
 
     def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(
@@ -79,6 +80,10 @@ class Collector:
         wanted = [span for span in found if run_id is None or span.trace == run_id.hex]
         return sorted(wanted, key=lambda span: span.started)
 
+    def named(self, name: str) -> list[TakenSpan]:
+        """What came under a name."""
+        return [span for span in self.spans() if span.name == name]
+
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         bodies = self._bodies
 
@@ -93,6 +98,14 @@ class Collector:
                 """Say nothing."""
 
         return Handler
+
+
+def told_by_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
+    """A collector that the test's own process tells its traces, from its next runtime on."""
+    with Collector() as collector:
+        for name, value in collector.environment.items():
+            monkeypatch.setenv(name, value)
+        yield collector
 
 
 def _taken(resource: Any, span: Any) -> TakenSpan:

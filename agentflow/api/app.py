@@ -16,6 +16,7 @@ from agentflow.api import (
     bulk,
     dead_letters,
     description,
+    founding,
     health,
     installation,
     keys,
@@ -28,6 +29,7 @@ from agentflow.api import (
     runs,
     schedules,
     upkeep,
+    webhooks,
 )
 from agentflow.api.caller import House
 from agentflow.api.guard import Guard
@@ -54,6 +56,7 @@ ROUTERS = (
     installation.router,
     upkeep.router,
     keys.router,
+    webhooks.router,
     health.router,
     metrics.router,
     description.router,
@@ -90,6 +93,7 @@ def make_app(settings: Settings) -> FastAPI:
     for resource in ROUTERS:
         routes.include_router(resource)
     app.include_router(routes)
+    app.include_router(founding.router)
     app.include_router(health.live)
     app.router.routes += mcp_routes(tools, house, settings.api_hosts)
     app.add_middleware(Guard)

@@ -51,7 +51,7 @@ def _act(caller: Caller, verb: str, body: bodies.Many, do: Callable[[Run], Any])
         return answer | {"runs": [run.summary.as_json() for run in chosen]}
     told = list(act_on_each(chosen, lambda run: {"did": plain(do(run))}))
     outcomes = Counter(each.outcome.value for each in told)
-    runs = [each.as_json() | {"answer": each.answer.get("did")} for each in told]
+    runs = [each.as_json() | {"answer": each.answer.get("did", {})} for each in told]
     return answer | {"outcomes": dict(outcomes), "runs": runs}
 
 

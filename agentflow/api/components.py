@@ -6,12 +6,14 @@ Owns their names and how a file becomes a component. The files say what ``--json
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from typing import Any
 
 _COMPONENTS = "#/components/schemas/"
+_OTHER = re.compile(r'"\$ref": "urn:agentflow:schema:([a-z-]+):1#/')
 
 
 def reference(schema: str) -> dict[str, str]:
@@ -43,9 +45,11 @@ def _shipped() -> list[str]:
 
 
 def _component(schema: str) -> dict[str, Any]:
-    """Read a file; what stands in its ``$defs`` is then found below the component."""
+    """Read a file; what it refers to in itself or in another file is then found below the components."""
     text = _file("schemas").joinpath(f"{schema}.json").read_text(encoding="utf-8")
-    component: dict[str, Any] = json.loads(text.replace('"#/', f'"{_COMPONENTS}{_name(schema)}/'))
+    text = text.replace('"$ref": "#/', f'"$ref": "{_COMPONENTS}{_name(schema)}/')
+    text = _OTHER.sub(lambda found: f'"$ref": "{_COMPONENTS}{_name(found[1])}/', text)
+    component: dict[str, Any] = json.loads(text)
     del component["$schema"], component["$id"]
     return component
 

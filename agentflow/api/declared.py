@@ -23,13 +23,17 @@ HEADERS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of one address: JSON of ``schema`` or what ``kinds`` name, with one of ``statuses``."""
+    """The answer of one address: JSON of ``schema`` or what ``kinds`` name, with one of ``statuses``.
+
+    With one of ``empty`` nothing is sent, and with one of ``problems`` a problem that its form alone does not tell of.
+    """
 
     schema: str | None = None
     statuses: tuple[int, ...] = (200,)
     kinds: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
-    has_unchanged: bool = False
+    empty: tuple[int, ...] = ()
+    problems: tuple[int, ...] = ()
 
     def as_responses(self) -> dict[str, Any]:
         """Return it as the description has it."""
@@ -38,9 +42,7 @@ class Answer:
             content = {"application/json": {"schema": reference(self.schema)}} | content
         said = {"content": content} | described(self.headers)
         found = {str(status): {"description": HTTPStatus(status).phrase, **said} for status in self.statuses}
-        if self.has_unchanged:
-            found["304"] = {"description": "Nothing changed since.", **described(["ETag"])}
-        return found
+        return found | {str(status): _EMPTY[status] for status in self.empty}
 
 
 def described(headers: Iterable[str]) -> dict[str, Any]:
@@ -49,21 +51,36 @@ def described(headers: Iterable[str]) -> dict[str, Any]:
     return {"headers": found} if found else {}
 
 
+_EMPTY: Mapping[int, dict[str, Any]] = {
+    204: {"description": "Nothing is to come any more."},
+    304: {"description": "Nothing changed since.", **described(["ETag"])},
+}
+_STREAM = "text/event-stream"
 _MADE = Answer("run", (201, 200), headers=("Location",))
 _BEGUN = Answer("run", (202,), headers=("Location",))
 _RUN = Answer("run")
+_ACTED = Answer("acted")
+_SCHEDULE_ACTED = Answer("schedule-acted")
+_KEY = Answer("key")
+_WEBHOOK = Answer("webhook")
 ANSWERS: Mapping[str, Answer] = {
-    "GET /livez": Answer("alive"),
-    "GET /health/ready": Answer("health", (200, 503)),
-    "GET /openapi.json": Answer("openapi"),
-    "GET /docs": Answer(kinds=("text/html",)),
-    "GET /metrics": Answer(kinds=("text/plain", "application/openmetrics-text")),
     "POST /runs": _MADE,
     "GET /runs": Answer("runs"),
-    "GET /runs/{run}": Answer("run", headers=("ETag",), has_unchanged=True),
+    "POST /runs/check": Answer("dry-run"),
+    "POST /runs/cancel": _ACTED,
+    "POST /runs/pause": _ACTED,
+    "POST /runs/resume": _ACTED,
+    "POST /runs/retry": _ACTED,
+    "GET /runs/{run}": Answer("run", headers=("ETag",), empty=(304,)),
+    "GET /runs/{run}/steps": Answer("steps"),
     "GET /runs/{run}/steps/{step}": Answer("run/properties/steps/items"),
+    "GET /runs/{run}/steps/{step}/attempts": Answer("attempts"),
+    "GET /runs/{run}/lineage": Answer("lineage"),
+    "GET /runs/{run}/diff/{other}": Answer("diff"),
     "GET /runs/{run}/why": Answer("why"),
-    "GET /runs/{run}/events": Answer("events"),
+    "GET /runs/{run}/events": Answer("events", kinds=(_STREAM,), empty=(204,)),
+    "GET /runs/{run}/logs": Answer("log-chunks", kinds=(_STREAM,), empty=(204,)),
+    "GET /runs/{run}/verify": Answer("audit-report"),
     "GET /runs/{run}/report": Answer("report", kinds=("text/plain", "text/html")),
     "GET /runs/{run}/budget": Answer("budget"),
     "GET /runs/{run}/gates": Answer("gates"),
@@ -81,13 +98,56 @@ ANSWERS: Mapping[str, Answer] = {
     "POST /runs/{run}/budget": _RUN,
     "POST /runs/{run}/guide": _RUN,
     "POST /runs/{run}/override": _RUN,
+    "POST /runs/{run}/modify": _RUN,
+    "GET /events": Answer(kinds=(_STREAM,), problems=(406,)),
     "GET /gates": Answer("gates"),
     "GET /plans": Answer("stored-plans"),
-    "POST /plans": Answer("push"),
+    "POST /plans": Answer("push", (201, 200), headers=("Location",)),
+    "POST /plans/check": Answer("plan"),
+    "GET /plans/{plan}": Answer("plan"),
+    "GET /plans/{plan}/graph": Answer("graph"),
+    "GET /plan-schema": Answer("plan-schema"),
     "GET /schedules": Answer("schedules"),
+    "POST /schedules": Answer("schedule", (201, 200), headers=("Location",)),
+    "GET /schedules/{name}": Answer("schedule"),
+    "DELETE /schedules/{name}": _SCHEDULE_ACTED,
+    "GET /schedules/{name}/firings": Answer("firings"),
+    "POST /schedules/{name}/pause": _SCHEDULE_ACTED,
+    "POST /schedules/{name}/resume": _SCHEDULE_ACTED,
+    "POST /schedules/{name}/run-now": Answer("firing", (202,), headers=("Location",)),
+    "POST /schedules/{name}/backfill": Answer("backfill", (202, 200), headers=("Location",)),
+    "GET /dead-letters": Answer("dead-letters"),
+    "POST /dead-letters/replay": Answer("replay"),
     "GET /workers": Answer("workers"),
     "GET /queues": Answer("queues"),
-    "GET /limits": Answer("limits"),
+    "GET /limits": Answer("limits", problems=(404,)),
     "GET /budgets": Answer("budget"),
-    "GET /dead-letters": Answer("dead-letters"),
+    "GET /audit/events": Answer("events"),
+    "GET /audit/verify": Answer("audit-report"),
+    "GET /audit/checkpoints": Answer("checkpoints"),
+    "GET /audit/key": Answer("audit-key"),
+    "GET /maintenance": Answer("maintenance"),
+    "POST /maintenance/pause": Answer("maintenance", (202,), headers=("Location",)),
+    "POST /maintenance/resume": Answer("maintenance"),
+    "GET /retention": Answer("prune"),
+    "POST /retention/prune": Answer("prune"),
+    "GET /keys": Answer("keys"),
+    "POST /keys": Answer("key", (201,), headers=("Location",)),
+    "GET /keys/{name}": _KEY,
+    "DELETE /keys/{name}": _KEY,
+    "GET /webhooks": Answer("webhooks"),
+    "POST /webhooks": Answer("webhook", (201,), headers=("Location",)),
+    "GET /webhooks/{name}": _WEBHOOK,
+    "DELETE /webhooks/{name}": _WEBHOOK,
+    "GET /webhooks/{name}/deliveries": Answer("webhook-deliveries"),
+    "POST /webhooks/{name}/test": Answer("webhook-delivery"),
+    "POST /webhooks/{name}/replay": Answer("webhook-replay", (202,), headers=("Location",)),
+    "POST /webhooks/{name}/enable": _WEBHOOK,
+    "POST /webhooks/{name}/disable": _WEBHOOK,
+    "POST /webhooks/{name}/rotate": _WEBHOOK,
+    "GET /health/ready": Answer("health", (200, 503)),
+    "GET /metrics": Answer(kinds=("text/plain", "application/openmetrics-text")),
+    "GET /openapi.json": Answer("openapi"),
+    "GET /docs": Answer(kinds=("text/html",)),
+    "GET /livez": Answer("alive"),
 }

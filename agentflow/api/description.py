@@ -17,7 +17,7 @@ from fastapi.responses import HTMLResponse
 
 from agentflow.api import components, page
 from agentflow.api.caller import Json, Viewer
-from agentflow.api.declared import ANSWERS, Answer, described
+from agentflow.api.declared import ANSWERS, described
 from agentflow.api.page import PageReader
 from agentflow.api.problem import MEDIA_TYPE
 
@@ -67,10 +67,11 @@ def describe(app: FastAPI) -> Json:
         routes=app.routes,
     )
     for path, method, operation in _operations(document):
-        operation |= _words(operation)
+        operation |= _words(operation) | {"operationId": _name(path, method, operation)}
         operation["responses"] = _responses(path, method, operation)
     document["components"]["schemas"] = _schemas(document)
     _add_examples(document)
+    document["components"]["responses"] = _shared(document)
     return document
 
 
@@ -87,6 +88,12 @@ def _operations(document: Json) -> Iterator[tuple[str, str, Json]]:
                 yield path, method, methods[method]
 
 
+def _name(path: str, method: str, operation: Json) -> str:
+    """Return a name of an address that lasts: its first tag and the name of its function."""
+    made = re.sub(r"\W", "_", path) + f"_{method}"
+    return f"{operation['tags'][0]} {operation['operationId'].removesuffix(made)}".replace(" ", "_")
+
+
 def _words(operation: Json) -> Json:
     """Take the first sentence of what is said of a route as its summary."""
     said = str(operation.get("description") or operation["summary"])
@@ -96,10 +103,13 @@ def _words(operation: Json) -> Json:
 
 def _responses(path: str, method: str, operation: Json) -> Json:
     """Return what an address may answer: what the table says, then the problems that its form allows."""
-    known = ANSWERS.get(f"{method.upper()} {path.removeprefix(PREFIX)}", Answer())
+    known = ANSWERS.get(f"{method.upper()} {path.removeprefix(PREFIX)}")
+    if known is None:  # of another's application: what its routes say
+        return {status: each for status, each in operation["responses"].items() if status != "422"}
     found = known.as_responses()
-    for status in map(str, sorted(_problems(path, method, operation))):
-        problem = _problem(HTTPStatus(int(status)))
+    problems = {*map(HTTPStatus, known.problems), *_problems(path, method, operation)}
+    for each in sorted(problems):
+        status, problem = str(each.value), _problem(each)
         found[status] = _merged(found[status], problem) if status in found else problem
     return found
 
@@ -162,11 +172,27 @@ def _add_examples(document: Json) -> None:
     known = components.examples()
     for _, _, operation in _operations(document):
         for kind in operation.get("requestBody", {}).get("content", {}).values():
-            _add_example(kind, known, kind["schema"].get("$ref", "").rpartition("/")[2])
+            _add_example(kind, known, _target(kind))
         for status, said in operation["responses"].items():
             for media_type, kind in said.get("content", {}).items():
-                name = status if media_type == MEDIA_TYPE else kind["schema"].get("$ref", "").rpartition("/")[2]
+                name = status if media_type == MEDIA_TYPE else _target(kind)
                 _add_example(kind, known, name)
+
+
+def _shared(document: Json) -> Json:
+    """Take out the answers that are nothing but a problem, which most addresses share; returns them by their names."""
+    shared: Json = {}
+    for _, _, operation in _operations(document):
+        for status, said in operation["responses"].items():
+            if said.get("content", {}).keys() == {MEDIA_TYPE}:
+                name = HTTPStatus(int(status)).name.title().replace("_", "")
+                shared[name] = said
+                operation["responses"][status] = {"$ref": f"#/components/responses/{name}"}
+    return {name: shared[name] for name in sorted(shared)}
+
+
+def _target(kind: Json) -> str:
+    return str(kind["schema"].get("$ref", "")).removeprefix("#/components/schemas/")
 
 
 def _add_example(kind: Json, known: Json, name: str) -> None:

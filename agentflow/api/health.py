@@ -1,4 +1,7 @@
-"""Health: whether this process lives, which anybody may ask, and whether each part that it needs answers."""
+"""Health: whether this process lives, which anybody may ask, and whether each part that runs need is there.
+
+Owns the parts and what is said of each. More is said by `agentflow doctor`, on the machine itself.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,19 @@ from http import HTTPStatus
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from redis.exceptions import RedisError
+from sqlalchemy import Connection
 
 from agentflow.api.caller import House, Json, Viewer
 from agentflow.domain.error import AgentflowError
-from agentflow.storage import balances
+from agentflow.engine.context import EngineContext
+from agentflow.engine.dispatcher import SERVICE
+from agentflow.storage import health, migrations, workers
 
 live = APIRouter(tags=["health"])
 router = APIRouter(prefix="/health", tags=["health"])
+_UNASKED = (False, "not asked: the database does not answer")
+Found = tuple[bool, str]
+"""Whether a part is as it should be, and what was found."""
 
 
 @live.get("/livez")
@@ -24,21 +33,57 @@ def livez() -> Json:
 
 @router.get("/ready")
 def ready(caller: Viewer, request: Request) -> JSONResponse:
-    """Tell for each server whether it answers; 503 where one does not."""
+    """Tell for each part that runs need whether it is there; 503 where one is not."""
     house: House = request.app.state.house
-    context = house.flow.context
-    found: dict[str, str] = {}
-    try:
-        with context.database.transaction() as tx:
-            balances.read_now(tx)
-        found["postgres"] = "ok"
-    except AgentflowError as error:
-        found["postgres"] = str(error)
+    found = _database(house.flow.context) | {"redis": _redis(house.flow.context)}
+    is_ready = all(is_well for is_well, _ in found.values())
+    parts = {name: {"status": _status(is_well), "detail": detail} for name, (is_well, detail) in found.items()}
+    answer = {"schema": "agentflow.health/1", "status": _status(is_ready), "components": parts}
+    if is_ready:
+        return JSONResponse(answer)
+    return JSONResponse(answer, HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": "5"})
+
+
+def _status(is_well: bool) -> str:
+    return "ok" if is_well else "unready"
+
+
+def _redis(context: EngineContext) -> Found:
     try:
         context.side_channel.client.ping()
-        found["redis"] = "ok"
     except RedisError as error:
-        found["redis"] = f"Redis does not answer: {type(error).__name__}"
-    is_ready = set(found.values()) == {"ok"}
-    status = HTTPStatus.OK if is_ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return JSONResponse({"status": "ok" if is_ready else "unready", "components": found}, status)
+        return False, f"Redis does not answer: {type(error).__name__}"
+    return True, "it answers"
+
+
+def _database(context: EngineContext) -> dict[str, Found]:
+    try:
+        with context.database.transaction() as tx:
+            facts = health.read_server(tx)
+            migrated = _migrations(facts.revision)
+            beyond = _beyond(tx) if migrated[0] else dict.fromkeys(("dispatcher", "workers"), migrated)
+    except AgentflowError as error:
+        return {"database": (False, str(error))} | dict.fromkeys(("migrations", "dispatcher", "workers"), _UNASKED)
+    version = divmod(facts.version_number, 10_000)
+    return {"database": (True, f"PostgreSQL {version[0]}.{version[1]}"), "migrations": migrated, **beyond}
+
+
+def _migrations(revision: str | None) -> Found:
+    head = migrations.head_revision()
+    if revision == head:
+        return True, f"revision {head}, the newest"
+    return (
+        False,
+        f"the database stands at revision {revision or 'none'}, this version needs {head}: `agentflow migrate`",
+    )
+
+
+def _beyond(tx: Connection) -> dict[str, Found]:
+    """Ask after what the tables tell of: who dispatches, and who works."""
+    leadership = health.read_leadership(tx, SERVICE)
+    leads = leadership is not None and leadership.is_live
+    serving = sum(worker.is_serving for worker in workers.view_workers(tx))
+    return {
+        "dispatcher": (leads, "one leads" if leads else "nobody leads: start `agentflow worker` or `agentflow beat`"),
+        "workers": (serving > 0, f"{serving} take steps" if serving else "none takes steps: start `agentflow worker`"),
+    }

@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from agentflow.api.caller import Json, Project, Viewer
-from agentflow.api.paging import Cursor, Limit, page
-from agentflow.domain.gate_shape import GateView
+from agentflow.api.gates_page import gates_page
+from agentflow.api.paging import Cursor, Limit
 
 router = APIRouter(tags=["installation"])
 
@@ -22,14 +22,7 @@ def gates(
     cursor: Cursor = None,
 ) -> Json:
     """List the gates that wait for a decision, the oldest first."""
-    waiting = caller.flow.gates(project=caller.project(project), mine=mine)
-    found, following = page(waiting, _place, limit, cursor)
-    listed = [gate.as_json() for gate in found]
-    return {"schema": "agentflow.gates/1", "gates": listed, "next_cursor": following}
-
-
-def _place(view: GateView) -> tuple[str, str, str]:
-    return view.gate.opened_at.isoformat(), str(view.run_id), view.step
+    return gates_page(caller.flow.gates(project=caller.project(project), mine=mine), limit, cursor)
 
 
 @router.get("/workers")

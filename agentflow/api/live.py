@@ -7,9 +7,10 @@ list otherwise. Nothing of an event is missed and none comes twice: see docs/dec
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -18,7 +19,10 @@ from starlette.types import Scope
 
 from agentflow.api.caller import Caller, Project, Viewer
 from agentflow.api.live_hub import Hub, Wish
+from agentflow.api.live_logs import logs_of, read_page
 from agentflow.api.live_streams import EventStream, events_to
+from agentflow.client import Run
+from agentflow.client.run_logs import STREAMS, LogReader
 from agentflow.domain.error import UsageError
 from agentflow.domain.ids import RunId
 from agentflow.storage import feeds
@@ -28,6 +32,11 @@ LastEventId = Annotated[str | None, Header(description="The id that came last: t
 After = Annotated[
     int | None, Query(ge=0, le=feeds.LAST_ID, description="The same as Last-Event-ID, which goes over it.")
 ]
+
+LogPlace = Annotated[
+    str | None, Query(description="The id of a piece of the logs, or `next` of a page.", max_length=65536)
+]
+Step = Annotated[str | None, Query(description="Only of this step.")]
 
 
 def wants_stream(headers: Headers) -> bool:
@@ -46,12 +55,9 @@ class _StreamRoute(APIRoute):
 
 router = APIRouter(tags=["live"])
 streams = APIRouter(tags=["live"], route_class=_StreamRoute)
-_SENT: dict[int | str, dict[str, Any]] = {
-    200: {"content": {STREAM: {"schema": {"type": "string"}}}, "description": "Events as they come."}
-}
 
 
-@router.get("/events", response_class=Response, responses=_SENT)
+@router.get("/events")
 async def events(
     caller: Viewer, request: Request, project: Project = None, after: After = None, last_event_id: LastEventId = None
 ) -> Response:
@@ -72,17 +78,48 @@ async def run_stream(
 ) -> Response:
     """Tell the events of a run until it has ended. 204 where there is nothing to come: a browser stays away then."""
     hub = hub_of(request)
-    run_id, ended_at = await run_in_threadpool(_find, caller, run)
+    found, ended_at = await run_in_threadpool(_find, caller, run)
     place = _place(after, last_event_id) or 0
     if ended_at is not None and place >= ended_at:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    return EventStream(events_to(hub, caller.key, Wish(run=run_id), place, ended_at), hub)
+    return EventStream(events_to(hub, caller.key, Wish(run=RunId(found.uuid)), place, ended_at), hub)
 
 
-def _find(caller: Caller, run: str) -> tuple[RunId, int | None]:
-    run_id = RunId(caller.run(run).uuid)
+@router.get("/runs/{run}/logs")
+async def logs(
+    caller: Viewer,
+    request: Request,
+    run: str,
+    step: Step = None,
+    stream: Literal["stdout", "stderr"] | None = None,
+    after: LogPlace = None,
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Tell what the commands of a run write, while they write it; as a page of it without `text/event-stream`.
+
+    A stream ends with the run. Each piece says where in its stream it begins; what looks like a credential is redacted.
+    """
+    hub = hub_of(request) if wants_stream(request.headers) else None
+    place = last_event_id or after or ""
+    found, ended_at = await run_in_threadpool(_find, caller, run)
+    reader = await run_in_threadpool(_reader, found, step, stream, place)
+    if hub is None:
+        return JSONResponse(await run_in_threadpool(read_page, found, reader))
+    if ended_at is not None and reader.resumes_at >= ended_at:
+        return Response(status_code=HTTPStatus.NO_CONTENT)
+    return EventStream(logs_of(hub, caller.key, RunId(found.uuid), reader, has_ended=ended_at is not None), hub)
+
+
+def _reader(run: Run, step: str | None, stream: str | None, place: str) -> LogReader:
+    if step is not None:
+        run.step(step)
+    return run.log_reader(step, STREAMS if stream is None else (stream,), place)
+
+
+def _find(caller: Caller, run: str) -> tuple[Run, int | None]:
+    found = caller.run(run)
     with caller.flow.context.database.transaction() as tx:
-        return run_id, feeds.read_end(tx, run_id)
+        return found, feeds.read_end(tx, RunId(found.uuid))
 
 
 def _place(after: int | None, last_event_id: str | None) -> int | None:

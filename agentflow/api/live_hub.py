@@ -88,6 +88,8 @@ class Hub:
         self._reading = anyio.CapacityLimiter(1)
         self._measuring = anyio.CapacityLimiter(1)
         self._behind = anyio.CapacityLimiter(_BEHIND_AT_ONCE)
+        self.closing = anyio.Event()
+        """Set when the server ends."""
         self._forget()
 
     def _forget(self) -> None:
@@ -99,8 +101,6 @@ class Hub:
         self.position: int | None = None
         """Up to here every event was told; None until it is known."""
         self._kpi: dict[str | None, bytes] = {}
-        self.closing = anyio.Event()
-        """Set when the server ends."""
         self.serial = 0
         """Counts what listeners are woken for."""
         self._changed = asyncio.Event()

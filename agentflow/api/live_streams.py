@@ -25,7 +25,7 @@ KEEP_ALIVE_SECONDS = 15.0
 RETRY_MILLISECONDS = 1000
 SLOW_SECONDS = 30.0
 """How long a listener may take nothing before he is cut off. He comes back with the last id that he got."""
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 2.0
 _FINAL = frozenset(state.value for state in FINAL_RUN_STATES)
 
 RUN_ENDED, KEY_ENDED, SERVER_ENDS = "run_ended", "key_ended", "server_ends"

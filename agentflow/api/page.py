@@ -58,11 +58,20 @@ def render(document: dict[str, Any]) -> str:
     groups: dict[str, list[dict[str, Any]]] = {}
     for path, methods in document["paths"].items():
         for method in (each for each in _METHODS if each in methods):
-            operation = methods[method]
+            operation = methods[method] | {"responses": responses(document, methods[method])}
             groups.setdefault(operation.get("tags", [""])[0], []).append(
                 {"path": path, "method": method.upper(), **operation}
             )
     return _template().render(document=document, groups=groups, style=_STYLE)
+
+
+def responses(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, Any]:
+    """Return what an address may answer, by status, with what it shares with others."""
+    shared = document["components"]["responses"]
+    return {
+        status: shared[said["$ref"].rpartition("/")[2]] if "$ref" in said else said
+        for status, said in operation["responses"].items()
+    }
 
 
 @cache

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from agentflow.client.conflicts import told
 from agentflow.domain.error import AgentflowError, PlanRejected, TooManyRequests
+from agentflow.storage.database import UnwritableValue
 from agentflow.telemetry import get_logger
 
 MEDIA_TYPE = "application/problem+json"
@@ -60,6 +61,8 @@ def add_handlers(app: FastAPI) -> None:
 def problem_of(error: AgentflowError, path: str) -> JSONResponse:
     """Return the answer to a call that failed with ``error``."""
     status = STATUSES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    if isinstance(error.__cause__, UnwritableValue):  # of the caller's: no server need be waited for
+        status = HTTPStatus.BAD_REQUEST
     members: dict[str, Any] = {"details": json.loads(json.dumps(error.details, default=str))}
     if isinstance(error, PlanRejected):
         names = ("file", "line", "column", "step", "code", "message")
@@ -109,6 +112,7 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 async def _answer_any(request: Request, error: Exception) -> JSONResponse:
     known = told(error)
     if isinstance(known, AgentflowError):
+        known.__cause__ = error
         return problem_of(known, request.url.path)
     log.error("request_failed", path=request.url.path, error=type(error).__name__, exc_info=error)
     said = "A bug of agentflow; its log tells more."

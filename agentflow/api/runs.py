@@ -14,7 +14,8 @@ from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import created
 from agentflow.api.events_page import events_page
-from agentflow.api.paging import Cursor, Limit
+from agentflow.api.gates_page import gates_page
+from agentflow.api.paging import Cursor, Limit, page
 from agentflow.api.seen import look, names
 from agentflow.client import Run
 from agentflow.client.documents import opened_document
@@ -61,7 +62,7 @@ def find(
     cursor: Cursor = None,
 ) -> Response:
     """List runs, the newest first."""
-    page = caller.flow.runs(
+    found = caller.flow.runs(
         state=state,
         project=caller.project(project),
         name=name,
@@ -70,8 +71,8 @@ def find(
         children=children,
         parent=None if parent is None else caller.run(parent),
     )
-    runs = [run.summary.as_json() for run in page]
-    return JSONResponse({"schema": "agentflow.runs/1", "runs": runs, "next_cursor": page.next_cursor})
+    runs = [run.summary.as_json() for run in found]
+    return JSONResponse({"schema": "agentflow.runs/1", "runs": runs, "next_cursor": found.next_cursor})
 
 
 @router.get("/{run}")
@@ -123,18 +124,18 @@ def budget(caller: Viewer, run: str) -> Json:
 
 
 @router.get("/{run}/gates")
-def gates(caller: Viewer, run: str) -> Json:
-    """List all gates that a run opened, decided ones too."""
-    found = caller.flow.gate_history(caller.run(run))
-    return {"schema": "agentflow.gates/1", "gates": [gate.as_json() for gate in found]}
+def gates(caller: Viewer, run: str, limit: Limit = 1000, cursor: Cursor = None) -> Json:
+    """List all gates that a run opened, decided ones too, in the order of their opening."""
+    return gates_page(caller.flow.gate_history(caller.run(run)), limit, cursor)
 
 
 @router.get("/{run}/artifacts")
-def artifacts(caller: Viewer, run: str, step: Step = None) -> Json:
-    """List what the last attempts of a run kept."""
-    kept = caller.run(run).kept(step)
-    found = [{"step": each.step, "attempt": each.attempt, **each.as_json()} for each in kept]
-    return {"schema": "agentflow.artifacts/1", "run": caller.run(run).id, "artifacts": found}
+def artifacts(caller: Viewer, run: str, step: Step = None, limit: Limit = 1000, cursor: Cursor = None) -> Json:
+    """List what all attempts of a run kept, by step, attempt and name."""
+    found = caller.run(run)
+    kept, following = page(found.kept(step), lambda each: (each.step, each.attempt, each.name), limit, cursor)
+    told = [{"step": each.step, "attempt": each.attempt, **each.as_json()} for each in kept]
+    return {"schema": "agentflow.artifacts/1", "run": found.id, "artifacts": told, "next_cursor": following}
 
 
 @router.get("/{run}/artifacts/{name:path}", response_class=StreamingResponse)

@@ -20,7 +20,7 @@ SCHEMA = "agentflow.maintenance/1"
 def maintenance(caller: Viewer) -> Json:
     """Tell whether everything is under maintenance, since when, by whom and why, and how many attempts still run."""
     standing = caller.flow.maintenance()
-    told = None if standing is None else standing.reason.as_json()
+    told = None if standing is None else standing.as_json()
     return {"schema": SCHEMA, "stands": standing is not None, "reason": told, "running": caller.flow.count_running()}
 
 

@@ -31,7 +31,7 @@ def signature(app: Celery, bell: Bell, origin: str | None = None) -> Signature:
 
     ``origin``: the traceparent that the message carries.
     """
-    kwargs = {"run_id": str(bell.run_id), "step_id": bell.key}
+    kwargs = {"step_id": bell.key, "run_id": str(bell.run_id)}  # Flower's list cuts off what stands behind
     options = {"queue": bell.queue, "task_id": str(bell.step_id), "retries": bell.retries}
     built: Signature = app.signature(
         task_name(bell.action),

@@ -46,9 +46,11 @@ def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False, has_adv
 
 
 def _looks(run: Run) -> Iterator[RunView]:
-    """Yield the run as it stands, again and again until it has ended or rests."""
-    for seen in run.looks(Pace(longest_seconds=LOOK_SECONDS), is_whole=True):
-        yield seen.view
+    """Yield the run as it stands, whenever something happened, until it has ended or rests."""
+    stir = run.stir()
+    for seen in run.looks(Pace(longest_seconds=LOOK_SECONDS)):
+        if stir.is_felt(is_last=seen.is_at_rest):
+            yield seen.view
 
 
 def _follow_live(run: Run, console: Console) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, TextIO
 
 import typer
 
-from agentflow.cli import options, printing
+from agentflow.cli import exit_codes, options, printing
 from agentflow.cli.opening import opened_run
 
 if TYPE_CHECKING:
     from agentflow.client import ArtifactView, Run
+    from agentflow.client.run_logs import LogChunk
 
 Step = Annotated[str | None, typer.Argument(metavar="[STEP]", help="One step; all of them without it.")]
 Stderr = Annotated[bool, typer.Option("--stderr", help="Print stderr instead of both.")]
@@ -39,7 +40,8 @@ def logs(
 ) -> None:
     """Print what commands wrote: their stdout on stdout, their stderr on stderr.
 
-    With -f also what ends later is printed, attempt by attempt; the output of a running step is kept when it ends.
+    With -f it is printed as it is written, line by line, until the run has ended or rests; where there are several
+    steps, each line begins with its step.
     """
     from agentflow.domain.error import UsageError
 
@@ -51,7 +53,7 @@ def logs(
         streams = ("stderr",) if stderr else ("stdout", "stderr")
         if follow:
             _follow(found, step, streams)
-            return
+            raise typer.Exit(exit_codes.of_state(found.refresh().state))
         kept = _chosen(found.kept(step), streams, attempt)
         if as_json:
             logged = [_as_json(found, one) for one in kept]
@@ -111,16 +113,31 @@ def cut_note(one: ArtifactView) -> str:
 
 
 def _follow(found: Run, step: str | None, streams: tuple[str, ...]) -> None:
-    """Print what attempts left as they end. The files are recorded with the end, so each is whole when it is seen."""
-    from agentflow.client.pace import Pace
+    """Print what the commands write, as they write it; where there are several steps, each line with its step."""
+    is_named = step is None and len(found.steps) > 1
+    for chunk in found.follow_logs(step, streams=streams):
+        is_error = chunk.stream == "stderr" and streams != ("stderr",)
+        _write(_named(chunk) if is_named else chunk.data, sys.stderr if is_error else sys.stdout)
+    for one in found.kept(step):
+        if one.is_cut and one.kind in streams:
+            printing.note(cut_note(one))
 
-    printed: set[tuple[str, int, str]] = set()
-    for _ in found.looks(Pace()):
-        fresh = [
-            one for one in found.kept(step) if one.kind in streams and (one.step, one.attempt, one.kind) not in printed
-        ]
-        printed |= {(one.step, one.attempt, one.kind) for one in fresh}
-        _print(found, fresh, has_headers=step is None, to_stdout=streams == ("stderr",))
+
+def _named(chunk: LogChunk) -> bytes:
+    """Begin each line with its step; one that has no end gets one, for what follows may be another step's."""
+    which = f" ({chunk.attempt})" if chunk.attempt > 1 else ""
+    lines = chunk.data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return b"".join(f"{chunk.step}{which} | ".encode() + line + b"\n" for line in lines)
+
+
+def _write(data: bytes, stream: TextIO) -> None:
+    if stream.isatty():
+        _show(io.BytesIO(data), stream)
+    else:
+        stream.buffer.write(data)
+    stream.flush()
 
 
 def _as_json(found: Run, one: ArtifactView) -> dict[str, Any]:

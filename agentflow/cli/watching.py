@@ -95,11 +95,12 @@ def watch(run: Run) -> int:
 
 def _next_key(run: Run, console: Console, table: LiveTable, keys: Keys) -> str | None:
     """Show the run as it goes until a key is pressed that means something; None once it has ended."""
-    pace = Pace()
+    pace, stir = Pace(), run.stir()
     with Live(table, console=console, refresh_per_second=8, vertical_overflow="crop", transient=True):
         while True:
             try:
-                table.show(run.refresh().view)
+                if stir.is_felt():
+                    table.show(run.refresh().view)
                 pace.recover()
             except ServersUnreachable as error:
                 pace.bear(error)

@@ -12,18 +12,21 @@ is settled. Costs those who write nothing. Transactions that write no event, lon
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection
 
+from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import RunId
 from agentflow.storage import feeds
 from agentflow.storage.feeds import FedEvent
 from agentflow.storage.view_shapes import EventView
 
 PAGE_EVENTS = 2000
+LONGEST_UNSEEN_SECONDS = 2.0
 _MOST_WAITING = 1000
 Reading = Callable[[], AbstractContextManager[Connection]]
 
@@ -102,6 +105,28 @@ class EventFeed:
                 yield fed.event
             if len(found) < PAGE_EVENTS:
                 return
+
+
+class Stir:
+    """Tells when a whole run is worth another look: once something happened to it, or the last look is long ago.
+
+    What is shown may also change without an event of the run: by those of its child runs, and by time alone.
+    """
+
+    def __init__(self, feed: EventFeed) -> None:
+        self._feed = feed
+        self._looked_at = float("-inf")
+
+    def is_felt(self, *, is_last: bool = False) -> bool:
+        """Whether to look now; ``is_last``: it is the last time. An outage is for the look itself to bear."""
+        try:
+            happened = bool(self._feed.take())
+        except ServersUnreachable:
+            happened = True
+        if happened or is_last or time.monotonic() - self._looked_at >= LONGEST_UNSEEN_SECONDS:
+            self._looked_at = time.monotonic()
+            return True
+        return False
 
 
 def read_page(

@@ -36,8 +36,8 @@ class Feeds(Connected):
             raise UsageError(f"An event's id is 0 or more, not {after}.")
         return self._feed(EventFeed(self._reading, project=project, after=after), Pace(checked_timeout(timeout)))
 
-    def event_feed(self, run: Run, *, after: int = 0) -> EventFeed:
-        """Return the feed of a run's events above the id ``after``."""
+    def event_feed(self, run: Run, *, after: int | None = 0) -> EventFeed:
+        """Return the feed of a run's events above the id ``after``; None: of those from now on."""
         return EventFeed(self._reading, run=RunId(run.uuid), after=after)
 
     def _feed(self, feed: EventFeed, pace: Pace) -> Iterator[EventView]:

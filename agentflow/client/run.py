@@ -5,7 +5,7 @@ Owns the snapshot that the properties show. Everything is read through the flow 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -14,11 +14,13 @@ from uuid import UUID
 from agentflow.client.budget_report import BudgetReport
 from agentflow.client.budgets import BudgetRaised, Money
 from agentflow.client.checks import checked_timeout
+from agentflow.client.feed import Stir
 from agentflow.client.interventions import RunInterventions
 from agentflow.client.pace import Pace
+from agentflow.client.run_logs import STREAMS, LogChunk, LogReader
 from agentflow.content.store import Address
 from agentflow.domain.error import NotFound, RunFailed, ServersUnreachable, UsageError, WaitTimeout
-from agentflow.domain.ids import RunId
+from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.reason import sentence_of
 from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
 from agentflow.domain.wording import did_you_mean
@@ -187,6 +189,37 @@ class Run(RunInterventions):
         The ``id`` of the last event is where to go on: none is missed and none comes twice.
         """
         return self.events(follow=True, after=after)
+
+    def follow_logs(
+        self, step: str | None = None, *, streams: Collection[str] = STREAMS, after: str = ""
+    ) -> Iterator[LogChunk]:
+        """Yield what the run's commands write, as they write it, until the run has ended or rests.
+
+        The ``cursor`` of a piece, given as ``after``, goes on behind it. Raises NotFound for a step that is not there.
+        """
+        if step is not None:
+            self.step(step)
+        reader, feed = self.log_reader(step, streams, after), self._flow.event_feed(self)
+        for _ in self.looks(Pace()):
+            with suppress(ServersUnreachable):  # the next look bears it
+                for event in feed.take():
+                    yield from reader.note(event)
+                yield from reader.read()
+        for event in feed.take_rest():
+            yield from reader.note(event)
+
+    def log_reader(self, step: str | None = None, streams: Collection[str] = STREAMS, after: str = "") -> LogReader:
+        """Return what reads the output of the run, to be led by its events."""
+        store = self._flow.context.store
+        return LogReader(store, self._run_id, self._reused, step=step, streams=streams, cursor=after)
+
+    def _reused(self) -> list[tuple[StepKey, int]]:
+        steps = self._flow.read_run(self._run_id).steps.values()
+        return [(step.id, each.number) for step in steps for each in step.attempts if each.is_reused]
+
+    def stir(self) -> Stir:
+        """Return what tells when the run is worth another look."""
+        return Stir(self._flow.event_feed(self, after=None))
 
     def looks(self, pace: Pace, *, is_whole: bool = False) -> Iterator[Run]:
         """Yield the run, read anew (``is_whole``: with its steps), again and again until it is at rest.

@@ -2,8 +2,8 @@
 
 Owns the layout (``runs/<run>/inputs/<name>``, ``runs/<run>/steps/<step>/<attempt>/<name>``), the modes (0700
 and 0600) and the identity file by which a process proves that it sees the right store. What is being written lies
-beside its place under a name that follows from it, so that deleting the one finds the other. Whatever the file system
-refuses is a ContentError. Needs a POSIX file system; on several hosts, a shared one.
+beside its place under a name that follows from it, so that deleting the one finds the other; so does what
+grows. Whatever the file system refuses is a ContentError. Needs a POSIX file system; on several hosts, a shared one.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from agentflow.domain.error import ContentError, StoreMismatch
 _IDENTITY = "store.id"
 _READ_BYTES = 64 * 1024
 _UNFINISHED = ".part"
+_GROW_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 _NO_LINK = frozenset({errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 """What a file system says that makes no link there, or no more of them."""
 
@@ -127,6 +128,35 @@ class SharedDirectory:
         with _named(address.name, "cannot be read from"):
             return io.BufferedReader(_Reading(self.local_path(address), address.name), _READ_BYTES)
 
+    def grow(self, address: Address, at: int, content: bytes) -> None:
+        """Write to the growing file, which is opened and closed each time: on a shared disk others see it then."""
+        path = _growing(self._path(address))
+        with _named(address.name, "cannot be kept in"):
+            self._make_parents(path)
+            handle = os.open(path, _GROW_FLAGS, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.seek(at)
+                file.write(content)
+
+    def forget_growing(self, address: Address) -> None:
+        """Remove the growing file."""
+        with _named(address.name, "cannot be removed from"):
+            _growing(self._path(address)).unlink(missing_ok=True)
+
+    def read_part(self, address: Address, at: int, size: int) -> bytes:
+        """Read a part of the file, else of the growing one."""
+        path = self._path(address)
+        with _named(address.name, "cannot be read from"):
+            for each in (path, _growing(path)):
+                try:
+                    with each.open("rb") as file:
+                        file.seek(at)
+                        return file.read(size)
+                except FileNotFoundError:
+                    continue
+        self._check_presence()
+        return b""
+
     def local_path(self, address: Address) -> Path:
         """Return where the content lies."""
         path = self._path(address)
@@ -220,6 +250,11 @@ class _Reading(io.FileIO):
 def _prefix(path: Path) -> str:
     """How the names begin under which ``path`` is written; of one length, since that of a name has a limit."""
     return f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}."
+
+
+def _growing(path: Path) -> Path:
+    """Where lies what is still being written: one of the unfinished, so that whoever deletes the one finds it."""
+    return path.parent / f"{_prefix(path)}growing{_UNFINISHED}"
 
 
 def _find_unfinished(path: Path) -> list[Path]:

@@ -59,6 +59,18 @@ class ContentStore(Protocol):
     def open(self, address: Address) -> BinaryIO:
         """Open content for reading; ContentError when there is none."""
 
+    def grow(self, address: Address, at: int, content: bytes) -> None:
+        """Keep ``content`` at place ``at`` of what is still being written there, beside what is kept at its end."""
+
+    def forget_growing(self, address: Address) -> None:
+        """Forget what was kept while it was written; what is kept of its end stays."""
+
+    def read_part(self, address: Address, at: int, size: int) -> bytes:
+        """Read up to ``size`` bytes from place ``at`` on, of what is kept or, until it is, of what is being written.
+
+        Nothing where there is nothing (yet). ContentError when the store is away.
+        """
+
     def local_path(self, address: Address) -> Path:
         """A local path that holds the content, for a command to read; ContentError when there is none."""
 

@@ -23,6 +23,8 @@ class Tally(StrEnum):
     """action; with the seconds from due to started"""
     GATE_ENDED = "gate_ended"
     """kind, state"""
+    DELIVERY_ENDED = "delivery_ended"
+    """state"""
     MODEL_CALL = "model_call"
     """provider, model; with its seconds"""
     TOKEN = "token"  # noqa: S105 - what models are paid by

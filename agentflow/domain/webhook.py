@@ -69,8 +69,6 @@ _ENDS: Mapping[str, EventType] = {
 }
 DISABLING = "disable_webhook"
 _VERBS: Mapping[str, EventType] = {
-    "submit": EventType.RUN_SUBMITTED,
-    "fork": EventType.RUN_SUBMITTED,
     "pause": EventType.RUN_PAUSED,
     "resume": EventType.RUN_RESUMED,
     "retry": EventType.RUN_RETRIED,
@@ -211,9 +209,12 @@ def told_by(
     verb = _VERBS.get(action)
     if verb is not None:
         yield Told(verb)
-    end = _ENDS.get((moved.get("run") or [None, None])[1] or "")
-    if end is not None:
-        yield Told(end)
+    if "run" in moved:
+        old, new = moved["run"]
+        if old is None:
+            yield Told(EventType.RUN_SUBMITTED)
+        if new in _ENDS:
+            yield Told(_ENDS[new])
     if (reason or {}).get("code") == "budget_exhausted":
         yield Told(EventType.BUDGET_EXHAUSTED)
     opened = {key for key, gate in (facts.get("opened") or {}).items() if gate["state"] == "open"}

@@ -70,7 +70,7 @@ def _event(standing: standings.Standing) -> TaskEvent:
     fields: dict[str, Any] = {
         "name": task_name(standing.action),
         "args": "()",
-        "kwargs": repr({"run_id": str(standing.run_id), "step_id": standing.key}),
+        "kwargs": repr({"step_id": standing.key, "run_id": str(standing.run_id)}),
         "root_id": str(standing.run_id),
         "retries": standing.retries,
     }

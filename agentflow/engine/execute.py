@@ -30,6 +30,7 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.gather import artifact_name
 from agentflow.engine.heartbeat import LeaseKeeper
 from agentflow.engine.judge import judge
+from agentflow.engine.live_output import shown_live
 from agentflow.engine.prepare import Unprepared, has_scratch, prepare
 from agentflow.engine.settle import ClaimLost, Settled, Settlement, settle
 from agentflow.executors.base import CallRecord, Lifeline, Performance, executor_for
@@ -167,7 +168,8 @@ def _work(context: EngineContext, claimed: Claimed, lifeline: Lifeline) -> _Work
             call, was_started = None, True  # from here on it may have been sent
             with reporting(context, admission.trial) as report:
                 began_after_seconds = time.monotonic() - claimed_at
-                performance = executor.perform(admission.assignment, lifeline)
+                with shown_live(context.store, _address(claimed, "stdout"), scratch):
+                    performance = executor.perform(admission.assignment, lifeline)
                 call = performance.call
                 report(performance)
             outcome = _judged(step, performance, admission, lifeline)

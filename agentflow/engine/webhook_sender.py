@@ -26,7 +26,7 @@ from agentflow.telemetry import get_logger
 log = get_logger(__name__)
 
 LOOK_SECONDS = 1.0
-CALLS = 8
+CALLS = 16
 """How many calls are under way at once."""
 CALLS_EACH = 3
 """Of one webhook: one that hangs leaves room for the others."""

@@ -7,7 +7,7 @@ come the lengths of the queues and the ledger of the budgets; while it is away t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import product
 
@@ -24,6 +24,7 @@ from agentflow.domain.budget import NANO_PER_USD, Amounts, ConfiguredBudgets, Sc
 from agentflow.domain.gate import GateKind
 from agentflow.domain.state import FINAL_ATTEMPT_STATES, FINAL_RUN_STATES, FINAL_STEP_STATES, ShownRunState
 from agentflow.domain.tally import Act, Tally
+from agentflow.domain.webhook import DeliveryState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.reserve import load_scope
@@ -37,6 +38,7 @@ from agentflow.storage.workers import WorkerState
 
 _OPEN_STATES = [state for state in ShownRunState if state not in {final.value for final in FINAL_RUN_STATES}]
 _SCHEDULE_STATES = ("enabled", "held_up", "disabled")
+_WEBHOOK_STATES = ("working", "failing", "disabled")
 _WORKER_STATES = (WorkerState.ALIVE, WorkerState.DRAINING, WorkerState.GONE)
 
 
@@ -96,6 +98,8 @@ def _put_tallies(sheet: Sheet, tallies: dict[Tally, list[Count]]) -> None:
     _put_seconds(sheet, metrics.ATTEMPT_SECONDS, tallies[Tally.ATTEMPT], labels=1)
     _put_seconds(sheet, metrics.HAND_OVER_SECONDS, tallies[Tally.HAND_OVER], labels=1)
     _put_counts(sheet, metrics.GATES_ENDED, tallies[Tally.GATE_ENDED])
+    ended = [(DeliveryState.DELIVERED,), (DeliveryState.FAILED,)]
+    _put_counts(sheet, metrics.DELIVERIES_ENDED, tallies[Tally.DELIVERY_ENDED], ended)
     _put_counts(sheet, metrics.DISPATCHER_ACTIONS, tallies[Tally.DISPATCHER], [(act,) for act in Act])
     _put_seconds(sheet, metrics.MODEL_CALL_SECONDS, tallies[Tally.MODEL_CALL], labels=2)
     _put_counts(sheet, metrics.TOKENS, tallies[Tally.TOKEN])
@@ -104,9 +108,9 @@ def _put_tallies(sheet: Sheet, tallies: dict[Tally, list[Count]]) -> None:
         sheet.put(metrics.USD, float(cost.total / NANO_PER_USD), *cost.labels)
 
 
-def _put_counts(sheet: Sheet, told: Told, counts: list[Count], known: list[tuple[str, ...]] | None = None) -> None:
+def _put_counts(sheet: Sheet, told: Told, counts: list[Count], known: Sequence[tuple[str, ...]] = ()) -> None:
     """Put the counts by their labels; those of ``known`` labels also where nothing was counted."""
-    sums: dict[tuple[str, ...], int] = dict.fromkeys(known or (), 0)
+    sums: dict[tuple[str, ...], int] = dict.fromkeys(known, 0)
     for each in counts:
         sums[each.labels] = sums.get(each.labels, 0) + each.count
     for labels, count in sums.items():
@@ -135,6 +139,10 @@ def _put_service(sheet: Sheet, found: Measurements, lease_seconds: float) -> Non
     for state in _SCHEDULE_STATES:
         sheet.put(metrics.SCHEDULES, found.schedules.get(state, 0), state)
     sheet.put(metrics.SCHEDULES_OVERDUE, found.schedules_overdue_seconds)
+    for state in _WEBHOOK_STATES:
+        sheet.put(metrics.WEBHOOKS, found.webhooks.get(state, 0), state)
+    sheet.put(metrics.WEBHOOKS_FAILING, found.webhooks_failing_seconds)
+    sheet.put(metrics.DELIVERIES_PENDING, found.deliveries_pending)
     sheet.put(metrics.DEAD_LETTERS, service.dead_letters)
     sheet.put(metrics.DISPATCHER_LEADING, int(service.is_led))
     sheet.put(metrics.POSTGRES_CONNECTIONS, service.connections)

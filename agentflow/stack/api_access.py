@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx2
+
 from agentflow.domain.api_key import Role, read_key
 from agentflow.embedded.paths import write_private
 from agentflow.engine.context import EngineContext
@@ -17,6 +19,7 @@ from agentflow.settings import Settings
 from agentflow.storage import api_keys
 
 KEY_NAME = "up"
+ANSWER_SECONDS = 3.0
 
 
 def api_url(settings: Settings) -> str:
@@ -27,6 +30,14 @@ def api_url(settings: Settings) -> str:
 def api_key_file(settings: Settings) -> Path:
     """Return the file that holds the key."""
     return settings.home.absolute() / "api.key"
+
+
+def api_answers(url: str) -> bool:
+    """Whether something that lives answers at the address of an API."""
+    try:
+        return httpx2.get(url.removesuffix("/api/v1") + "/livez", timeout=ANSWER_SECONDS, trust_env=False).is_success
+    except httpx2.HTTPError:
+        return False
 
 
 def keep_api_key(settings: Settings) -> None:

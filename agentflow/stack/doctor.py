@@ -25,7 +25,9 @@ from agentflow.engine.registration import check_registration
 from agentflow.engine.scheduler import SERVICE as SCHEDULES
 from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load_credentials
 from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
+from agentflow.stack.api_access import api_answers, api_key_file
 from agentflow.stack.findings import Check, Problem, Skipped, find
+from agentflow.stack.home import log_directory
 from agentflow.stack.last_end import last_end_of
 from agentflow.storage import checkpoints, health, installations, migrations, runs, schedules
 
@@ -68,6 +70,7 @@ class Doctor:
             "schedules": self._schedules,
             "checkpoints": self._checkpoints,
             "maintenance": self._maintenance,
+            "api": self._api,
         }
         try:
             for name, question in questions.items():
@@ -247,6 +250,16 @@ class Doctor:
                 "written, or no dispatcher leads",
             )
         return f"number {standing.number} is the last" if standing.number else "nothing to sign yet"
+
+    def _api(self) -> str:
+        """Whether the stack's own API answers; others are not known here."""
+        stack = read_state(self._known_settings().home)
+        if stack is None or stack.api_url is None:
+            return "the stack has none: `agentflow up --api` starts it with one"
+        if not api_answers(stack.api_url):
+            log = log_directory(self._known_settings().home.absolute()) / "api.log"
+            raise Problem(f"nothing answers at {stack.api_url}", f"{log} may say why")
+        return f"the API answers at {stack.api_url}; its key is in {api_key_file(self._known_settings())}"
 
     def _known_settings(self) -> Settings:
         if self._settings is None:

@@ -82,6 +82,7 @@ class Smoke:
     def __init__(self, flow: AgentFlow, timeout_seconds: float) -> None:
         self._flow = flow
         self._timeout_seconds = timeout_seconds
+        self._has_redis = False
         self._served: list[str] = []
         self._nonce = secrets.token_hex(16)
         self._submit_seconds = 0.0
@@ -142,13 +143,13 @@ class Smoke:
             self._flow.context.side_channel.ping()
         except RedisError as error:
             raise ServersUnreachable(f"Redis does not answer: {error}") from error
+        self._has_redis = True
         return "answers"
 
     def _workers(self) -> str:
-        try:
-            answered = live_queues(self._flow.context.celery)
-        except Exception as error:  # kombu raises what its transport does
-            raise Skipped(f"the workers cannot be asked: {type(error).__name__}") from error
+        if not self._has_redis:
+            raise Skipped("Redis was not reached")
+        answered = live_queues(self._flow.context.celery)
         self._served = [queue for queue in STEPS if any(queue in queues for queues in answered.values())]
         if not self._served:
             raise Problem("none answered: nothing was submitted", "start one: `agentflow worker`, or `agentflow up`")

@@ -51,6 +51,9 @@ class Measurements:
     gates: Sequence[GatesWaiting]
     schedules: dict[str, int]
     schedules_overdue_seconds: float
+    webhooks: dict[str, int]
+    webhooks_failing_seconds: float
+    deliveries_pending: int
     service: Service
     workers: Sequence[WorkerView]
     queues: Sequence[QueueRows]
@@ -62,6 +65,7 @@ def read(tx: Connection, service: str, queues: Sequence[str]) -> Measurements:
     tx.execute(text(f"SET LOCAL statement_timeout = '{PATIENCE_SECONDS}s'"))
     runs, steps = _read_open(tx)
     schedules = tx.execute(statement("measure_schedules")).all()
+    webhooks = tx.execute(statement("measure_webhooks")).all()
     known = workers.view_workers(tx)
     served = sorted({queue for worker in known if worker.is_serving for queue in worker.queues})
     rows = workers.view_queues(tx, [*queues, *served])
@@ -73,6 +77,9 @@ def read(tx: Connection, service: str, queues: Sequence[str]) -> Measurements:
         gates=[GatesWaiting(*row) for row in tx.execute(statement("measure_gates"))],
         schedules={row.state: row.schedules for row in schedules},
         schedules_overdue_seconds=max((row.overdue_seconds for row in schedules), default=0.0),
+        webhooks={row.state: row.webhooks for row in webhooks},
+        webhooks_failing_seconds=max((row.failing_seconds for row in webhooks), default=0.0),
+        deliveries_pending=sum(row.pending for row in webhooks),
         service=Service(*tx.execute(statement("measure_service"), {"service": service}).one()),
         workers=known,
         queues=list(rows.values()),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -131,13 +131,19 @@ class OtlpTracing(Tracing):
         current.add_link(_named(of))
         return SpanRef(found.trace_id, found.span_id)
 
+    def flush(self) -> None:
+        _bounded(self._base.force_flush)
+
     def close(self) -> None:
-        """Wait for what is exported, and give up on an endpoint that does not take it."""
         atexit.unregister(self.close)
-        end = self._base.shutdown if self._is_own else self._base.force_flush
-        closing = threading.Thread(target=end, name="close-tracing", daemon=True)
-        closing.start()
-        closing.join(CLOSE_SECONDS)
+        _bounded(self._base.shutdown if self._is_own else self._base.force_flush)
+
+
+def _bounded(end: Callable[[], object]) -> None:
+    """Wait for what is exported, and give up on an endpoint that does not take it: the SDK's own bounds are longer."""
+    ending = threading.Thread(target=end, name="end-tracing", daemon=True)
+    ending.start()
+    ending.join(CLOSE_SECONDS)
 
 
 def _own_provider() -> TracerProvider:

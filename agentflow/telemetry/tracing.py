@@ -41,8 +41,11 @@ class Tracing:
         """The span that this process is in as its caller sees it, which is told of ``of``; None where there is none."""
         return None
 
+    def flush(self) -> None:
+        """Hand on what was told so far, within a bounded time."""
+
     def close(self) -> None:
-        """Hand on what was told, within a bounded time."""
+        """Hand on what was told, within a bounded time; what is told later may be lost."""
 
 
 def open_tracing() -> Tracing:

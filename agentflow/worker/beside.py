@@ -90,6 +90,7 @@ class Line:
         self._lock = threading.Lock()
         self._descriptor: int | None = None
         self._rest = b""
+        os.register_at_fork(after_in_child=self._let_go)
 
     def attach(self, process: subprocess.Popen[str]) -> subprocess.Popen[str]:
         """Lead to ``process`` from now on; returns it."""
@@ -102,6 +103,13 @@ class Line:
     def detach(self) -> None:
         """Lead nowhere."""
         with self._lock:
+            self._descriptor = None
+
+    def _let_go(self) -> None:
+        """In a pool child that is forked later: while that held the pipe open, the process would not see its end."""
+        if self._descriptor is not None:
+            with open(os.devnull, "wb") as nothing:  # noqa: PTH123 - for its descriptor alone
+                os.dup2(nothing.fileno(), self._descriptor, inheritable=False)
             self._descriptor = None
 
     def write(self, told: Mapping[str, Any]) -> None:

@@ -67,6 +67,7 @@ def _listen(house: runtime.Runtime, roster: Roster, stopping: threading.Event) -
         roster.hear(line)
     stopping.set()
     house.context.side_channel.wake()
+    house.context.tracing.flush()  # now: whoever waits for this process to end does not wait for long
 
 
 if __name__ == "__main__":

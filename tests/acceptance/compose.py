@@ -110,6 +110,5 @@ class Service:
         return [sys.executable, "-m", "agentflow", *placed[1:]] if placed[0] == "agentflow" else placed
 
     def _placed(self, text: str) -> str:
-        for there, here in {**self._places, "/tmp": str(self.folder)}.items():
-            text = re.sub(rf"(?<![\w/]){re.escape(there)}\b", here, text)
-        return text
+        places = {**self._places, "/tmp": str(self.folder)}
+        return re.sub(rf"(?<![\w/])({'|'.join(map(re.escape, places))})\b", lambda found: places[found[1]], text)

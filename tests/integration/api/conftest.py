@@ -15,6 +15,7 @@ from agentflow import AgentFlow
 from agentflow.api.app import make_app
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
+from tests import openapi
 
 BASE = "/api/v1"
 
@@ -42,7 +43,8 @@ class Api:
     def client(self, key: str | None = None) -> httpx2.Client:
         """Open a client that shows ``key``."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        return httpx2.Client(base_url=self.url + BASE, headers=headers, timeout=30)
+        hooks = {"response": [openapi.check]}  # every answer of every test is one that is described
+        return httpx2.Client(base_url=self.url + BASE, headers=headers, timeout=30, event_hooks=hooks)
 
 
 @pytest.fixture

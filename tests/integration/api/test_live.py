@@ -36,7 +36,7 @@ def test_a_run_is_told_from_its_first_event_to_its_last(house: Runtime, api: Api
     assert again.status_code == 204
 
 
-def _insert(connection: Connection, run: str) -> int:
+def insert(connection: Connection, run: str) -> int:
     """Write an event past the engine, in whatever transaction."""
     return int(
         connection.execute(
@@ -61,10 +61,10 @@ def test_of_two_transactions_the_one_that_began_first_is_not_passed_by(
 
     with listen(client, "/events") as heard, engine.connect() as first, engine.connect() as second:
         next(heard)
-        lower, higher = _insert(first, run), _insert(second, run)
+        lower, higher = insert(first, run), insert(second, run)
         second.commit()
         assert feed.take() == []
-        third = _insert(second, run)
+        third = insert(second, run)
         second.commit()
         assert feed.take() == []
         first.commit()

@@ -207,10 +207,3 @@ def test_whoever_asks_too_often_is_told_when_to_come_again(opened: Opened) -> No
 
     assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
     assert int(refused.headers["Retry-After"]) >= 1
-
-
-def test_it_says_which_part_does_not_answer(opened: Opened) -> None:
-    assert opened("viewer").get("/health/ready").json() == {
-        "status": "ok",
-        "components": {"postgres": "ok", "redis": "ok"},
-    }

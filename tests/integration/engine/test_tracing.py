@@ -14,16 +14,29 @@ from agentflow.domain.gate import Verdict
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.state import RunState
 from agentflow.engine.decide import Answer, decide
+from agentflow.engine.fork import ForkRequest, fork
 from agentflow.engine.load_plan import load_data
+from agentflow.engine.retry import retry
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.executors.base import known_actions
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
-from tests.factories import attempt_rows, document, lines_of, noop_step, shell_step, step_rows, wait_for, wait_for_end
+from tests.factories import (
+    attempt_rows,
+    document,
+    lines_of,
+    noop_step,
+    shell_step,
+    step_rows,
+    submitted,
+    wait_for,
+    wait_for_end,
+    work_off,
+)
 from tests.http_service import HttpService
 from tests.integration.engine.test_child_runs import children_of
 from tests.model_stub import ModelStub
-from tests.otlp_collector import Collector, TakenSpan
+from tests.otlp_collector import Collector, TakenSpan, told_by_this_process
 from tests.workers import REPOSITORY, WorkerProcess, environment_of
 
 SENTINEL = "sesame-4711"
@@ -37,10 +50,7 @@ StartWorker = Callable[..., WorkerProcess]
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     """A collector that this process tells its traces too."""
-    with Collector() as collector:
-        for name, value in collector.environment.items():
-            monkeypatch.setenv(name, value)
-        yield collector
+    yield from told_by_this_process(monkeypatch)
 
 
 @pytest.fixture
@@ -203,3 +213,71 @@ print(work_off(house, run_id), house.context.tracing.is_on, loaded)
         check=False,
     )
     assert ran.stdout == "completed False []\n", ran.stderr
+
+
+def test_a_run_that_ends_again_and_a_fork_say_where_they_belong(
+    collector: Collector, traced: Runtime, tmp_path: Path
+) -> None:
+    mark = tmp_path / "mark"
+    run_id = submitted(traced.context, [noop_step("a"), shell_step("b", f"test -e {mark}", ["a"], retry=1)])
+    assert work_off(traced, run_id) is RunState.FAILED
+    mark.touch()
+    retry(traced.context, run_id, "tester@test")
+    assert work_off(traced, run_id) is RunState.COMPLETED
+    forked = fork(traced.context, run_id, ForkRequest(StepKey("b"), "tester@test")).run_id
+    assert work_off(traced, forked) is RunState.COMPLETED
+    traced.close()
+
+    first, again = (the(collector.spans(run_id), "run tested", run__round=number) for number in (1, 2))
+    assert (first.id, first.parent, first.error) == (run_id.hex[:16], "", "step_failed")
+    assert (again.parent, again.error, again.started) == (first.id, None, first.started)
+    assert the(collector.spans(forked), "run tested").parent == ""
+    assert the(collector.spans(forked), "fork").links == ((run_id.hex, run_id.hex[:16]),)
+
+
+def test_a_send_that_fails_is_told_with_its_code(collector: Collector, traced: Runtime) -> None:
+    url = traced.celery.conf.broker_write_url
+    traced.celery.conf.broker_write_url = "redis://127.0.0.1:1/0"
+    run_id = submitted(traced.context, [noop_step("a")])
+    traced.celery.conf.broker_write_url = url
+    traced.close()
+
+    sent = the(collector.spans(run_id), "send control")
+    assert (sent.kind, sent.error) == (PRODUCER, "servers_unreachable")
+    assert sent.attributes["agentflow.step.id"] == "a"
+
+
+def test_a_program_with_a_provider_of_its_own_gets_the_spans_there(
+    settings: Settings, house: Runtime, tmp_path: Path
+) -> None:
+    program = """
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from agentflow import AgentFlow, Plan
+kept, provider = InMemorySpanExporter(), TracerProvider(resource=Resource.create({"service.name": "shop"}))
+provider.add_span_processor(SimpleSpanProcessor(kept))
+trace.set_tracer_provider(provider)
+plan = Plan("mail")
+plan.noop("send")
+with AgentFlow() as flow, trace.get_tracer("shop").start_as_current_span("order") as order:
+    run = flow.submit(plan)
+with AgentFlow() as flow:  # closing does not end what is not ours
+    flow.submit(plan)
+[order] = [span for span in kept.get_finished_spans() if span.name == "order"]
+of_run = [span for span in kept.get_finished_spans() if f"{span.context.trace_id:032x}" == run.id.replace("-", "")]
+[submit, _] = sorted(of_run, key=lambda span: span.name, reverse=True)
+print(submit.name, submit.links[0].context.span_id == order.context.span_id, submit.resource.attributes["service.name"])
+print(order.parent, order.links[0].context.trace_id == submit.context.trace_id, len(kept.get_finished_spans()))
+print(trace.get_tracer_provider() is provider)
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**environment_of(settings, tmp_path), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout == "submit True shop\nNone True 5\nTrue\n", ran.stderr

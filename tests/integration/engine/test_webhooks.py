@@ -29,7 +29,9 @@ from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.pause import pause
 from agentflow.engine.queue_webhooks import WebhookQueue
 from agentflow.engine.resume import resume
-from agentflow.engine.webhook_sender import WebhookSender
+from agentflow.engine.send_webhook import settle
+from agentflow.engine.webhook_sender import CALLS, WebhookSender
+from agentflow.executors.webhook_call import Answered
 from agentflow.runtime import Runtime
 from agentflow.storage import webhooks
 from agentflow.storage.database import statement, to_json
@@ -96,6 +98,11 @@ class Desk:
         with self.house.context.database.transaction() as tx:
             done = tx.execute(text(statement), parameters)
             return list(done.all()) if done.returns_rows else []
+
+    def insert(self, new: list[NewDelivery]) -> None:
+        """Let webhooks be told something that no event told."""
+        with self.house.context.database.transaction() as tx:
+            webhooks.insert_deliveries(tx, new)
 
     def let_time_pass(self) -> None:
         """Let everything that waits be due."""
@@ -190,29 +197,35 @@ def test_a_message_that_met_an_error_is_sent_again_as_it_was(desk: Desk) -> None
 
 
 def test_one_that_hangs_holds_up_nobody_else(desk: Desk) -> None:
-    """It is given up in its time, and what others are told goes out meanwhile."""
-
-    def hang(connection: socket.socket) -> None:
-        slow.released.wait(20)
+    """It has more to be told than there are calls at once; what another is told goes out meanwhile."""
+    waited: list[bool] = []
 
     def answer_and_release(connection: socket.socket) -> None:
         connection.sendall(OK)
         slow.released.set()
 
-    with HttpService(hang) as slow, HttpService(answer_and_release) as quick:
-        desk.subscribe(slow, "slow", on=["run.submitted", "run.completed", "step.failed", "run.failed"])
-        for _ in range(4):
-            desk.run()
+    with HttpService() as slow, HttpService(answer_and_release) as quick:
+        slow.answer = lambda _: waited.append(slow.released.wait(20))
+        desk.subscribe(slow, "slow")
+        [webhook] = desk.flow.webhooks()
+        desk.insert([NewDelivery(uuid4(), webhook.id, EventType.PING, "{}") for _ in range(CALLS + 1)])
         desk.subscribe(quick, "quick")
         desk.run()
         desk.work()
-    assert {each.state for each in desk.deliveries("quick")} == {"delivered"}
 
-    with HttpService(lambda _: deaf.released.wait(20)) as deaf:  # type: ignore[arg-type]  # it answers nothing
-        desk.subscribe(deaf, "deaf")
+    assert {each.state for each in desk.deliveries("quick")} == {"delivered"}
+    assert waited
+    assert all(waited)
+
+
+def test_one_that_does_not_answer_is_given_up_in_its_time(desk: Desk) -> None:
+    with HttpService() as service:
+        service.answer = service.wait_for_hang_up
+        desk.subscribe(service)
         desk.run()
         desk.work(timeout_seconds=0.2)
-        [delivery] = desk.deliveries("deaf")
+
+    [delivery] = desk.deliveries()
     assert (delivery.state, delivery.problem, delivery.last_status) == ("pending", "timed_out", None)
 
 
@@ -317,13 +330,30 @@ def test_what_a_killed_sender_sent_is_sent_again_under_the_same_id(desk: Desk) -
     assert (delivery.state, delivery.attempts) == ("delivered", 2)
 
 
+def test_a_try_that_was_overtaken_changes_nothing(desk: Desk) -> None:
+    """Its sender stood still for longer than its lease, and another one delivered meanwhile."""
+    with HttpService() as service:
+        desk.subscribe(service)
+        desk.run()
+        WebhookQueue(desk.house.context).queue()
+        with desk.house.context.database.transaction() as tx:
+            [slow] = webhooks.claim(tx, [], 1, 1, 60)
+        desk.let_time_pass()
+        desk.work()
+        settle(desk.house.context, slow, Answered(500, "server_error"), "tester@test")
+        desk.work()
+
+    assert len(service.requests) == 1
+    [delivery] = desk.deliveries()
+    assert (delivery.state, delivery.attempts, delivery.last_status) == ("delivered", 2, 200)
+
+
 def test_two_senders_at_once_send_each_message_once(desk: Desk) -> None:
     with HttpService() as service:
         desk.subscribe(service)
         [webhook] = desk.flow.webhooks()
         new = [NewDelivery(uuid4(), webhook.id, EventType.PING, "{}") for _ in range(40)]
-        with desk.house.context.database.transaction() as tx:
-            webhooks.insert_deliveries(tx, new)
+        desk.insert(new)
         for _ in range(3):
             desk.run()
         barrier = threading.Barrier(2)

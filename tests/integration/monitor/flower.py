@@ -21,7 +21,7 @@ from tests.factories import wait_for
 from tests.workers import WorkerProcess, environment_of
 
 USER = "operator:flower-password"
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 class FlowerProcess:

@@ -66,7 +66,7 @@ def test_a_step_is_shown_by_its_action_with_run_and_step_as_kwargs(house: Runtim
     collect = flower.wait_for_state(_id(run_id, "collect"), "SUCCESS")
     join = flower.wait_for_state(_id(run_id, "join"), "SUCCESS")
     assert (collect["name"], join["name"]) == ("agentflow.subprocess", "agentflow.noop")
-    assert collect["kwargs"] == repr({"run_id": str(run_id), "step_id": "collect"})
+    assert collect["kwargs"] == repr({"step_id": "collect", "run_id": str(run_id)})
     assert (collect["args"], collect["result"], collect["retries"]) == ("()", "None", 0)
     assert {collect["root_id"], join["root_id"]} == {str(run_id)}
     assert join["parent_id"] == collect["uuid"]
@@ -119,7 +119,7 @@ def test_a_step_cancelled_while_it_waits_for_its_retry_is_revoked(house: Runtime
     flower.wait_for_state(_id(run_id, "late"), "RETRY")
     cancel(house.context, run_id, "tester@test")
     revoked = flower.wait_for_state(_id(run_id, "late"), "REVOKED")
-    assert revoked["kwargs"] == repr({"run_id": str(run_id), "step_id": "late"})
+    assert revoked["kwargs"] == repr({"step_id": "late", "run_id": str(run_id)})
 
 
 def test_what_a_failing_run_skips_is_revoked(house: Runtime, flower: FlowerProcess, tmp_path: Path) -> None:

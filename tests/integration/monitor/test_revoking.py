@@ -87,7 +87,7 @@ def test_a_step_revoked_in_the_queue_never_starts(
     wait_for(lambda: step_rows(house.context, run_id)["queued"].state == "cancelled")
     (tmp_path / "go").touch()
     _assert_cancelled(house, run_id, "queued")
-    assert flower.wait_for_state(task_id, "REVOKED")["kwargs"] == repr({"run_id": str(run_id), "step_id": "queued"})
+    assert flower.wait_for_state(task_id, "REVOKED")["kwargs"] == repr({"step_id": "queued", "run_id": str(run_id)})
     assert not (tmp_path / "ran").exists()
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agentflow import Plan, errors
 from agentflow.client import AgentFlow
-from agentflow.testing import Rehearsal, RehearsalError
+from agentflow.testing import Rehearsal, RehearsalError, player
 from agentflow.testing.rehearsal import RehearsedRun
+from tests.workers import REPOSITORY
 
 
 @pytest.fixture
@@ -23,8 +26,24 @@ def _states(run: RehearsedRun, key: str) -> list[str]:
     return [attempt.state.value for attempt in run.steps[key].attempts]
 
 
+def _blocks(language: str) -> list[str]:
+    howto = (REPOSITORY / "docs/howto/testing-plans.md").read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", howto, re.DOTALL)
+
+
 def _plan(*, name: str = "rehearsed", **head: Any) -> Plan:
     return Plan(name, **head)
+
+
+def test_the_howto_shows_a_test_that_passes(
+    agentflow: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [plan], [shown, _settings] = _blocks("yaml"), _blocks("python")
+    (tmp_path / "triage.yaml").write_text(plan, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(shown, "testing-plans.md", "exec"), names)  # noqa: S102 - our own document
+    names["test_triage"](agentflow)
 
 
 def test_a_forced_failure_meets_the_steps_own_retry_policy_and_nothing_waits(agentflow: Rehearsal) -> None:
@@ -299,3 +318,12 @@ def test_the_breaker_of_a_service_that_is_down_opens_and_closes_in_virtual_time(
     codes = [attempt.reason["code"] for attempt in run.steps["read"].attempts if attempt.reason]
     assert codes.count("call_failed") == 6
     assert set(codes) - {"call_failed"}, "the open breaker gave attempts back"
+
+
+def test_what_is_waited_for_in_vain_is_given_up(agentflow: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(player, "MOST_LEAPS", 5)
+    plan = _plan()
+    plan.http("read", "https://api.example.org/")
+    agentflow.http("https://api.example.org/").fails("rate_limited", times=None, retry_after=60)
+    with pytest.raises(RehearsalError, match=r"The run still waits after 5 leaps: "):
+        agentflow.run(plan)

@@ -43,6 +43,8 @@ def test_a_worker_is_listed_with_what_it_serves_takes_and_runs_until_it_ends(
     assert (told.pid, told.pool, told.slots, told.queues) == (worker.pid, "threads", 3, ("commands", "control"))
     assert (told.consumed, told.consumed_at, told.work) == (0, None, ())
     assert abs((told.seen_at - told.started_at).total_seconds()) < 20
+    assert (told.cpu_seconds or 0) > 0
+    assert (told.resident_bytes or 0) > 32 << 20
 
     marker = tmp_path / "marker"
     run_id = submitted(house.context, [shell_step("a", f"echo a >> {marker}; sleep 3")])

@@ -117,6 +117,7 @@ HEALTHY = {
     'agentflow_runs{state="exhausted"}': "0x60",
     'agentflow_gates_oldest_seconds{kind="approval"}': "600x60",
     "agentflow_schedules_overdue_seconds": "1x60",
+    "agentflow_webhooks_failing_seconds": "90x60",
     'agentflow_schedules{state="held_up"}': "0x60",
     'agentflow_schedules{state="disabled"}': "7x60",
     **{
@@ -143,6 +144,7 @@ AILING: Mapping[str, Mapping[str, str]] = {
     "AgentflowBudgetNearCap": {'agentflow_budget_used_usd{scope="project:ops", period="day"}': "850x60"},
     "AgentflowRunsExhausted": {'agentflow_runs{state="exhausted"}': "1x60"},
     "AgentflowGateWaitsLong": {'agentflow_gates_oldest_seconds{kind="approval"}': "14401x60"},
+    "AgentflowWebhooksFailing": {"agentflow_webhooks_failing_seconds": "0+60x60"},
     "AgentflowSchedulesOverdue": {"agentflow_schedules_overdue_seconds": "0+30x60"},
     "AgentflowSchedulesHeldUp": {'agentflow_schedules{state="held_up"}': "1x60"},
 }

@@ -37,21 +37,21 @@ def upgrade() -> None:
     op.create_index("run_state_not_done", "run_state", ["state"], postgresql_where=not_done)
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
     _create_replies()
-    _create_tally()
     _create_webhooks()
+    _create_tally()
     op.add_column("attempt", sa.Column("due_at", sa.DateTime(timezone=True)))
     op.add_column("worker", sa.Column("cpu_seconds", sa.Double))
     op.add_column("worker", sa.Column("resident_bytes", sa.BigInteger))
 
 
 def downgrade() -> None:
+    for table, trigger in _TALLIED:
+        op.execute(f"DROP TRIGGER {trigger} ON {table}")
+        op.execute(f"DROP FUNCTION {trigger}()")
     for table in ("webhook_delivery", "webhook_cursor", "webhook"):
         op.drop_table(table)
     op.drop_column("worker", "resident_bytes")
     op.drop_column("worker", "cpu_seconds")
-    for table, trigger in _TALLIED:
-        op.execute(f"DROP TRIGGER {trigger} ON {table}")
-        op.execute(f"DROP FUNCTION {trigger}()")
     op.drop_column("attempt", "due_at")
     op.execute("DROP FUNCTION tally_bucket(numeric)")
     op.drop_table("tally")
@@ -61,15 +61,17 @@ def downgrade() -> None:
     op.drop_index("plan_name", "plan")
 
 
-# The bounds are those of domain/tally.py; each row names the bound that it was counted under.
+# The bounds are those of domain/tally.py, as negatives and so from the last on: width_bucket counts the bounds up to a
+# value, that itself included, and here a bucket takes in its upper bound. Each row names the bound it is counted under.
 _TALLY_BUCKET = """
-    CREATE FUNCTION tally_bucket(observed numeric) RETURNS numeric
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-        SELECT min(bound) FROM unnest(CAST('{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800,
-                                           7200, 28800, Infinity}' AS numeric[])) AS bound
-        WHERE bound >= observed
+    CREATE FUNCTION tally_bucket(observed numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+        SELECT -(CAST('{negatives}' AS numeric[]))[width_bucket(-observed, CAST('{negatives}' AS numeric[]))]
     $$
 """
+_NEGATIVES = (
+    "{-Infinity, -28800, -7200, -1800, -300, -60, -30, -10, -5, -2.5, -1, "
+    "-0.5, -0.25, -0.1, -0.05, -0.025, -0.01, -0.005}"
+)
 # What is counted: (the table, the name of the trigger and of its function) -> when, and what it adds.
 _TALLIED = {
     ("run", "tally_run"): (
@@ -102,6 +104,11 @@ _TALLIED = {
         "AFTER UPDATE OF state ON gate FOR EACH ROW WHEN (OLD.state = 'open' AND NEW.state <> 'open')",
         "INSERT INTO tally (metric, labels, count) VALUES ('gate_ended', ARRAY[NEW.kind, NEW.state], 1);",
     ),
+    ("webhook_delivery", "tally_delivery_end"): (
+        "AFTER UPDATE OF state ON webhook_delivery FOR EACH ROW "
+        "WHEN (OLD.state = 'pending' AND NEW.state <> 'pending')",
+        "INSERT INTO tally (metric, labels, count) VALUES ('delivery_ended', ARRAY[NEW.state], 1);",
+    ),
     # Which models there are, plans say: beyond a hundred, the rest are counted as one.
     ("llm_call", "tally_call"): (
         "AFTER INSERT ON llm_call FOR EACH ROW",
@@ -131,7 +138,7 @@ def _create_tally() -> None:
         sa.Column("total", sa.Numeric),
     )
     op.create_index("tally_model", "tally", ["labels"], postgresql_where=sa.text("metric = 'model_call'"))
-    op.execute(_TALLY_BUCKET)
+    op.execute(_TALLY_BUCKET.format(negatives=_NEGATIVES))
     for (_, trigger), (when, body) in _TALLIED.items():
         op.execute(f"""
             CREATE FUNCTION {trigger}() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -1,0 +1,154 @@
+"""Many listeners, slow ones, and those whose key ends: each costs the database nothing and holds nobody up."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import httpx2
+import pytest
+from sqlalchemy import Engine, event
+
+from agentflow import AgentFlow
+from agentflow.api import live_hub, live_streams
+from agentflow.api.live_hub import Hub, Wish
+from agentflow.api.live_streams import EventStream, events_to
+from agentflow.runtime import Runtime
+from agentflow.storage.database import statement
+from tests.integration.api.conftest import Api
+from tests.integration.api.listening import Heard, listen
+from tests.integration.api.test_live import GATED, insert
+
+Opened = Callable[..., httpx2.Client]
+LISTENERS = 200
+OF_THE_HUB = ("view_newest_event", "view_event_writers", "view_feed", "find_valid_keys", "measure_attempts")
+NOBODY = "00000000-0000-0000-0000-00000000aaaa"
+
+
+@contextmanager
+def _counted() -> Iterator[Counter[str]]:
+    """Count the statements of this process by the file that they are from."""
+    counts: Counter[str] = Counter()
+    names = {_bare(statement(name).text): name for name in OF_THE_HUB}
+
+    def count(_connection: Any, _cursor: Any, said: str, *_rest: Any) -> None:
+        counts[names.get(_bare(said), "other")] += 1
+
+    event.listen(Engine, "before_cursor_execute", count)
+    try:
+        yield counts
+    finally:
+        event.remove(Engine, "before_cursor_execute", count)
+
+
+def _bare(said: str) -> str:
+    """A statement without what stands for its parameters, which the driver writes in another way."""
+    return "".join(each for each in said.partition("FROM")[0] if each.isalpha())
+
+
+def _first_event(heard: Iterator[Heard]) -> str:
+    return next(each.id for each in heard if each.event == "event")
+
+
+def test_two_hundred_listeners_read_no_more_than_one(house: Runtime, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_hub, "CHORES_SECONDS", 3600.0)
+    engine = house.context.database.engine
+    keys = [api.flow.create_key(f"k{number}", "viewer").text for number in range(5)]
+    limits = httpx2.Limits(max_connections=None)
+    reads: list[int] = []
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                httpx2.Client(base_url=f"{api.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, limits=limits)
+            )
+            for key in keys
+        ]
+        streams = [stack.enter_context(listen(clients[0], "/events"))]
+        next(streams[0])
+        for wanted in (1, LISTENERS):
+            while len(streams) < wanted:
+                streams.append(stack.enter_context(listen(clients[len(streams) % len(clients)], "/events")))
+                next(streams[-1])
+            with _counted() as counts, engine.begin() as connection:
+                told = insert(connection, NOBODY)
+                connection.commit()
+                assert {_first_event(each) for each in streams} == {str(told)}
+            reads.append(counts["view_feed"])
+            assert counts["other"] == 1, counts  # the insert
+
+    assert reads == [1, 1]
+
+
+def test_a_listener_who_fell_behind_the_ring_misses_nothing(
+    house: Runtime, api: Api, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_hub, "RING_EVENTS", 3)
+    with listen(opened("viewer"), "/events") as heard:
+        next(heard)
+        with house.context.database.engine.begin() as connection:
+            written = [insert(connection, NOBODY) for _ in range(20)]
+
+        assert [int(_first_event(heard)) for _ in written] == written
+
+
+def test_a_listener_who_takes_nothing_is_cut_off(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What he has not taken he finds by his last id; until then he holds neither memory nor a place."""
+    monkeypatch.setattr(live_streams, "SLOW_SECONDS", 0.2)
+    with AgentFlow(house.settings) as flow:
+        key = flow.create_key("me", "viewer").key
+        asyncio.run(asyncio.wait_for(_stream_to_nobody(Hub(flow), key), 30))
+
+
+async def _stream_to_nobody(hub: Hub, key: Any) -> None:
+    began = asyncio.Event()
+
+    async def send(message: Any) -> None:
+        began.set()
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    stream = EventStream(events_to(hub, key, Wish(), 0, None), hub)
+    await stream({"type": "http", "method": "GET", "path": "/events"}, receive, send)
+    assert began.is_set()
+    assert hub.listeners == 0
+
+
+def test_a_stream_ends_with_its_key(api: Api, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_hub, "CHORES_SECONDS", 0.1)
+    client, other = opened("viewer"), opened("viewer")
+    with listen(client, "/events") as heard, listen(other, "/events") as stays:
+        next(heard)
+        api.flow.revoke_key("viewer-0")
+
+        assert list(heard)[-1].data == {"why": "key_ended"}
+        assert next(stays).event == "kpi"
+
+
+def test_a_key_of_a_project_hears_of_that_project_only(api: Api, opened: Opened) -> None:
+    ours, all_of_them = opened("operator", project="ours"), opened("operator")
+    with listen(ours, "/events") as heard:
+        kpi = next(heard)
+        theirs = all_of_them.post("/runs", json={"plan": GATED, "project": "theirs"}).json()["id"]
+        api.flow.create_key("another", "viewer")
+        run = ours.post("/runs", json={"plan": GATED}).json()["id"]
+
+        assert next(each.data["run"] for each in heard if each.event == "event") == run
+    assert kpi.data["project"] == "ours"
+    refused = ours.get(f"/runs/{theirs}/events", headers={"Accept": "text/event-stream"})
+    assert refused.status_code == 404
+
+
+def test_a_place_that_is_none_and_who_asks_for_no_stream_are_refused(opened: Opened) -> None:
+    client = opened("viewer")
+
+    wrong = client.get("/events", headers={"Accept": "text/event-stream", "Last-Event-ID": "x"})
+    unasked = client.get("/events")
+
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "usage")
+    assert (unasked.status_code, unasked.json()["code"]) == (406, "not_acceptable")
