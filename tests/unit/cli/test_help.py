@@ -59,6 +59,7 @@ VERBS = {
     "up",
     "wait",
     "watch",
+    "webhook",
     "why",
     "worker",
     "workers",
