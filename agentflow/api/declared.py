@@ -125,7 +125,7 @@ ANSWERS: Mapping[str, Answer] = {
     "GET /audit/events": Answer("events"),
     "GET /audit/verify": Answer("audit-report"),
     "GET /audit/checkpoints": Answer("checkpoints"),
-    "GET /audit/key": Answer("audit-key"),
+    "GET /audit/key": Answer("audit-key", problems=(404,)),
     "GET /maintenance": Answer("maintenance"),
     "POST /maintenance/pause": Answer("maintenance", (202,), headers=("Location",)),
     "POST /maintenance/resume": Answer("maintenance"),
