@@ -11,8 +11,10 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any
 
@@ -40,7 +42,9 @@ def serve(settings: Settings, host: str, port: int, tell: Tell = lambda: None) -
             config = _config("agentflow.api.serve:from_environment", factory=True, workers=settings.api_processes)
             _Processes(config, [listener], tell).run()
         else:
-            _Server(_config(make_app(settings)), tell).run([listener])
+            signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again once it has ended
+            with suppress(KeyboardInterrupt):
+                _Server(_config(make_app(settings)), tell).run([listener])
 
 
 def from_environment() -> FastAPI:
@@ -104,6 +108,10 @@ class _Processes(Multiprocess):
         super().init_processes()
         if all(each.wait_until_ready(_START_SECONDS, self.should_exit) for each in self.processes):
             self._tell()
+
+
+def _leave(*_: object) -> None:
+    sys.exit(0)
 
 
 def _end_with_parent() -> None:
