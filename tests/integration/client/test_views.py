@@ -121,7 +121,7 @@ def test_the_events_of_an_old_run_are_read_without_those_of_others(house: Runtim
     old, engine = submitted(house.context, [noop_step("a")]), house.context.database.engine
     insert = text(
         "INSERT INTO audit_event (run_id, sequence, at, actor, action, subject, moved, facts, mac) "
-        "SELECT :run, 1000 + number, now(), 'me', 'note', 'run', '{}', '{}', '' FROM generate_series(1, :many) AS number"
+        "SELECT :run, 1000 + n, now(), 'me', 'note', 'run', '{}', '{}', '' FROM generate_series(1, :many) AS n"
     )
     with engine.begin() as tx:
         tx.execute(insert, {"run": old, "many": 3000})
