@@ -6,6 +6,7 @@ list otherwise. Nothing of an event is missed and none comes twice: see docs/dec
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Literal
 
@@ -104,7 +105,7 @@ async def logs(
     found, ended_at = await run_in_threadpool(_find, caller, run)
     reader = await run_in_threadpool(_reader, found, step, stream, place)
     if hub is None:
-        return JSONResponse(await run_in_threadpool(read_page, found, reader))
+        return JSONResponse(await run_in_threadpool(partial(read_page, found, reader, has_ended=ended_at is not None)))
     if ended_at is not None and reader.resumes_at >= ended_at:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return EventStream(logs_of(hub, caller.key, RunId(found.uuid), reader, has_ended=ended_at is not None), hub)

@@ -66,11 +66,11 @@ async def logs_of(hub: Hub, key: ApiKey, run: RunId, reader: LogReader, *, has_e
         yield last_block(why, reader.cursor)
 
 
-def read_page(run: Run, reader: LogReader) -> Json:
+def read_page(run: Run, reader: LogReader, *, has_ended: bool) -> Json:
     """Read what there is behind the reader's place, up to about a MiB of it."""
     chunks: list[Json] = []
     size, cursor, is_whole = 0, reader.cursor, True
-    for chunk in _pieces(reader, run.events()):
+    for chunk in _pieces(reader, run.events() if has_ended else run.settled_events()):
         chunks.append(chunk.as_json(redact))
         size, cursor = size + len(chunk.data), chunk.cursor
         if size >= PAGE_BYTES:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import created
-from agentflow.api.events_page import events_page
+from agentflow.api.events_page import run_events_page
 from agentflow.api.gates_page import gates_page
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.api.seen import look, names
@@ -102,7 +102,7 @@ def why(caller: Viewer, run: str, step: Step = None) -> Json:
 @router.get("/{run}/events")
 def events(caller: Viewer, run: str, limit: Limit = 1000, cursor: Cursor = None) -> Json:
     """List what happened to a run, in the order of writing."""
-    return events_page(caller, RunId(caller.run(run).uuid), limit, cursor)
+    return run_events_page(caller, caller.run(run), limit, cursor)
 
 
 @router.get("/{run}/report", response_class=Response)

@@ -19,7 +19,8 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import Connection
 
-from agentflow.domain.error import ServersUnreachable
+from agentflow.client.pace import Pace
+from agentflow.domain.error import Conflict, ServersUnreachable
 from agentflow.domain.ids import RunId
 from agentflow.storage import feeds
 from agentflow.storage.feeds import FedEvent
@@ -27,6 +28,7 @@ from agentflow.storage.view_shapes import EventView
 
 PAGE_EVENTS = 2000
 LONGEST_UNSEEN_SECONDS = 2.0
+LONGEST_SETTLING_SECONDS = 5.0
 _MOST_WAITING = 1000
 Reading = Callable[[], AbstractContextManager[Connection]]
 
@@ -95,11 +97,28 @@ class EventFeed:
         self.at = settled if len(found) < PAGE_EVENTS else found[-1].event.id
         return [fed.event for fed in found]
 
-    def take_rest(self) -> Iterator[EventView]:
-        """Yield all that can be seen behind what was handed out: for a run that has ended or rests."""
+    def settle(self) -> int:
+        """Wait until it is known up to which id nothing can appear any more, and return that id.
+
+        What the caller has seen is below it. Conflict: somebody goes on writing for longer than one can wait.
+        """
+        pace = Pace(LONGEST_SETTLING_SECONDS)
         while True:
             with self._reading() as tx:
-                found = read_page(tx, self.at or 0, feeds.LAST_ID, run=self._run, project=self._project)
+                settled = look(self._horizon, tx)
+            if settled is not None:
+                return settled
+            if not pace.pause():
+                raise Conflict("Events are being written that cannot be read yet; ask again in a moment.")
+
+    def take_rest(self, until: int = feeds.LAST_ID) -> Iterator[EventView]:
+        """Yield all that can be seen behind what was handed out: for a run that has ended or rests.
+
+        Of a run that goes on only ``until`` what is settled: what is above may not be all.
+        """
+        while True:
+            with self._reading() as tx:
+                found = read_page(tx, self.at or 0, until, run=self._run, project=self._project)
             for fed in found:
                 self.at = fed.event.id
                 yield fed.event

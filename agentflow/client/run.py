@@ -183,6 +183,14 @@ class Run(RunInterventions):
                 yield from feed.take()
         yield from feed.take_rest()
 
+    def settled_events(self) -> Iterator[EventView]:
+        """Yield the run's events up to where none can appear any more below one that is yielded.
+
+        For who goes on behind the last one later. Raises Conflict when that cannot be known soon.
+        """
+        feed = self._flow.event_feed(self)
+        return feed.take_rest(feed.settle())
+
     def follow(self, *, after: int = 0) -> Iterator[EventView]:
         """Yield the run's events as they come, those above the id ``after``, until the run has ended or rests.
 

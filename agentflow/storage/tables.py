@@ -344,7 +344,10 @@ class AuditEventRow(SQLModel, table=True):
     """One audit event. No foreign keys: events outlive the rows they speak of, and a migration's way down."""
 
     __tablename__ = "audit_event"
-    __table_args__ = (UniqueConstraint("run_id", "step_id", "sequence", postgresql_nulls_not_distinct=True),)
+    __table_args__ = (
+        UniqueConstraint("run_id", "step_id", "sequence", postgresql_nulls_not_distinct=True),
+        Index("audit_event_run", "run_id", "id"),
+    )
     id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
     run_id: UUID
     step_id: UUID | None = None

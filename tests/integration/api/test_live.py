@@ -6,8 +6,10 @@ import itertools
 from collections.abc import Callable
 
 import httpx2
+import pytest
 from sqlalchemy import Connection, text
 
+from agentflow.client import feed as feeding
 from agentflow.domain.ids import RunId
 from agentflow.runtime import Runtime
 from tests.factories import work_off
@@ -74,6 +76,33 @@ def test_of_two_transactions_the_one_that_began_first_is_not_passed_by(
     taken = feed.take() or feed.take()
     assert lower < higher
     assert [one.id for one in taken] == told == [lower, higher, third]
+
+
+def test_a_page_of_a_run_that_goes_on_ends_where_no_event_can_appear_below(
+    house: Runtime, api: Api, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who goes on behind such a page, of events or of logs, would never hear of what was committed late."""
+    monkeypatch.setattr(feeding, "LONGEST_SETTLING_SECONDS", 0.2)
+    client, engine = opened("operator"), house.context.database.engine
+    run = client.post("/runs", json={"plan": GATED}).json()["id"]
+    with engine.connect() as first, engine.begin() as second:
+        for writer in (first, second, second):
+            insert(writer, run)
+        second.commit()
+
+        cut = client.get(f"/runs/{run}/events", params={"limit": 2})
+        logs = client.get(f"/runs/{run}/logs")
+        whole = client.get(f"/runs/{run}/events").json()["events"]
+        first.commit()
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in (cut, logs)] == [(503, "conflict")] * 2
+    page = client.get(f"/runs/{run}/events", params={"limit": 2}).json()
+    behind = client.get(f"/runs/{run}/events", params={"limit": 2, "cursor": page["next_cursor"]}).json()
+    listed = [each.as_json() for each in api.flow.get(run).events()]
+    assert page["events"] + behind["events"] == listed
+    assert whole == [listed[0], *listed[2:]]
+    assert behind["next_cursor"] is None
+    assert client.get(f"/runs/{run}/logs").json()["chunks"] == []
 
 
 def test_a_transaction_that_wrote_no_event_holds_nothing_up(house: Runtime, api: Api, opened: Opened) -> None:

@@ -15,7 +15,7 @@ from agentflow.domain.ids import RunId
 from agentflow.domain.reason import PERSON_CODES, ReasonCode
 from agentflow.domain.state import MOVING_STEP_STATES, RunFacts, RunState, ShownRunState, StepState, shown_state
 from agentflow.runtime import Runtime
-from agentflow.storage import views
+from agentflow.storage import feeds, views
 from tests.factories import command_step, noop_step, submitted, work_off
 
 HELD = '{"code": "awaits_person", "detail": {"worker": "w@h:1"}}'
@@ -114,6 +114,29 @@ def test_a_run_of_ten_thousand_steps_is_read_with_few_statements_that_go_through
     with house.context.database.transaction() as tx:
         touched = {read.splitlines()[0]: _touched(tx, read, given) for read, given in reads}
     assert sum(touched.values()) < 30 * BIG, touched
+
+
+def test_the_events_of_an_old_run_are_read_without_those_of_others(house: Runtime) -> None:
+    """Whatever the planner counts on: the run has many events, and many more were written since."""
+    old, engine = submitted(house.context, [noop_step("a")]), house.context.database.engine
+    insert = text(
+        "INSERT INTO audit_event (run_id, sequence, at, actor, action, subject, moved, facts, mac) "
+        "SELECT :run, 1000 + n, now(), 'me', 'note', 'run', '{}', '{}', '' FROM generate_series(1, :many) AS n"
+    )
+    with engine.begin() as tx:
+        tx.execute(insert, {"run": old, "many": 3000})
+        tx.execute(insert, {"run": uuid4(), "many": 20_000})
+        tx.execute(text("UPDATE run_state SET state = 'cancelled', ended_at = now() WHERE run_id = :run"), {"run": old})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE audit_event"))
+    asked: list[tuple[str, Any]] = []
+    with house.context.database.transaction() as tx:
+        event.listen(engine, "before_cursor_execute", lambda *args: asked.append(args[2:4]))
+        feeds.read_end(tx, old)
+        feeds.read_run(tx, old, 2000, feeds.LAST_ID, 100)
+        views.events_after(tx, old, 2000, 100)
+        for read, given in asked[:]:
+            assert _touched(tx, read, given) < 1000, read
 
 
 def _with_ids(house: Runtime, *ids: str) -> list[RunId]:

@@ -34,6 +34,7 @@ def upgrade() -> None:
     )
     not_done = sa.text("state IN ('cancelled', 'failed', 'partial')")
     op.create_index("plan_name", "plan", ["name"])
+    op.create_index("audit_event_run", "audit_event", ["run_id", "id"])
     op.create_index("run_state_not_done", "run_state", ["state"], postgresql_where=not_done)
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
     _create_replies()
@@ -58,6 +59,7 @@ def downgrade() -> None:
     op.drop_table("api_reply")
     op.drop_table("api_key")
     op.drop_index("run_state_not_done", "run_state")
+    op.drop_index("audit_event_run", "audit_event")
     op.drop_index("plan_name", "plan")
 
 
