@@ -48,7 +48,7 @@ def push(caller: Operator, once: Once, body: Push, request: Request) -> Response
 
 
 def _pushed(caller: Caller, body: Push, request: Request) -> Response:
-    with opened_document(body.plan, body.files) as loaded:
+    with opened_document(body.plan, body.files, caller.key.project) as loaded:
         pushed = caller.flow.push(loaded, project=caller.project(body.project))
     names = ("project", "name", "version", "fingerprint", "is_new")
     answer = {"schema": "agentflow.push/1"} | {name: getattr(pushed, name) for name in names}
@@ -60,7 +60,7 @@ def _pushed(caller: Caller, body: Push, request: Request) -> Response:
 @router.post("/plans/check")
 def check_plan(caller: Viewer, body: Push) -> Json:
     """Judge a plan without storing it: 422 with every fault at once, else what it is."""
-    with opened_document(body.plan, body.files) as loaded:
+    with opened_document(body.plan, body.files, caller.key.project) as loaded:
         return _shown(loaded)
 
 

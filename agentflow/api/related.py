@@ -29,7 +29,7 @@ def check(caller: Viewer, body: Trial) -> Json:
         stored = caller.flow.stored_plan(body.plan, project=wanted["project"])
         wanted["project"] = wanted["project"] or caller.flow.settings.project
         return caller.flow.check(stored, body.vars, **wanted).as_json()
-    with opened_document(body.plan, body.files) as loaded:
+    with opened_document(body.plan, body.files, caller.key.project) as loaded:
         return caller.flow.check(loaded, body.vars, **wanted).as_json()
 
 

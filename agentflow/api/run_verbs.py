@@ -76,7 +76,7 @@ def _edited(caller: Caller, project: str, body: bodies.Fork, opened: ExitStack) 
         case str():
             return caller.flow.stored_plan(body.plan, project=project)
         case _:
-            return opened.enter_context(opened_document(body.plan, body.files))
+            return opened.enter_context(opened_document(body.plan, body.files, caller.key.project))
 
 
 @router.post("/approve")

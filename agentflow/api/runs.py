@@ -46,7 +46,7 @@ def _submitted(caller: Caller, body: Submission, idempotency_key: str | None) ->
     project = caller.project(body.project)
     if isinstance(body.plan, str):
         return caller.flow.submit_stored(body.plan, body.vars, project=project, **wanted)
-    with opened_document(body.plan, body.files) as loaded:
+    with opened_document(body.plan, body.files, caller.key.project) as loaded:
         return caller.flow.submit(loaded, body.vars, project=project, **wanted)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from agentflow.domain.error import UsageError
+from agentflow.domain.error import NotAllowed, UsageError
 from agentflow.engine.load_plan import LoadedPlan, load_data
 from agentflow.executors.base import known_actions
 
@@ -19,15 +19,21 @@ MOST_FILES = 1000
 
 
 @contextmanager
-def opened_document(document: Any, files: Mapping[str, str]) -> Iterator[LoadedPlan]:
-    """Open a plan's document with its files for as long as the block goes on. Raises PlanRejected and UsageError."""
+def opened_document(document: Any, files: Mapping[str, str], project: str | None) -> Iterator[LoadedPlan]:
+    """Open a plan's document with its files for as long as the block goes on. Raises PlanRejected and UsageError.
+
+    NotAllowed for one that says it is another ``project``'s than the only one that its sender may use.
+    """
     if len(files) > MOST_FILES:
         raise UsageError(f"A request brings at most {MOST_FILES} files, not {len(files)}.")
     with TemporaryDirectory(prefix="agentflow-plan-") as name:
         folder = Path(name)
         for path, text in files.items():
             _write(folder, path, text)
-        yield load_data(document, folder, source="plan", available_actions=known_actions())
+        loaded = load_data(document, folder, source="plan", available_actions=known_actions())
+        if project is not None and loaded.plan.project not in ("default", project):
+            raise NotAllowed(f"The plan is of project {loaded.plan.project}; the key opens {project} only.")
+        yield loaded
 
 
 def _write(folder: Path, path: str, text: str) -> None:

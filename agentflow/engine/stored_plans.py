@@ -97,7 +97,7 @@ def open_stored(context: EngineContext, project: str, name: str, version: int | 
         versions = plans.read_versions(tx, project, name)
         found = next((each for each in versions if version in (None, each.version)), None)
         if found is None:
-            known = versions or plans.read_versions(tx)
+            known = versions or plans.read_versions(tx, project)
             raise _not_found(project, name, version, known)
         plan = context.plans.get(tx, found.fingerprint).plan
     try:
@@ -124,9 +124,5 @@ def _not_found(project: str, name: str, version: int | None, known: list[plans.P
         return NotFound(
             f"The stored plan {name!r} has no version {version}; it has {listed}.", **details, versions=ours
         )
-    elsewhere = sorted({each.project for each in known if each.name == name})
-    if elsewhere:
-        there = f"there is one in project {', '.join(elsewhere)}"
-    else:
-        there = did_you_mean(name, dict.fromkeys(each.name for each in known if each.project == project))
+    there = did_you_mean(name, dict.fromkeys(each.name for each in known))
     return NotFound(f"No plan is stored as {name!r} in project {project}: {there}", **details)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from anyio import to_thread
 from mcp.server import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
 from pydantic import Field
 
@@ -60,9 +61,8 @@ class Acting:
 
 def make_server(who: Callable[[], Acting]) -> MCPServer[Any]:
     """Build the server; ``who`` says in whose name a call is."""
-    server: MCPServer[Any] = MCPServer("agentflow", instructions=INSTRUCTIONS, version=__version__, log_level="WARNING")
     tools = Tools(who)
-    for tool, hints in (
+    offered = (
         (tools.agent_launch, _STARTS),
         (tools.agent_status, _READS),
         (tools.agent_list, _READS),
@@ -70,9 +70,24 @@ def make_server(who: Callable[[], Acting]) -> MCPServer[Any]:
         (tools.agent_why, _READS),
         (tools.agent_cancel, _ENDS),
         (tools.agent_approve, _DECIDES),
-    ):
-        server.add_tool(tool, annotations=hints)
-    return server
+    )
+    return MCPServer(
+        "agentflow",
+        instructions=INSTRUCTIONS,
+        version=__version__,
+        log_level="WARNING",
+        tools=[_strict(tool, hints) for tool, hints in offered],
+    )
+
+
+def _strict(work: Callable[..., Any], hints: ToolAnnotations) -> Tool:
+    """Make a tool that refuses arguments that it does not have: a guessed ``dry_run`` must not be a real run."""
+    tool = Tool.from_function(work, annotations=hints)
+    arguments = tool.fn_metadata.arg_model
+    arguments.model_config["extra"] = "forbid"
+    arguments.model_rebuild(force=True)
+    tool.parameters = arguments.model_json_schema(by_alias=True)
+    return tool
 
 
 class Tools:
@@ -101,7 +116,7 @@ class Tools:
             if isinstance(plan, str):
                 made = flow.submit_stored(plan, vars, project=where, budget=budget, idempotency_key=idempotency_key)
             else:
-                with opened_document(plan, {}) as loaded:
+                with opened_document(plan, {}, where) as loaded:
                     made = flow.submit(loaded, vars, project=where, budget=budget, idempotency_key=idempotency_key)
             return RunLine.of(made.summary)
 

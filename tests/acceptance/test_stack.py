@@ -21,6 +21,13 @@ steps:
   - id: sleep
     subprocess: {command: [sleep, "%s"]}
 """
+LASTING = """
+agentflow: 1
+name: lasting
+steps:
+  - id: last
+    subprocess: {command: "echo > %(folder)s/began; while [ ! -e %(folder)s/end ]; do sleep 0.1; done", shell: true}
+"""
 
 
 def _plan(folder: Path, seconds: str) -> str:
@@ -31,7 +38,7 @@ def _plan(folder: Path, seconds: str) -> str:
 
 def _submit_and_await_running(cli: CommandLine, seconds: str) -> str:
     run_id = cli.answer("run", "--detach", _plan(cli.cwd, seconds))["id"]
-    wait_for(lambda: cli.answer("show", run_id)["steps"][0]["state"] == "running")
+    wait_for(lambda: cli.answer("show", run_id)["steps"][0]["state"] == "running", 60)
     return str(run_id)
 
 
@@ -63,8 +70,11 @@ def test_two_stacks_started_at_once_are_one(cli: CommandLine) -> None:
 def test_an_interrupted_stack_lets_the_running_step_finish(cli: CommandLine) -> None:
     stack = cli.start("up")
     read_until(stack, "worker is ready")
-    run_id = _submit_and_await_running(cli, "8")
+    (cli.cwd / "lasting.yaml").write_text(LASTING % {"folder": cli.cwd}, encoding="utf-8")
+    run_id = cli.answer("run", "--detach", "lasting.yaml")["id"]
+    wait_for((cli.cwd / "began").exists)
     stack.send_signal(signal.SIGINT)
+    (cli.cwd / "end").touch()
     words, _ = stack.communicate(timeout=30)
     assert stack.returncode == 0, words
     assert cli.processes() == {}

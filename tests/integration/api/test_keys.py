@@ -168,3 +168,15 @@ def flow_of_keys(house: Runtime) -> Iterator[AgentFlow]:
     """A client without a server."""
     with AgentFlow(house.settings) as flow:
         yield flow
+
+
+def test_a_plan_of_another_project_is_no_plan_for_the_key_of_one(opened: Callable[..., httpx2.Client]) -> None:
+    plan = {"agentflow": 1, "name": "theirs", "project": "b", "steps": [{"id": "a", "noop": {}}]}
+
+    of_a, of_b = opened("operator", "a"), opened("operator", "b")
+    refused = [of_a.post(path, json={"plan": plan}) for path in ("/runs", "/plans", "/runs/check")]
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in refused] == [(403, "not_allowed")] * 3
+    assert of_b.post("/plans", json={"plan": plan}).status_code == 201
+    hidden = of_a.post("/runs", json={"plan": "theirs"})
+    assert (hidden.status_code, "project b" in hidden.text) == (404, False)

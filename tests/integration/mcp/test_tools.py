@@ -15,7 +15,7 @@ from mcp.client.streamable_http import create_mcp_http_client, streamable_http_c
 from agentflow.runtime import Runtime
 from agentflow.storage import views
 from tests.factories import work_off
-from tests.integration.api.conftest import Api, api  # noqa: F401 - the fixture
+from tests.integration.api.conftest import Api, api, api_settings  # noqa: F401 - fixtures
 from tests.integration.client.conftest import environment_of
 from tests.workers import REPOSITORY
 
@@ -46,7 +46,7 @@ def _ask(server: Any, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
 
 
 def test_an_agent_on_this_machine_launches_looks_and_cancels(house: Runtime) -> None:
-    launched, listed, status, why, cancelled, again, unknown = _ask(
+    launched, listed, status, why, cancelled, again, unknown, guessed = _ask(
         _stdio(house),
         ("agent_launch", {"plan": PLAN, "idempotency_key": "one"}),
         ("agent_list", {}),
@@ -55,6 +55,7 @@ def test_an_agent_on_this_machine_launches_looks_and_cancels(house: Runtime) -> 
         ("agent_cancel", {"run": "@last"}),
         ("agent_cancel", {"run": "@last"}),
         ("agent_launch", {"plan": "no-such-plan"}),
+        ("agent_launch", {"plan": PLAN, "dry_run": True}),
     )
 
     assert launched.structured_content["state"] == "running"
@@ -66,6 +67,8 @@ def test_an_agent_on_this_machine_launches_looks_and_cancels(house: Runtime) -> 
     assert again.content[0].text.startswith("Error executing tool") or "invalid_transition" in again.content[0].text
     assert unknown.is_error
     assert "not_found" in unknown.content[0].text
+    assert guessed.is_error
+    assert "dry_run" in guessed.content[0].text
 
 
 def test_an_agent_with_a_key_does_what_its_role_may(api: Api) -> None:  # noqa: F811 - the fixture
