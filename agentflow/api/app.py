@@ -67,6 +67,7 @@ ROUTERS = (
 def make_app(settings: Settings) -> FastAPI:
     """Build the application over one installation; connections are made at the first request."""
     flow = AgentFlow(settings)
+    flow.database_connections = settings.api_database_connections
 
     tools = mcp_server()
 

@@ -42,6 +42,8 @@ class Connected:
             raise UsageError("Give settings, or single settings by name, not both.")
         self.settings = settings or load_settings(**overrides)
         self._runtime: Runtime | None = None
+        self.database_connections = 5
+        """How many connections to Postgres it opens at most; to be set before its first use."""
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +82,7 @@ class Connected:
         """Connect once, however many threads are the first to ask."""
         with _opening:
             if self._runtime is None or self._runtime.pid != os.getpid():
-                opened = Runtime(self.settings)
+                opened = Runtime(self.settings, pool_size=self.database_connections)
                 opened.context  # noqa: B018 - made now, while nobody else can make another
                 self._runtime = opened
             return self._runtime
