@@ -15,6 +15,7 @@ from sqlalchemy import Engine, event, text
 
 from agentflow import AgentFlow
 from agentflow.api import live_hub, live_streams
+from agentflow.api.app import make_app
 from agentflow.api.live_hub import Hub, Wish
 from agentflow.api.live_streams import EventStream, events_to
 from agentflow.runtime import Runtime
@@ -132,6 +133,12 @@ def test_what_a_project_missed_is_looked_for_in_stretches_and_again_after_a_fail
 
     assert len(spans) >= 4
     assert max(spans) == 5
+
+
+def test_the_api_opens_as_many_connections_as_are_set(house: Runtime) -> None:
+    settings = house.settings.model_copy(update={"api_database_connections": 3})
+    with make_app(settings).state.house.flow as flow:
+        assert flow.context.database.engine.pool.size() == 3
 
 
 def test_a_listener_who_takes_nothing_is_cut_off(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
