@@ -1,6 +1,6 @@
 """The application: every route under ``/api/v1``, the guard around them, and the errors as problems.
 
-request -> guard (bytes, headers) -> caller (key, role, throttle) -> route -> AgentFlow -> engine or storage
+request -> guard (throttle, key, bytes, headers) -> caller (role) -> route -> AgentFlow -> engine or storage
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ ROUTERS = (
 def make_app(settings: Settings) -> FastAPI:
     """Build the application over one installation; connections are made at the first request."""
     flow = AgentFlow(settings)
+    flow.database_connections = settings.api_database_connections
 
     tools = mcp_server()
 
@@ -86,7 +87,7 @@ def make_app(settings: Settings) -> FastAPI:
         redoc_url=None,
     )
     often = settings.api_requests_per_minute
-    house = app.state.house = House(flow, Throttle(often * OF_ADDRESS), Throttle(often))
+    app.state.house = House(flow, Throttle(often * OF_ADDRESS), Throttle(often))
     app.state.hub = Hub(flow)
     problem.add_handlers(app)
     routes = APIRouter(prefix=PREFIX)
@@ -95,6 +96,6 @@ def make_app(settings: Settings) -> FastAPI:
     app.include_router(routes)
     app.include_router(founding.router)
     app.include_router(health.live)
-    app.router.routes += mcp_routes(tools, house, settings.api_hosts)
+    app.router.routes += mcp_routes(tools, settings.api_hosts)
     app.add_middleware(Guard)
     return app

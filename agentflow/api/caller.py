@@ -1,6 +1,7 @@
 """The caller: whose key a request shows, and the client that acts in its name.
 
-Owns the way from a request to a client. A key of one project sees that project only; roles are domain/api_key.py's.
+Owns the way from a request to a client, which is gone before any of the body is read. A key of one project sees that
+project only; roles are domain/api_key.py's.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from anyio import to_thread
 from fastapi import Depends, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow, Run
@@ -58,21 +62,46 @@ def whole(caller: Caller) -> Caller:
     return caller
 
 
-def identify(house: House, address: str, shown: str | None) -> Caller:
-    """Find out who calls from ``address`` and shows a key. Raises Unauthenticated and TooManyRequests."""
-    house.by_address.admit(address)
-    if not shown:
-        raise Unauthenticated("Show a key: Authorization: Bearer af_...; `agentflow key create` makes one.")
+async def look_at(scope: Scope) -> bool:
+    """Ask who sends a request, and leave it in the scope for the route; False where nobody may who is let in by a key.
+
+    An error is left there too: the route raises it, so that it is told in the route's own form.
+    """
+    house: House = scope["app"].state.house
+    found: Caller | Exception
+    try:
+        house.by_address.admit(scope["client"][0] if scope.get("client") else "")
+        found = await to_thread.run_sync(identify, house, _shown(scope))
+    except Exception as error:  # noqa: BLE001 - raised again by the route
+        found = error
+    scope.setdefault("state", {})["caller"] = found
+    return isinstance(found, Caller)
+
+
+def _shown(scope: Scope) -> str:
+    kind, _, shown = Headers(scope=scope).get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and (key := shown.strip()):
+        return key
+    raise Unauthenticated("Show a key: Authorization: Bearer af_...; `agentflow key create` makes one.")
+
+
+def identify(house: House, shown: str) -> Caller:
+    """Find out who shows a key. Raises Unauthenticated and TooManyRequests."""
     key = authenticate(house.flow.context, shown)
     house.by_key.admit(key.public_id)
     return Caller(key, house.flow.acting_as(f"key:{key.name}", project=key.project))
 
 
-def _identified(
-    request: Request, shown: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None
-) -> Caller:
-    address = request.client.host if request.client else ""
-    return identify(request.app.state.house, address, None if shown is None else shown.credentials)
+def caller_of(scope: Scope) -> Caller:
+    """Return who sends a request that was looked at, or raise why it is not answered."""
+    found: Caller | Exception = scope["state"]["caller"]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+async def _identified(request: Request, _: Annotated[object, Depends(_bearer)]) -> Caller:
+    return caller_of(request.scope)
 
 
 Identified = Annotated[Caller, Depends(_identified)]

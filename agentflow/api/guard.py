@@ -1,4 +1,5 @@
-"""The guard around all routes: bodies are bounded, and every answer carries the headers that keep browsers careful.
+"""The guard around all routes: who calls is asked before any of the body is read, bodies are bounded, and every answer
+carries the headers that keep browsers careful.
 
 Plain ASGI, so that it costs next to nothing and streams go through.
 """
@@ -10,9 +11,12 @@ from http import HTTPStatus
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from agentflow.api.caller import look_at
 from agentflow.api.problem import problem
 from agentflow.telemetry.spans import HEADER, caller
 
+OPEN = "/livez"
+"""The one address that takes no key."""
 BODY_BYTES = 16 * 1024 * 1024
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -35,7 +39,7 @@ class Guard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or refuse its body."""
+        """Let a request through, refuse its body, or let it go on without one to the route, which says who may ask."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -43,12 +47,19 @@ class Guard:
         headers = Headers(scope=scope)
         caller.set(headers.get(HEADER))
         told = headers.get("content-length", "0")
-        if told.isdecimal() and int(told) > BODY_BYTES:
+        if scope["path"] != OPEN and not await look_at(scope):
+            await self._app(scope, _nothing, request.send)
+        elif told.isdecimal() and int(told) > BODY_BYTES:
             await request.refuse()
         else:
             await self._app(scope, request.receive, request.send)
             if request.is_too_large and not request.has_begun:
                 await request.refuse()
+
+
+async def _nothing() -> Message:
+    """The body of a request that is refused: it is left where it is."""
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 class _Request:

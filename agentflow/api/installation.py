@@ -28,7 +28,7 @@ def gates(
 @router.get("/workers")
 def workers(caller: Viewer) -> Json:
     """List the workers: what they serve, when they last took a message, what they run."""
-    return caller.flow.workers().as_json()
+    return caller.flow.workers(project=caller.key.project).as_json()
 
 
 @router.get("/queues")
@@ -42,7 +42,7 @@ def limits(
     caller: Viewer, key: Annotated[str | None, Query(description="Only of this key or endpoint.")] = None
 ) -> Json:
     """Tell the limits in use: rates, concurrencies and circuit breakers."""
-    return caller.flow.limits(key).as_json()
+    return caller.flow.limits(key, project=caller.key.project).as_json()
 
 
 @router.get("/budgets")

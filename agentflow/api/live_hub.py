@@ -40,7 +40,10 @@ CHORES_SECONDS = 5.0
 """How often figures are told and keys looked at; a revoked key's stream ends within this and the time of a look."""
 _GROWTH = 1.4
 _HELD_UP_LOOKS = 240
-_BEHIND_AT_ONCE = 4
+_BEHIND_AT_ONCE = 2
+_STRETCH_IDS = 50_000
+"""How far one statement looks for what is of a project: it goes through what is of others too."""
+_AGAIN_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +173,18 @@ class Hub:
         return [told for told in self._ring[start:] if wish.fits(told.fed)], upto
 
     async def _catch_up(self, cursor: int, upto: int, wish: Wish) -> tuple[list[Told], int]:
-        """Read a page of what is not in the ring (any more)."""
+        """Read a page of what is not in the ring (any more). Where that fails, the listener stays where he is."""
+        until = upto if wish.project is None else min(upto, cursor + _STRETCH_IDS)
 
         def read() -> list[Told]:
             with self._flow.context.database.transaction() as tx:
-                return [written(fed) for fed in read_page(tx, cursor, upto, run=wish.run, project=wish.project)]
+                return [written(fed) for fed in read_page(tx, cursor, until, run=wish.run, project=wish.project)]
 
-        found = await to_thread.run_sync(read, limiter=self._behind)
-        return found, upto if len(found) < PAGE_EVENTS else found[-1].id
+        found = await self._attempt(read, self._behind)
+        if found is None:
+            await asyncio.sleep(_AGAIN_SECONDS)
+            return [], cursor
+        return found, until if len(found) < PAGE_EVENTS else found[-1].id
 
     def _wake(self) -> None:
         self.serial += 1

@@ -8,14 +8,12 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import Any
 
-from anyio import to_thread
 from mcp.server import MCPServer
 from mcp.server.transport_security import TransportSecuritySettings
-from starlette.datastructures import Headers
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agentflow.api.caller import Caller, House, identify
+from agentflow.api.caller import Caller, caller_of
 from agentflow.api.problem import problem_of
 from agentflow.domain.error import AgentflowError
 from agentflow.mcp.server import Acting, make_server
@@ -29,13 +27,13 @@ def mcp_server() -> MCPServer[Any]:
     return make_server(_who)
 
 
-def mcp_routes(server: MCPServer[Any], house: House, allowed_hosts: list[str]) -> list[Route]:
-    """Return the routes of the server, behind the keys of the house."""
+def mcp_routes(server: MCPServer[Any], allowed_hosts: list[str]) -> list[Route]:
+    """Return the routes of the server, behind the keys of the API."""
     security = TransportSecuritySettings(allowed_hosts=allowed_hosts)
     app = server.streamable_http_app(
         streamable_http_path=PATH, json_response=True, stateless_http=True, transport_security=security
     )
-    return [Route(PATH, _Keyed(app, house), methods=["GET", "POST", "DELETE"])]
+    return [Route(PATH, _Keyed(app), methods=["GET", "POST", "DELETE"])]
 
 
 def _who() -> Acting:
@@ -46,17 +44,13 @@ def _who() -> Acting:
 class _Keyed:
     """Lets those in who show a key."""
 
-    def __init__(self, app: ASGIApp, house: House) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._house = house
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Find out who calls, and let the tools know."""
-        kind, _, shown = Headers(scope=scope).get("authorization", "").partition(" ")
-        address = scope["client"][0] if scope.get("client") else ""
+        """Let the tools know who calls."""
         try:
-            key = shown.strip() if kind.lower() == "bearer" else None
-            caller = await to_thread.run_sync(identify, self._house, address, key)
+            caller = caller_of(scope)
         except AgentflowError as error:
             await problem_of(error, scope["path"])(scope, receive, send)
             return

@@ -13,10 +13,10 @@ from importlib import resources
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBasic, HTTPBasicCredentials, HTTPBearer
+from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from jinja2 import Environment, StrictUndefined, Template
 
-from agentflow.api.caller import Caller, identify
+from agentflow.api.caller import Caller, caller_of, identify
 from agentflow.domain.error import Unauthenticated
 
 _METHODS = ("get", "put", "post", "delete", "patch")
@@ -39,14 +39,22 @@ class BrowserUnauthenticated(Unauthenticated):
 
 def _reader(
     request: Request,
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)] = None,
-    basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)] = None,
+    _: Annotated[object, Depends(_bearer)],
+    basic: Annotated[HTTPBasicCredentials | None, Depends(_basic)],
 ) -> Caller:
-    shown = bearer.credentials if bearer else basic.password if basic else None
     try:
-        return identify(request.app.state.house, request.client.host if request.client else "", shown)
+        return caller_of(request.scope)
     except Unauthenticated as error:
-        raise BrowserUnauthenticated(str(error), **error.details) from None
+        if basic is None:
+            raise _asking(error) from None
+    try:
+        return identify(request.app.state.house, basic.password)
+    except Unauthenticated as error:
+        raise _asking(error) from None
+
+
+def _asking(error: Unauthenticated) -> BrowserUnauthenticated:
+    return BrowserUnauthenticated(str(error), **error.details)
 
 
 _reader.__name__ = "is_viewer"  # as every dependency is named that asks for a role

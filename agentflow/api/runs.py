@@ -96,7 +96,7 @@ def show_step(caller: Viewer, run: str, step: str) -> Json:
 @router.get("/{run}/why")
 def why(caller: Viewer, run: str, step: Step = None) -> Json:
     """Tell the one reason for which a run, or a step of it, is where it is."""
-    return caller.flow.why(caller.run(run), step).as_json()
+    return caller.flow.why(caller.run(run), step, project=caller.key.project).as_json()
 
 
 @router.get("/{run}/events")

@@ -19,9 +19,10 @@ SCHEMA = "agentflow.maintenance/1"
 @router.get("/maintenance")
 def maintenance(caller: Viewer) -> Json:
     """Tell whether everything is under maintenance, since when, by whom and why, and how many attempts still run."""
-    standing = caller.flow.maintenance()
+    flow = whole(caller).flow
+    standing = flow.maintenance()
     told = None if standing is None else standing.as_json()
-    return {"schema": SCHEMA, "stands": standing is not None, "reason": told, "running": caller.flow.count_running()}
+    return {"schema": SCHEMA, "stands": standing is not None, "reason": told, "running": flow.count_running()}
 
 
 @router.post("/maintenance/pause", status_code=HTTPStatus.ACCEPTED)

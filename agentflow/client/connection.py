@@ -6,6 +6,7 @@ Owns opening and closing, and that nothing made before a fork is used after it.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -22,6 +23,15 @@ from agentflow.runtime import Runtime
 from agentflow.settings import Settings, load_settings
 
 UNDEFINED_TABLE = "42P01"
+_opening = threading.Lock()
+
+
+def _renew_lock() -> None:
+    global _opening
+    _opening = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_renew_lock)  # a thread that the child does not have may have held it
 
 
 class Connected:
@@ -32,6 +42,8 @@ class Connected:
             raise UsageError("Give settings, or single settings by name, not both.")
         self.settings = settings or load_settings(**overrides)
         self._runtime: Runtime | None = None
+        self.database_connections = 5
+        """How many connections to Postgres it opens at most; to be set before its first use."""
 
     def __enter__(self) -> Self:
         return self
@@ -61,9 +73,19 @@ class Connected:
     @property
     def context(self) -> EngineContext:
         """What the engine's verbs work with. ServersUnreachable when no servers are named and none run."""
-        if self._runtime is None or self._runtime.pid != os.getpid():
-            self._runtime = Runtime(self.settings)
-        return self._runtime.context
+        runtime = self._runtime
+        if runtime is None or runtime.pid != os.getpid():
+            runtime = self._open()
+        return runtime.context
+
+    def _open(self) -> Runtime:
+        """Connect once, however many threads are the first to ask."""
+        with _opening:
+            if self._runtime is None or self._runtime.pid != os.getpid():
+                opened = Runtime(self.settings, pool_size=self.database_connections)
+                opened.context  # noqa: B018 - made now, while nobody else can make another
+                self._runtime = opened
+            return self._runtime
 
     def _checked_context(self) -> EngineContext:
         """The context, after the check (once) that this process sees the runs' database, store and audit key."""

@@ -310,17 +310,21 @@ class AgentFlow(
             report = read_report(tx, configured, run_id=run_id, project=project, directive=directive, is_today=is_today)
         return with_ledger(report, self.context.ledger) if has_ledger else report
 
-    def why(self, run: Run | str | UUID, step: str | None = None) -> Explanation:
-        """Compute the one reason for which a run, or one step of it, is where it is. Raises NotFound."""
-        return why(self.context, self._id_of(run), None if step is None else StepKey(str(step)))
+    def why(self, run: Run | str | UUID, step: str | None = None, *, project: str | None = None) -> Explanation:
+        """Compute the one reason for which a run, or one step of it, is where it is. Raises NotFound.
 
-    def limits(self, key: str | None = None) -> LimitsReport:
+        With a project runs of others are not named that stand in the way.
+        """
+        return why(self.context, self._id_of(run), None if step is None else StepKey(str(step)), project)
+
+    def limits(self, key: str | None = None, *, project: str | None = None) -> LimitsReport:
         """Tell the limits in use: rates, concurrencies and circuit breakers, or those of one key or endpoint.
 
-        Raises NotFound for a key of which nothing is in use. Without Redis the breakers are None.
+        With a project only the keys that it uses, and only its own steps. Raises NotFound for a key of which nothing is
+        in use. Without Redis the breakers are None.
         """
         with self._reading() as tx:
-            now, found = balances.read_now(tx), limits.view(tx)
+            now, found = balances.read_now(tx), limits.view(tx, project)
         report = LimitsReport(now, found, read_breakers(self.context.breakers))
         return report if key is None else report.of(key)
 

@@ -6,7 +6,7 @@ without it that is unknown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -26,6 +26,13 @@ class WorkersReport:
 
     read_at: datetime
     workers: tuple[WorkerView, ...]
+
+    def of(self, project: str) -> WorkersReport:
+        """Return the same workers with only what they run of a project."""
+        seen = (
+            replace(each, work=tuple(work for work in each.work if work.project == project)) for each in self.workers
+        )
+        return WorkersReport(self.read_at, tuple(seen))
 
     def as_json(self) -> dict[str, Any]:
         """The report as ``workers --json`` prints it."""
@@ -85,10 +92,14 @@ class QueuesReport:
 class Service(Connected):
     """What knows the workers and queues of an installation."""
 
-    def workers(self) -> WorkersReport:
-        """Tell the workers: what they serve, when they were last heard of, when they took a message, what they run."""
+    def workers(self, *, project: str | None = None) -> WorkersReport:
+        """Tell the workers: what they serve, when they were last heard of, when they took a message, what they run.
+
+        With a project only what they run of it.
+        """
         with self._reading() as tx:
-            return WorkersReport(balances.read_now(tx), workers.view_workers(tx))
+            report = WorkersReport(balances.read_now(tx), workers.view_workers(tx))
+        return report if project is None else report.of(project)
 
     def queues(self) -> QueuesReport:
         """Tell the queues: what waits in them, and who takes from them."""

@@ -276,6 +276,7 @@ class Explainer:
         return self._unsent(step, queue) if step.sent_at is None else self._sent(step, queue, step.sent_at)
 
     def _in_line(self, step: StepFacts, line: LineFacts) -> Why:
+        seen = [holder for holder in line.holders if self._facts.shows(holder.project)]
         holders = [
             {
                 "run": str(holder.run_id),
@@ -284,7 +285,7 @@ class Explainer:
                 "since": moment(holder.since),
                 "lease_until": moment(holder.lease_until),
             }
-            for holder in line.holders[:MOST_NAMED]
+            for holder in seen[:MOST_NAMED]
         ]
         numbers = {"place": line.turn, "free": line.free, "limit": line.limit, "held": len(line.holders)}
         return self._of(WhyCode.IN_LINE, step, key=step.slot_key, **numbers, holders=holders)
@@ -308,7 +309,9 @@ class Explainer:
     def _suspected(self, step: StepFacts, queue: QueueFacts) -> Why:
         first, ahead = self._facts.suspect, None
         if first is not None:
-            ahead = {"run": str(first.run_id), "step": first.step, "state": first.state.value}
+            is_shown = self._facts.shows(first.project)
+            named = {"run": str(first.run_id), "step": first.step} if is_shown else {"run": None, "step": None}
+            ahead = named | {"state": first.state.value}
         return self._of(WhyCode.SUSPECT, step, queue=queue.name, ahead=ahead)
 
     def _no_dispatcher(self, step: StepFacts) -> Why:

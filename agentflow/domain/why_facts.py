@@ -42,6 +42,7 @@ class HolderFacts:
     worker: str
     since: datetime
     lease_until: datetime
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class SuspectFacts:
     run_id: UUID
     step: StepKey
     state: StepState
+    project: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,10 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Everything at ``now``, the database's clock. ``steps`` are the open ones, and the one that was asked for."""
+    """Everything at ``now``, the database's clock. ``steps`` are the open ones, and the one that was asked for.
+
+    ``seen_by`` is the project of who asks, to whom runs of others are not named; None for who may see all.
+    """
 
     now: datetime
     run: StandingFacts
@@ -186,3 +191,8 @@ class Facts:
     leader: LeaderFacts | None
     terms: Terms = field(default_factory=Terms)
     suspect: SuspectFacts | None = None
+    seen_by: str | None = None
+
+    def shows(self, project: str) -> bool:
+        """Whether runs of a project may be named to who asks."""
+        return self.seen_by in (None, project)

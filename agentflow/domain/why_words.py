@@ -212,7 +212,9 @@ def _in_line(why: Why) -> str:
     detail = why.detail
     who = [f"{holder['step']} of {holder['run'][:8]} since {holder['since']}" for holder in detail["holders"][:3]]
     more = detail["held"] - len(who)
-    held = f", held by {', '.join(who)}{f' and {more} more' if more > 0 else ''}" if who else ""
+    held = (
+        f", held by {' and '.join(filter(None, (', '.join(who), more and f'{more} more')))}" if detail["held"] else ""
+    )
     places = f"{_count(detail['limit'], 'place')}{held}"
     return f"waits in line for {detail['key']} as number {detail['place']}; {detail['free']} free of its {places}"
 
@@ -241,6 +243,8 @@ def _suspect(why: Why) -> str:
     ahead = why.detail["ahead"]
     if ahead is None:
         return words + "its turn comes"
+    if ahead["run"] is None:
+        return words + f"it waits for one of another project, which is {ahead['state']}"
     return words + f"it waits for {ahead['step']} of run {ahead['run']}, which is {ahead['state']}"
 
 

@@ -17,7 +17,6 @@ from uuid import UUID, uuid5
 
 from agentflow.broker.canvas import Bell
 from agentflow.domain.child import plan_id
-from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.gate import GateState
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.outcome import ATTEMPT_STATES, AttemptOutcome, Failed, Lost, TimedOut
@@ -28,7 +27,6 @@ from agentflow.engine.trace_calls import call_span
 from agentflow.executors.base import CallRecord
 from agentflow.storage import gates, traces
 from agentflow.storage.attempts import HeldAttempt
-from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 from agentflow.telemetry.spans import HEADER, Kind, Span, SpanRef, Value
 
@@ -138,20 +136,14 @@ def trace_run(context: EngineContext, run_id: RunId) -> None:
 
 def begin_sending(context: EngineContext, run_id: RunId) -> Sending | None:
     """Name the span of messages before they go out, since they carry its name; None where nothing is traced."""
-    run = _found(context, run_id)
-    if run is None:
-        return None
-    ref = SpanRef.new(run.trace_id)
-    return Sending(ref, ref.header(is_sampled=context.tracing.is_sampled(ref)), time.monotonic())
+    named = _named(context, run_id, lambda run: SpanRef.new(run.trace_id))
+    return None if named is None else Sending(*named, time.monotonic())
 
 
 def trace_environment(context: EngineContext, run_id: RunId, attempt_id: AttemptId) -> dict[str, str]:
     """The variable that names the span of an attempt to the command that it starts; none where nothing is traced."""
-    run = _found(context, run_id)
-    if run is None:
-        return {}
-    ref = _of(run, attempt_id)
-    return {HEADER.upper(): ref.header(is_sampled=context.tracing.is_sampled(ref))}
+    named = _named(context, run_id, lambda run: _of(run, attempt_id))
+    return {} if named is None else {HEADER.upper(): named[1]}
 
 
 @_in_peace
@@ -256,13 +248,17 @@ def _of(run: SpanRef, owner: UUID) -> SpanRef:
     return SpanRef.of(UUID(int=run.trace_id), owner)
 
 
-def _found(context: EngineContext, run_id: RunId) -> SpanRef | None:
-    """The span of a run for what is done yet; None where nothing is traced, or nobody answers."""
+def _named(context: EngineContext, run_id: RunId, name: Callable[[SpanRef], SpanRef]) -> tuple[SpanRef, str] | None:
+    """A span of a run that others are told of before it is, and its header; None where nothing is traced.
+
+    What goes wrong is logged, as after the work: a sampler or a processor may be of the program around us.
+    """
     if not context.tracing.is_on:
         return None
     try:
-        return _span_of(context, run_id)
-    except (ServersUnreachable, ConflictingWrite) as error:
+        ref = name(_span_of(context, run_id))
+        return ref, ref.header(is_sampled=context.tracing.is_sampled(ref))
+    except Exception as error:  # noqa: BLE001 - no span is worth the verb
         log.warning("span_not_told", error=type(error).__name__)
         return None
 

@@ -71,12 +71,12 @@ class Explanation:
         }
 
 
-def why(context: EngineContext, run_id: RunId, step: StepKey | None = None) -> Explanation:
-    """Explain a run, or one step of it. NotFound when it has no such step."""
+def why(context: EngineContext, run_id: RunId, step: StepKey | None = None, seen_by: str | None = None) -> Explanation:
+    """Explain a run, or one step of it, to who sees one project, or all. NotFound when it has no such step."""
     settings = context.settings
     terms = Terms(settings.lost_doorbell_seconds, settings.doorbells_per_queue, ASKS)
     with context.database.transaction() as tx:
-        facts = standing_facts.read_facts(tx, run_id, SERVICE, terms, step)
+        facts = standing_facts.read_facts(tx, run_id, SERVICE, terms, step, seen_by)
         shown = views.read_summary(tx, run_id).state
     explainer = Explainer(_with_depths(context, facts), _why_below(context, facts, step))
     reason = explainer.run() if step is None else explainer.step(step)
@@ -93,7 +93,7 @@ def _why_below(context: EngineContext, facts: Facts, step: StepKey | None) -> di
         if awaited is None or len(found) == MOST_BELOW:
             continue
         try:
-            below = why(context, awaited.run_id)
+            below = why(context, awaited.run_id, seen_by=facts.seen_by)
         except NotFound:  # it is yet to be started
             continue
         found[key] = replace(below.why, run=str(below.run_id))

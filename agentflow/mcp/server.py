@@ -150,7 +150,7 @@ class Tools:
         """Tell in a sentence why a run, or a step of it, is where it is, and what would help."""
 
         def explain(acting: Acting) -> str:
-            explained = acting.flow.why(acting.run(run), step)
+            explained = acting.flow.why(acting.run(run), step, project=acting.project)
             advice = "" if explained.advice is None else f" {explained.advice.replace('{run}', str(explained.run_id))}"
             return f"{explained.step or 'The run'} {sentence(explained.why)}.{advice}"
 

@@ -191,6 +191,9 @@ class Settings(BaseSettings):
     api_processes: int = Field(
         default=1, ge=1, le=64, description="How many processes serve the API; each counts requests for itself."
     )
+    api_database_connections: int = Field(
+        default=10, ge=2, le=100, description="How many connections to PostgreSQL a process of the API opens at most."
+    )
     api_hosts: list[str] = Field(
         default=["127.0.0.1:*", "localhost:*"], description="By what host names the MCP server may be called."
     )

@@ -143,20 +143,24 @@ class _Line:
 _Lines = Mapping[tuple[str, str], _Line]
 
 
-def view(tx: Connection) -> LimitsView:
-    """Read every limit in use; four statements, whatever there is."""
-    lines = _read_lines(tx.execute(statement("view_limited_steps"), {"most": MOST_SHOWN}).all())
+def view(tx: Connection, project: str | None = None) -> LimitsView:
+    """Read every limit in use, or those of a project with its own steps; four statements, whatever there is.
+
+    How many wait is counted over all projects: it is what those of one wait for.
+    """
+    own = {"project": project}
+    lines = _read_lines(tx.execute(statement("view_limited_steps"), own | {"most": MOST_SHOWN}).all())
     holders: dict[str, list[HolderView]] = defaultdict(list)
-    for key, *holder in tx.execute(statement("view_holders")):
+    for key, *holder in tx.execute(statement("view_holders"), own):
         holders[key].append(HolderView(*holder))
     rates = [
         RateView(row.key, row.interval_seconds, row.burst, row.next_free_at, line.total, line.first)
-        for row in tx.execute(statement("view_rates"))
+        for row in tx.execute(statement("view_rates"), own)
         for line in (lines["rate", row.key],)
     ]
     concurrencies = [
         ConcurrencyView(row.key, row.places, tuple(holders[row.key]), line.total, line.first)
-        for row in tx.execute(statement("view_places"))
+        for row in tx.execute(statement("view_places"), own)
         for line in (lines["concurrency", row.key],)
     ]
     return LimitsView(tuple(rates), tuple(concurrencies))
@@ -167,5 +171,6 @@ def _read_lines(rows: Sequence[Row[Any]]) -> _Lines:
     for row in rows:
         line = lines[row.kind, row.limit_key]
         line.total = row.total
-        line.first += (WaitingStep(RunId(row.run_id), StepKey(row.step), row.at),)
+        if row.is_own:
+            line.first += (WaitingStep(RunId(row.run_id), StepKey(row.step), row.at),)
     return lines

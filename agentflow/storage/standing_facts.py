@@ -51,10 +51,13 @@ class _Places:
     asking: Mapping[tuple[str, str], int]
 
 
-def read_facts(tx: Connection, run_id: RunId, service: str, terms: Terms, step: StepKey | None = None) -> Facts:
+def read_facts(
+    tx: Connection, run_id: RunId, service: str, terms: Terms, step: StepKey | None = None, seen_by: str | None = None
+) -> Facts:
     """Read how a run stands, as the first thing of a transaction. NotFound when it has no step of that name.
 
-    ``service`` is the dispatchers' name as leaders. How many messages wait is left unknown.
+    ``service`` is the dispatchers' name as leaders, ``seen_by`` the project of who asks, None for all. How many
+    messages wait is left unknown.
     """
     tx.execute(statement("hold_snapshot"))
     row = tx.execute(statement("why_run"), {"run_id": run_id, "service": service}).one_or_none()
@@ -77,12 +80,13 @@ def read_facts(tx: Connection, run_id: RunId, service: str, terms: Terms, step: 
         leader=None if row.holder is None else LeaderFacts(row.holder, row.term, row.expires_at, row.is_leading),
         terms=terms,
         suspect=_read_suspect(tx) if any(each.is_suspect for each in rows) else None,
+        seen_by=seen_by,
     )
 
 
 def _read_suspect(tx: Connection) -> SuspectFacts | None:
     row = tx.execute(statement("why_suspect"), {"suspected_from": SUSPECTED_FROM}).one_or_none()
-    return None if row is None else SuspectFacts(row.run_id, StepKey(row.step), StepState(row.state))
+    return None if row is None else SuspectFacts(row.run_id, StepKey(row.step), StepState(row.state), row.project)
 
 
 def _unknown(tx: Connection, run_id: RunId, step: StepKey) -> NotFound:

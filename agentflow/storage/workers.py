@@ -66,6 +66,7 @@ class WorkView:
     attempt: int
     started_at: datetime
     lease_until: datetime
+    project: str
 
     def as_json(self) -> dict[str, Any]:
         """The attempt as it stands under its worker."""
@@ -201,4 +202,5 @@ def _work(stored: Mapping[str, Any]) -> WorkView:
         stored["attempt"],
         datetime.fromisoformat(stored["started_at"]),
         datetime.fromisoformat(stored["lease_until"]),
+        stored["project"],
     )

@@ -3,6 +3,7 @@
 WITH running AS (
     SELECT regexp_replace(attempt.worker, ':[0-9]+$', '') AS worker, count(*) AS attempts,
            jsonb_agg(jsonb_build_object('run', attempt.run_id, 'step', step.key, 'attempt', attempt.number,
+                                        'project', (SELECT project FROM run WHERE run.id = attempt.run_id),
                                         'started_at', attempt.started_at, 'lease_until', attempt.lease_until)
                      ORDER BY attempt.started_at, attempt.id) AS work
     FROM attempt JOIN step ON step.id = attempt.step_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,13 +11,15 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, text
 
 from agentflow import AgentFlow
 from agentflow.api import live_hub, live_streams
+from agentflow.api.app import make_app
 from agentflow.api.live_hub import Hub, Wish
 from agentflow.api.live_streams import EventStream, events_to
 from agentflow.runtime import Runtime
+from agentflow.storage import database
 from agentflow.storage.database import statement
 from tests.integration.api.conftest import Api
 from tests.integration.api.listening import Heard, listen
@@ -92,6 +95,50 @@ def test_a_listener_who_fell_behind_the_ring_misses_nothing(
             written = [insert(connection, NOBODY) for _ in range(20)]
 
         assert [int(_first_event(heard)) for _ in written] == written
+
+
+def test_what_a_project_missed_is_looked_for_in_stretches_and_again_after_a_failure(
+    house: Runtime, api: Api, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project may have been quiet for millions of events; and Postgres may give a read up."""
+    monkeypatch.setattr(live_hub, "_STRETCH_IDS", 5)
+    monkeypatch.setattr(database, "STATEMENT_TIMEOUT_SECONDS", 1)
+    engine, client = house.context.database.engine, opened("operator")
+    run = client.post("/runs", json={"plan": GATED, "project": "quiet"}).json()["id"]
+    has_failed, spans = threading.Event(), list[int]()
+
+    def note(_connection: Any, _cursor: Any, said: str, given: Any, *_rest: Any) -> None:
+        if _bare(said) == _bare(statement("view_feed").text) and given["project"] == "quiet":
+            spans.append(given["until_id"] - given["after_id"])
+
+    def fail(trouble: Any) -> None:
+        if _bare(trouble.statement or "") == _bare(statement("view_feed").text):
+            has_failed.set()
+
+    with engine.begin() as connection:
+        for _ in range(20):
+            insert(connection, NOBODY)
+        told = insert(connection, run)
+    with listen(client, "/events") as first:
+        next(first)
+        with ExitStack() as stack:
+            for name, listener in (("before_cursor_execute", note), ("handle_error", fail)):
+                event.listen(Engine, name, listener)
+                stack.callback(event.remove, Engine, name, listener)
+            with engine.begin() as connection:
+                connection.execute(text("LOCK TABLE audit_event IN ACCESS EXCLUSIVE MODE"))
+                heard = stack.enter_context(listen(client, "/events", told - 20, project="quiet"))
+                assert has_failed.wait(30)
+            assert _first_event(heard) == str(told)
+
+    assert len(spans) >= 4
+    assert max(spans) == 5
+
+
+def test_the_api_opens_as_many_connections_as_are_set(house: Runtime) -> None:
+    settings = house.settings.model_copy(update={"api_database_connections": 3})
+    with make_app(settings).state.house.flow as flow:
+        assert flow.context.database.engine.pool.size() == 3
 
 
 def test_a_listener_who_takes_nothing_is_cut_off(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

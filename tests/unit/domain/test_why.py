@@ -24,6 +24,7 @@ from agentflow.domain.why_facts import (
     QueueFacts,
     StandingFacts,
     StepFacts,
+    SuspectFacts,
     WorkerFacts,
 )
 from agentflow.domain.why_words import advice, sentence, sentence_of_group, why_json
@@ -48,7 +49,7 @@ PAUSED = {"actor": "ann@host", "why": "a deploy", "at": "2026-11-21T11:00:00Z", 
 SHORT: dict[str, Any] = {
     "budget": "tokens", "scope": f"run:{RUN}", "limit": 100, "used": 90, "reserved": 0, "needed": 40
 }  # fmt: skip
-HOLDER = HolderFacts(RUN, StepKey("other"), "w1@host:78", _ago(9), NOW)
+HOLDER = HolderFacts(RUN, StepKey("other"), "w1@host:78", _ago(9), NOW, "ours")
 FULL = LineFacts(turn=3, free=0, limit=1, holders=(HOLDER,))
 
 
@@ -271,6 +272,24 @@ def test_a_full_concurrency_key_says_who_holds_it_and_the_place_in_its_line() ->
 
     assert why.code is WhyCode.IN_LINE
     assert "in line for db as number 3; 0 free of its 1 place, held by other of 0190a5c0 since" in sentence(why)
+
+
+def test_what_others_do_is_told_to_who_sees_one_project_without_a_name() -> None:
+    suspect = SuspectFacts(RUN, StepKey("other"), StepState.RUNNING, "theirs")
+    line = replace(FULL, holders=(HOLDER, replace(HOLDER, project="theirs")))
+
+    own = _why(replace(DUE, slot_key="db", line=line), seen_by="ours")
+    none = _why(replace(DUE, slot_key="db", line=line), seen_by="nobody's")
+    behind = _why(replace(DUE, is_suspect=True), suspect=suspect, seen_by="ours")
+
+    assert (len(own.detail["holders"]), own.detail["held"]) == (1, 2)
+    assert "held by other of 0190a5c0 since" in sentence(own)
+    assert sentence(own).endswith("and 1 more")
+    assert none.detail["holders"] == []
+    assert sentence(none).endswith("held by 2 more")
+    assert behind.detail["ahead"] == {"run": None, "step": None, "state": "running"}
+    assert "one of another project, which is running" in sentence(behind)
+    assert "other of run" in sentence(_why(replace(DUE, is_suspect=True), suspect=suspect))
 
 
 @pytest.mark.parametrize(

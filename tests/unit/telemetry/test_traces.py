@@ -175,3 +175,25 @@ def test_what_is_off_costs_a_question() -> None:
     assert lines_of(lambda: trace_run(context, RunId(RUN))) <= 3
     assert lines_of(lambda: begin_sending(context, RunId(RUN))) <= 6
     assert lines_of(lambda: trace_environment(context, RunId(RUN), AttemptId(RUN))) <= 6
+
+
+class _Broken(Tracing):
+    """Tracing whose parts, which may be a host program's, fail."""
+
+    is_on = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outermost[RunId(RUN)] = RUN
+
+    def is_sampled(self, ref: SpanRef) -> bool:
+        raise RuntimeError("the sampler of the program")
+
+
+def test_what_fails_while_a_span_is_named_fails_no_verb() -> None:
+    broken = cast("EngineContext", SimpleNamespace(tracing=_Broken()))
+    unread = cast("EngineContext", SimpleNamespace(tracing=SimpleNamespace(is_on=True, outermost={})))
+
+    for context in (broken, unread):
+        assert begin_sending(context, RunId(RUN)) is None
+        assert trace_environment(context, RunId(RUN), AttemptId(RUN)) == {}
