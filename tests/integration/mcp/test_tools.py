@@ -15,7 +15,7 @@ from mcp.client.streamable_http import create_mcp_http_client, streamable_http_c
 from agentflow.runtime import Runtime
 from agentflow.storage import views
 from tests.factories import work_off
-from tests.integration.api.conftest import Api, api  # noqa: F401 - the fixture
+from tests.integration.api.conftest import Api, api, api_settings  # noqa: F401 - the fixtures
 from tests.integration.client.conftest import environment_of
 from tests.workers import REPOSITORY
 
