@@ -17,6 +17,8 @@ from agentflow.client.retention import checked_age
 from agentflow.domain.error import UsageError
 
 router = APIRouter(prefix="/runs", tags=["many runs"])
+COUNTED = 10_000
+"""Up to how many it is counted whom a filter means: no more are read, whatever there is."""
 
 
 @router.post("/cancel")
@@ -46,7 +48,8 @@ def retry_many(caller: Operator, body: bodies.Many) -> Json:
 def _act(caller: Caller, verb: str, body: bodies.Many, do: Callable[[Run], Any]) -> Json:
     meant = _meant(caller, verb, body)
     chosen = meant[: body.limit]
-    answer: Json = {"schema": "agentflow.acted/1", "verb": verb, "is_dry_run": body.dry_run, "meant": len(meant)}
+    answer: Json = {"schema": "agentflow.acted/1", "verb": verb, "is_dry_run": body.dry_run}
+    answer |= {"meant": min(len(meant), COUNTED), "has_more": len(meant) > COUNTED}
     if body.dry_run:
         return answer | {"runs": [run.summary.as_json() for run in chosen]}
     told = list(act_on_each(chosen, lambda run: {"did": plain(do(run))}))
@@ -60,8 +63,6 @@ def _meant(caller: Caller, verb: str, body: bodies.Many) -> list[Run]:
     if body.all == any(each is not None for each in filters):
         raise UsageError('Choose runs by "state", "name", "project" or "older_than", or say "all": true; not both.')
     project = caller.project(body.project)
-    found = select(caller.flow, verb, state=body.state, project=project, name=body.name)
-    if body.older_than is None:
-        return found
-    age = checked_age(body.older_than)
-    return [run for run in found if (run.summary.read_at - run.summary.created_at).total_seconds() >= age]
+    age = None if body.older_than is None else checked_age(body.older_than)
+    wanted = {"state": body.state, "project": project, "name": body.name}
+    return select(caller.flow, verb, **wanted, older_seconds=age, most=COUNTED + 1)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
 
 from agentflow.api.bodies import Replay
-from agentflow.api.caller import Json, Operator, Project, Viewer
+from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.domain.error import UsageError
 from agentflow.storage.dead_letters import DeadLetter, DeadLetters
@@ -36,8 +38,12 @@ def _place(letter: DeadLetter) -> tuple[float, str, str]:
 
 
 @router.post("/replay")
-def replay(caller: Operator, body: Replay) -> Json:
+def replay(caller: Operator, once: Once, body: Replay) -> Response:
     """Take one dead letter up again, or all of a filter, in a new round of their runs."""
+    return once(lambda: JSONResponse(_replayed(caller, body)))
+
+
+def _replayed(caller: Caller, body: Replay) -> Json:
     is_one = body.run is not None and body.step is not None
     if body.all == is_one or (not is_one and (body.run or body.step)) or (is_one and (body.project or body.name)):
         raise UsageError('Name a "run" and its "step", or say "all": true, with "project" or "name" to choose of all.')

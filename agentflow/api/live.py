@@ -68,7 +68,7 @@ async def events(
     """
     if not wants_stream(request.headers):
         raise HTTPException(HTTPStatus.NOT_ACCEPTABLE, f"This is a stream: ask with Accept: {STREAM}.")
-    hub = hub_of(request)
+    hub = hub_of(request, caller)
     wish = Wish(project=caller.project(project))
     return EventStream(events_to(hub, caller.key, wish, _place(after, last_event_id), None), hub)
 
@@ -78,7 +78,7 @@ async def run_stream(
     caller: Viewer, request: Request, run: str, after: After = None, last_event_id: LastEventId = None
 ) -> Response:
     """Tell the events of a run until it has ended. 204 where there is nothing to come: a browser stays away then."""
-    hub = hub_of(request)
+    hub = hub_of(request, caller)
     found, ended_at = await run_in_threadpool(_find, caller, run)
     place = _place(after, last_event_id) or 0
     if ended_at is not None and place >= ended_at:
@@ -100,7 +100,7 @@ async def logs(
 
     A stream ends with the run. Each piece says where in its stream it begins; what looks like a credential is redacted.
     """
-    hub = hub_of(request) if wants_stream(request.headers) else None
+    hub = hub_of(request, caller) if wants_stream(request.headers) else None
     place = last_event_id or after or ""
     found, ended_at = await run_in_threadpool(_find, caller, run)
     reader = await run_in_threadpool(_reader, found, step, stream, place)
@@ -132,8 +132,8 @@ def _place(after: int | None, last_event_id: str | None) -> int | None:
     return int(last_event_id)
 
 
-def hub_of(request: Request) -> Hub:
+def hub_of(request: Request, caller: Caller) -> Hub:
     """Return the hub of this process, if there is room for one more listener. Raises TooManyRequests."""
     hub: Hub = request.app.state.hub
-    hub.check_room()
+    hub.check_room(caller.key)
     return hub

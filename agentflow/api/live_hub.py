@@ -33,7 +33,9 @@ from agentflow.telemetry import get_logger
 log = get_logger(__name__)
 T = TypeVar("T")
 
-MOST_LISTENERS = 1000
+MOST_LISTENERS, MOST_OF_KEY = 1000, 250
+MOST_PROJECTS = 20
+"""Of how many projects figures are told: those with the most listeners."""
 RING_EVENTS, RING_BYTES = 4000, 32 * 1024 * 1024
 QUICK_SECONDS, SLOW_SECONDS = 0.05, 0.25
 CHORES_SECONDS = 5.0
@@ -41,6 +43,7 @@ CHORES_SECONDS = 5.0
 _GROWTH = 1.4
 _HELD_UP_LOOKS = 240
 _BEHIND_AT_ONCE = 2
+_LOG_READERS = 8
 _STRETCH_IDS = 50_000
 """How far one statement looks for what is of a project: it goes through what is of others too."""
 _AGAIN_SECONDS = 1.0
@@ -89,8 +92,11 @@ class Hub:
         self._projects: Counter[str | None] = Counter()
         self._tasks: list[asyncio.Task[None]] = []
         self._reading = anyio.CapacityLimiter(1)
+        self._checking = anyio.CapacityLimiter(1)
         self._measuring = anyio.CapacityLimiter(1)
         self._behind = anyio.CapacityLimiter(_BEHIND_AT_ONCE)
+        self.reading_logs = anyio.CapacityLimiter(_LOG_READERS)
+        """Of threads: a content store that hangs leaves those of the other routes alone."""
         self.closing = anyio.Event()
         """Set when the server ends."""
         self._forget()
@@ -113,9 +119,9 @@ class Hub:
         """How many listen."""
         return self._keys.total()
 
-    def check_room(self) -> None:
-        """Refuse one listener more than there may be. Raises TooManyRequests."""
-        if self.listeners >= MOST_LISTENERS:
+    def check_room(self, key: ApiKey) -> None:
+        """Refuse one listener more than there may be, of all and with one key. Raises TooManyRequests."""
+        if self.listeners >= MOST_LISTENERS or self._keys[key.public_id] >= MOST_OF_KEY:
             raise TooManyRequests(CHORES_SECONDS)
 
     def is_open(self, key: ApiKey) -> bool:
@@ -129,7 +135,10 @@ class Hub:
         self._projects[wish.project] += wish.run is None
         if not self._tasks:
             self._forget()
-            self._tasks = [asyncio.create_task(each()) for each in (self._follow, self._do_chores, self._await_end)]
+            self._tasks = [
+                asyncio.create_task(each())
+                for each in (self._follow, self._check_keys, self._tell_kpi, self._await_end)
+            ]
         try:
             yield
         finally:
@@ -235,13 +244,20 @@ class Hub:
             del self._ring[:excess]
         self._wake()
 
-    async def _do_chores(self) -> None:
+    async def _check_keys(self) -> None:
         while True:
             keys = list(self._keys)
-            valid = await self._attempt(partial(self._valid, keys), self._measuring)
+            valid = await self._attempt(partial(self._valid, keys), self._checking)
             if valid is not None:
                 self._invalid = frozenset(keys) - valid
-            for project in list(self._projects):
+                self._wake()
+            await asyncio.sleep(CHORES_SECONDS)
+
+    async def _tell_kpi(self) -> None:
+        while True:
+            wished = [project for project, _ in self._projects.most_common(MOST_PROJECTS)]
+            self._kpi = {project: text for project, text in self._kpi.items() if project in wished}
+            for project in wished:
                 kpi = await self._attempt(partial(read_kpi, self._flow, project), self._measuring)
                 if kpi is not None:
                     text = json.dumps(kpi.as_json(), ensure_ascii=False, separators=(",", ":"))

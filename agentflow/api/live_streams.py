@@ -7,7 +7,7 @@ when the listener does not read. Each block with an id moves the place from whic
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from sse_starlette import EventSourceResponse
@@ -25,6 +25,7 @@ KEEP_ALIVE_SECONDS = 15.0
 RETRY_MILLISECONDS = 1000
 SLOW_SECONDS = 30.0
 """How long a listener may take nothing before he is cut off. He comes back with the last id that he got."""
+PIECE_BYTES = 256 * 1024
 _GRACE_SECONDS = 2.0
 _FINAL = frozenset(state.value for state in FINAL_RUN_STATES)
 
@@ -88,8 +89,8 @@ async def events_to(hub: Hub, key: ApiKey, wish: Wish, after: int | None, ended_
             serial = hub.serial
             fresh, cursor = await hub.above(cursor, wish)
             is_over = over_after(fresh, before=is_over)
-            if fresh:
-                yield b"".join(told.body for told in fresh)
+            for piece in in_pieces([told.body for told in fresh]):
+                yield piece
             if (kpi := hub.kpi_for(wish)) is not shown:
                 shown = kpi
                 yield kpi
@@ -99,6 +100,16 @@ async def events_to(hub: Hub, key: ApiKey, wish: Wish, after: int | None, ended_
             if not hub.has_more(cursor) and not await hub.changed(serial, KEEP_ALIVE_SECONDS):
                 yield keep_alive(cursor)
         yield last_block(why, cursor)
+
+
+def in_pieces(bodies: list[bytes]) -> Iterator[bytes]:
+    """Join what goes out together, not all of it at once: a slow listener holds a copy of what he does not take."""
+    start = size = 0
+    for end, body in enumerate(bodies, 1):
+        size += len(body)
+        if size >= PIECE_BYTES or end == len(bodies):
+            yield b"".join(bodies[start:end])
+            start, size = end, 0
 
 
 def over_after(fresh: list[Told], *, before: bool) -> bool:

@@ -93,9 +93,15 @@ def _fired(caller: Caller, name: str, project: str | None, request: Request) -> 
 
 
 @router.post("/{name}/backfill", status_code=HTTPStatus.ACCEPTED)
-def backfill(caller: Operator, name: str, body: bodies.Backfill, request: Request, project: Project = None) -> Response:
+def backfill(
+    caller: Operator, name: str, once: Once, body: bodies.Backfill, request: Request, project: Project = None
+) -> Response:
     """Queue the due times of the past that have no run; they run one by one. With ``dry_run`` only tell which: 200."""
     project = caller.project(project)
+    return once(lambda: _backfilled(caller, name, body, project, request))
+
+
+def _backfilled(caller: Caller, name: str, body: bodies.Backfill, project: str | None, request: Request) -> Response:
     filled = caller.flow.schedules.backfill(name, body.since, body.until, project=project, is_dry=body.dry_run)
     answer = {
         "schema": "agentflow.backfill/1",

@@ -1,7 +1,8 @@
 """Serve the API with uvicorn, in one process or several; they share nothing but the address.
 
-Owns the socket, the word that the API answers, and the end: what is being answered is finished, and what does not end
-by itself, such as a stream of events, is given ``ENDING_SECONDS``.
+Owns the socket, how these processes log, whose word on a caller's address is taken, the word that the API answers, and
+the end: what is being answered is finished, and what does not end by itself, such as a stream of events, is given
+``ENDING_SECONDS``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from agentflow import telemetry
 from agentflow.api.app import make_app
 from agentflow.domain.error import ConfigurationError
 from agentflow.settings import Settings, load_settings
@@ -37,20 +39,25 @@ def serve(settings: Settings, host: str, port: int, tell: Tell = lambda: None) -
     A process of several that dies is started again; each reads the environment by itself. ConfigurationError: nothing
     can listen at the address.
     """
+    _log(settings)
     with _listening(host, port) as listener:
         if settings.api_processes > 1:
-            config = _config("agentflow.api.serve:from_environment", factory=True, workers=settings.api_processes)
+            config = _config(
+                settings, "agentflow.api.serve:from_environment", factory=True, workers=settings.api_processes
+            )
             _Processes(config, [listener], tell).run()
         else:
             signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again once it has ended
             with suppress(KeyboardInterrupt):
-                _Server(_config(make_app(settings)), tell).run([listener])
+                _Server(_config(settings, make_app(settings)), tell).run([listener])
 
 
 def from_environment() -> FastAPI:
     """Build the application of one process of several, which ends when the one that started it is gone."""
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    return make_app(load_settings())
+    settings = load_settings()
+    _log(settings)
+    return make_app(settings)
 
 
 def is_loopback(host: str) -> bool:
@@ -72,12 +79,19 @@ def _listening(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _config(app: FastAPI | str, **more: Any) -> uvicorn.Config:
+def _log(settings: Settings) -> None:
+    telemetry.configure(log_format=settings.log_format, level=settings.log_level, is_redacting=settings.is_redacting)
+
+
+def _config(settings: Settings, app: FastAPI | str, **more: Any) -> uvicorn.Config:
     return uvicorn.Config(
         app,
+        log_config=None,  # its lines go where ours go
         log_level="warning",
         server_header=False,
         access_log=False,
+        proxy_headers=bool(settings.api_trusted_proxies),
+        forwarded_allow_ips=list(settings.api_trusted_proxies),
         timeout_graceful_shutdown=ENDING_SECONDS,
         **more,
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sys
 
-from agentflow import telemetry
 from agentflow.api.serve import serve
 from agentflow.domain.error import AgentflowError
 from agentflow.settings import load_settings
@@ -22,9 +21,6 @@ def main() -> int:
     """Serve until a signal; returns the exit code."""
     try:
         settings = load_settings()
-        telemetry.configure(
-            log_format=settings.log_format, level=settings.log_level, is_redacting=settings.is_redacting
-        )
         serve(settings, HOST, settings.api_port, lambda: _ignore(os.write(_LINE, READY)))
     except AgentflowError as error:
         sys.stderr.write(f"{error}\n")

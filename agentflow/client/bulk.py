@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from agentflow.client.checks import checked_state
 from agentflow.client.conflicts import telling_conflicts
-from agentflow.client.page import MAX_PAGE
-from agentflow.domain.error import AgentflowError, ServersUnreachable
+from agentflow.client.page import MAX_PAGE, cursor_below
+from agentflow.domain.error import AgentflowError, ServersUnreachable, UsageError
 from agentflow.domain.state import ShownRunState
+from agentflow.storage import balances
 
 if TYPE_CHECKING:
     from agentflow.client.flow import AgentFlow
@@ -29,6 +32,16 @@ STATES: Mapping[str, tuple[ShownRunState, ...]] = {
     "retry": (S.FAILED, S.PARTIAL),
 }
 """Whom a verb means where no state is said. A run that was cancelled or waits for a person is retried only if named."""
+
+
+_ENDED = (S.COMPLETED, S.PARTIAL, S.FAILED, S.CANCELLED)
+NEVER: Mapping[str, tuple[ShownRunState, ...]] = {
+    "cancel": _ENDED,
+    "pause": _ENDED,
+    "resume": _ENDED,
+    "retry": (S.COMPLETED,),
+}
+"""In which states a verb fits no run: those of which there may be any number."""
 
 
 class Outcome(StrEnum):
@@ -63,19 +76,37 @@ class Acted:
 
 
 def select(
-    flow: AgentFlow, verb: str, *, state: str | None = None, project: str | None = None, name: str | None = None
+    flow: AgentFlow,
+    verb: str,
+    *,
+    state: str | None = None,
+    project: str | None = None,
+    name: str | None = None,
+    older_seconds: float | None = None,
+    most: int | None = None,
 ) -> list[Run]:
-    """Find the runs that a filter means for a verb, the newest first. UsageError for what is no state."""
+    """Find the runs that a filter means for a verb, the newest first, ``most`` at most where that is said.
+
+    UsageError for what is no state, and for one in which the verb fits no run.
+    """
     given = checked_state(state)
+    if given in NEVER[verb]:
+        raise UsageError(f"No run that is {given} can be told to {verb}.", state=given)
     states = STATES[verb] if given is None else (given,)
-    found = [run for each in states for run in _all_of(flow, each.value, project, name)]
+    start = None if older_seconds is None else _older(flow, older_seconds)
+    found = [run for each in states for run in islice(_all_of(flow, each.value, project, name, start), most)]
     # Read state by state, a run that moved between two reads would stand there twice.
     by_id = {run.id: run for run in found}
-    return sorted(by_id.values(), key=lambda run: (run.summary.created_at, run.id), reverse=True)
+    return sorted(by_id.values(), key=lambda run: (run.summary.created_at, run.id), reverse=True)[:most]
 
 
-def _all_of(flow: AgentFlow, state: str, project: str | None, name: str | None) -> Iterator[Run]:
-    cursor: str | None = None
+def _older(flow: AgentFlow, seconds: float) -> str:
+    """The cursor of the runs that were submitted so long ago, by the database's clock."""
+    with flow._reading() as tx:  # noqa: SLF001 - this module is a part of the client
+        return cursor_below(balances.read_now(tx) - timedelta(seconds=seconds))
+
+
+def _all_of(flow: AgentFlow, state: str, project: str | None, name: str | None, cursor: str | None) -> Iterator[Run]:
     while True:
         page = flow.runs(state=state, project=project, name=name, limit=MAX_PAGE, cursor=cursor)
         yield from page

@@ -100,7 +100,7 @@ class AgentFlow(
 
         Raises PlanRejected, UsageError and PlanDrift.
         """
-        loaded = self._loaded(plan, plan_hash)
+        loaded = self._loaded(plan, plan_hash, project)
         request, faults = self._examine(loaded, vars, project, budget, directive, mode)
         faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
         if faults:
@@ -137,7 +137,7 @@ class AgentFlow(
         """
         key = None if idempotency_key is None else checked_key(idempotency_key)
         acting = checked_actor(actor or self.settings.actor)
-        loaded = self._loaded(plan, plan_hash)
+        loaded = self._loaded(plan, plan_hash, project)
         request, faults = self._examine(loaded, vars, project, budget, directive, mode)
         if faults or key is None:
             faults = (*faults, *loaded.placed(request.cost_faults(self.settings)))
@@ -371,11 +371,11 @@ class AgentFlow(
         own += gate_faults(loaded.plan) if request.mode is Mode.STRICT else ()
         return request, (*loaded.placed(own), *faults, *cap_faults)
 
-    def _loaded(self, plan: Plan | LoadedPlan | str | Path, plan_hash: str | None) -> LoadedPlan:
+    def _loaded(self, plan: Plan | LoadedPlan | str | Path, plan_hash: str | None, project: str | None) -> LoadedPlan:
         """The plan, where it is the one that is meant. PlanDrift otherwise."""
         loaded = loaded_of(plan)
         if plan_hash is not None:
-            check_hash(self, loaded.plan, plan_hash)
+            check_hash(self, loaded.plan, plan_hash, project_of(self.settings, loaded, project))
         return loaded
 
     def _id_of(self, run: Run | str | UUID) -> RunId:

@@ -32,17 +32,17 @@ def checked_mode(mode: object) -> Mode:
     return found
 
 
-def check_hash(flow: Connected, plan: Plan, wanted: object) -> None:
+def check_hash(flow: Connected, plan: Plan, wanted: object, project: str) -> None:
     """Raise PlanDrift unless ``plan`` has the fingerprint ``wanted``, or one that begins so; UsageError for no such.
 
-    The error tells what differs, where the plan that was wanted was run or pushed here.
+    The error tells what differs, where the plan that was wanted was run or pushed here in that project.
     """
     digits = str(wanted).lower()
     if not _HASH.fullmatch(digits):
         raise UsageError(f"A plan's hash is 8 to 64 hex digits of its fingerprint, not {str(wanted)[:80]!r}.")
     if plan.fingerprint.startswith(digits):
         return
-    meant, diff = _meant(flow, plan, digits)
+    meant, diff = _meant(flow, plan, digits, project)
     told = _words(diff) if diff else "what the other one was is not known here"
     raise PlanDrift(
         f"The plan {plan.name} is not the one that was meant: its fingerprint is {plan.fingerprint}, not {meant}. "
@@ -53,11 +53,11 @@ def check_hash(flow: Connected, plan: Plan, wanted: object) -> None:
     )
 
 
-def _meant(flow: Connected, plan: Plan, digits: str) -> tuple[str, PlanDiff | None]:
+def _meant(flow: Connected, plan: Plan, digits: str, project: str) -> tuple[str, PlanDiff | None]:
     """The plan that was meant, as far as its hash says, and what differs; None where it was never stored here."""
     try:
         with flow._reading() as tx:  # noqa: SLF001 - this module is a part of the client
-            found = plans.find(tx, digits, 2)
+            found = plans.find(tx, digits, project, 2)
             if len(found) != 1:
                 return digits, None
             return found[0], diff_plans(plans.read(tx, found[0]), plan)

@@ -36,7 +36,16 @@ class RunPage:
 
 def cursor_after(last: RunSummary | Delivery) -> str:
     """Return the cursor of the page that begins after ``last``."""
-    return base64.urlsafe_b64encode(f"{last.created_at.isoformat()} {last.id}".encode()).decode().rstrip("=")
+    return _cursor(last.created_at, last.id)
+
+
+def cursor_below(at: datetime) -> str:
+    """Return the cursor of the page that begins with what was made at a time, or before it."""
+    return _cursor(at, UUID(int=(1 << 128) - 1))
+
+
+def _cursor(at: datetime, run_id: UUID) -> str:
+    return base64.urlsafe_b64encode(f"{at.isoformat()} {run_id}".encode()).decode().rstrip("=")
 
 
 def place_of(cursor: str) -> tuple[datetime, UUID]:

@@ -96,7 +96,9 @@ class Disabled(StrEnum):
 
 
 TIMED_OUT = "timed_out"
-"""The code of a call that did not end in its time; all others are those of domain/call.py."""
+"""The code of a call that did not end in its time."""
+NOT_CALLED = "not_called"
+"""The code of a call that could not be made, for a reason that lies here; all others are those of domain/call.py."""
 
 
 @dataclass(frozen=True, slots=True)

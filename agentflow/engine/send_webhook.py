@@ -67,7 +67,10 @@ def settle(context: EngineContext, call: Call, answered: Answered, actor: str) -
 
 
 def ping_webhook(context: EngineContext, webhook: Webhook, actor: str) -> Delivery:
-    """Tell a webhook at once that somebody tries it, also a disabled one, and return what came of it."""
+    """Tell a webhook at once that somebody tries it, also a disabled one, and return what came of it.
+
+    NotFound where it is removed meanwhile.
+    """
     made = uuid4()
     with context.database.transaction() as tx:
         house = installations.lock(tx)
@@ -82,7 +85,10 @@ def ping_webhook(context: EngineContext, webhook: Webhook, actor: str) -> Delive
     caller = WebhookCaller(context.settings.http_private_hosts, TIMEOUT_SECONDS)
     settle(context, call, send(context, caller, call, Lifeline(LEASE_SECONDS)), actor)
     with context.database.transaction() as tx:
-        return webhooks.view_deliveries(tx, webhook.id, DeliveryFilter(id=made), 1)[0]
+        found = webhooks.view_deliveries(tx, webhook.id, DeliveryFilter(id=made), 1)
+    if not found:
+        raise NotFound("The webhook was removed meanwhile.")
+    return found[0]
 
 
 def _outcome(call: Call, answered: Answered) -> Outcome:

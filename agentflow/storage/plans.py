@@ -38,9 +38,10 @@ def read(tx: Connection, fingerprint: str) -> Plan:
     return Plan.from_stored(document)
 
 
-def find(tx: Connection, prefix: str, limit: int) -> list[str]:
-    """Find up to ``limit`` fingerprints of stored plans that begin with some hex digits, the newest first."""
-    return list(tx.execute(statement("find_plans"), {"prefix": prefix, "limit": limit}).scalars())
+def find(tx: Connection, prefix: str, project: str, limit: int) -> list[str]:
+    """Find up to ``limit`` fingerprints of a project's plans that begin with some hex digits, the newest first."""
+    parameters = {"prefix": prefix, "limit": limit, "project": project}
+    return list(tx.execute(statement("find_plans"), parameters).scalars())
 
 
 def add_version(tx: Connection, project: str, plan: Plan, actor: str) -> int | None:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
+from agentflow.domain.error import NotFound
 from agentflow.domain.ids import RunId
 from agentflow.domain.webhook import Delivery, DeliveryState, Disabled, EventType, Webhook
 from agentflow.storage.database import statement, to_json
@@ -175,15 +176,18 @@ def insert_deliveries(tx: Connection, new: Collection[NewDelivery]) -> None:
         tx.execute(statement("insert_webhook_delivery"), parameters)
 
 
-def claim(tx: Connection, busy: Collection[str], each: int, limit: int, lease_seconds: float) -> list[Call]:
-    """Take up to ``limit`` due deliveries for ``lease_seconds``, ``each`` of a webhook at most, none of busy ones."""
-    parameters = {"busy": list(busy), "each": each, "limit": limit, "lease_seconds": lease_seconds}
+def claim(tx: Connection, under_way: Collection[str], each: int, limit: int, lease_seconds: float) -> list[Call]:
+    """Take up to ``limit`` due deliveries for ``lease_seconds``, of a webhook ``each`` with its calls ``under_way``."""
+    parameters = {"under_way": list(under_way), "each": each, "limit": limit, "lease_seconds": lease_seconds}
     return [_call(row) for row in tx.execute(statement("claim_webhook_deliveries"), parameters)]
 
 
 def read_call(tx: Connection, delivery_id: UUID) -> Call:
-    """Read a delivery with what its call needs."""
-    return _call(tx.execute(statement("read_webhook_call"), {"id": delivery_id}).one())
+    """Read a delivery with what its call needs. NotFound where its webhook is gone."""
+    row = tx.execute(statement("read_webhook_call"), {"id": delivery_id}).one_or_none()
+    if row is None:
+        raise NotFound("The webhook was removed meanwhile.")
+    return _call(row)
 
 
 def settle(tx: Connection, call: Call, outcome: Outcome) -> bool:

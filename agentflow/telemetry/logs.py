@@ -35,6 +35,8 @@ _PROCESSORS: tuple[Any, ...] = (
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 )
+_LOUD = ("alembic", "mcp", "sse_starlette")
+"""They greet at every look, or tell all that they send, which is never logged."""
 _is_set_up = False
 
 
@@ -63,7 +65,8 @@ def configure(*, log_format: str = "console", level: str = "info", is_redacting:
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=list(_PROCESSORS), processors=last))
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # its greeting at every look is no news
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.WARNING)
     _is_set_up = True
 
 

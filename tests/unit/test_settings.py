@@ -172,6 +172,14 @@ def test_a_configuration_file_that_cannot_be_read_is_an_error(home: Path, monkey
     assert "elsewhere.toml, which is no file" in refused()
 
 
+def test_a_trusted_proxy_is_an_address_or_a_network(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AGENTFLOW_API_TRUSTED_PROXIES", "10.0.0.2, 192.168.0.0/16")
+    assert load_settings().api_trusted_proxies == ("10.0.0.2", "192.168.0.0/16")
+
+    monkeypatch.setenv("AGENTFLOW_API_TRUSTED_PROXIES", "10.0.0.2, *")
+    assert "AGENTFLOW_API_TRUSTED_PROXIES: '*' is no address and no network" in refused()
+
+
 def test_an_empty_variable_is_not_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "")
     monkeypatch.setenv("AGENTFLOW_ACTOR", "")

@@ -1,5 +1,5 @@
 -- Take due deliveries, of each webhook only so many, so that one that hangs leaves room for the others.
--- Parameters: busy (webhooks that have their share), each, limit, lease_seconds
+-- Parameters: under_way (the webhook of each call that is under way), each, limit, lease_seconds
 -- Keeps true: two that claim at once get different ones; what is not settled before the lease ends is due again.
 UPDATE webhook_delivery AS taken
 SET attempts = attempts + 1, tries = tries + 1,
@@ -10,10 +10,11 @@ WHERE webhook.id = taken.webhook_id AND taken.id IN (
     FROM webhook AS told CROSS JOIN LATERAL (
         SELECT delivery.id FROM webhook_delivery AS delivery
         WHERE delivery.webhook_id = told.id AND delivery.state = 'pending' AND delivery.next_at <= now()
-        ORDER BY delivery.next_at LIMIT :each
+        ORDER BY delivery.next_at
+        LIMIT greatest(:each - cardinality(array_positions(CAST(:under_way AS text[]), told.id)), 0)
         FOR UPDATE SKIP LOCKED
     ) AS due
-    WHERE told.disabled_at IS NULL AND told.id <> ALL(CAST(:busy AS text[]))
+    WHERE told.disabled_at IS NULL
     LIMIT :limit
 )
 RETURNING taken.id, taken.webhook_id, taken.type, taken.body, taken.attempts, taken.tries, webhook.url, webhook.salt,

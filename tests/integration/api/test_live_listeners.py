@@ -47,6 +47,22 @@ def _counted() -> Iterator[Counter[str]]:
         event.remove(Engine, "before_cursor_execute", count)
 
 
+@contextmanager
+def _counted_projects() -> Iterator[set[str]]:
+    """Note of which projects attempts are counted."""
+    asked, counts = set[str](), _bare(statement("measure_attempts").text)
+
+    def note(_connection: Any, _cursor: Any, said: str, given: Any, *_rest: Any) -> None:
+        if _bare(said) == counts:
+            asked.add(given["project"])
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
 def _bare(said: str) -> str:
     """A statement without what stands for its parameters, which the driver writes in another way."""
     return "".join(each for each in said.partition("FROM")[0] if each.isalpha())
@@ -139,6 +155,30 @@ def test_the_api_opens_as_many_connections_as_are_set(house: Runtime) -> None:
     settings = house.settings.model_copy(update={"api_database_connections": 3})
     with make_app(settings).state.house.flow as flow:
         assert flow.context.database.engine.pool.size() == 3
+
+
+def test_one_key_leaves_places_for_others(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_hub, "MOST_OF_KEY", 1)
+    client, other = opened("viewer"), opened("viewer")
+    with listen(client, "/events") as heard, listen(other, "/events") as of_another:
+        next(heard), next(of_another)
+
+        refused = client.get("/events", headers={"Accept": "text/event-stream"})
+
+    assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
+
+
+def test_figures_are_told_of_the_projects_that_most_listen_to(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any name may be asked for, and each costs a reading of the newest events."""
+    monkeypatch.setattr(live_hub, "MOST_PROJECTS", 1)
+    monkeypatch.setattr(live_hub, "CHORES_SECONDS", 0.1)
+    client = opened("viewer")
+    with listen(client, "/events", project="a") as first, listen(client, "/events", project="a"):
+        next(first)
+        with listen(client, "/events", project="b"), _counted_projects() as asked:
+            heard = [next(first).data["project"] for _ in range(3)]
+
+    assert set(heard) == asked == {"a"}
 
 
 def test_a_listener_who_takes_nothing_is_cut_off(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:

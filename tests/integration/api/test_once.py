@@ -33,6 +33,8 @@ def test_what_is_asked_for_again_is_answered_again(api: Api, opened: Opened) -> 
         ("/plans", {"plan": WAITS}),
         ("/schedules", {"name": "s", "plan": "once", "every": "1h"}),
         ("/schedules/s/run-now", None),
+        ("/schedules/s/backfill", {"since": "2025-01-01T00:00", "until": "2025-01-01T06:00", "dry_run": True}),
+        ("/dead-letters/replay", {"all": True}),
         (f"/runs/{run}/budget", {"tokens": 5}),
         (f"/runs/{run}/signal", {"name": "go"}),
     ]

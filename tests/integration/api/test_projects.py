@@ -98,3 +98,19 @@ def test_what_is_shared_is_counted_for_all(opened: Opened, runs: tuple[RunId, Ru
     assert "and 1 more" in why["sentence"]
     assert client.get("/limits", params={"key": "hidden-db"}).status_code == 404
     assert client.get("/maintenance").status_code == 403
+
+
+def test_a_plan_of_another_project_is_not_told_by_its_hash(opened: Opened) -> None:
+    ours, theirs = opened("operator", project="ours"), opened("operator", project="theirs")
+    secret = {"agentflow": 1, "name": "p", "steps": [{"id": "merger", "noop": {}}]}
+    wanted = theirs.post("/plans", json={"plan": secret}).json()["fingerprint"]
+    other = {"agentflow": 1, "name": "p", "steps": [{"id": "a", "noop": {}}]}
+    asked = {"plan": other, "plan_hash": wanted[:8]}
+
+    own, foreign = theirs.post("/runs/check", json=asked), ours.post("/runs/check", json=asked)
+
+    assert (own.status_code, foreign.status_code) == (409, 409)
+    assert own.json()["details"]["wanted"] == wanted
+    assert "merger" in own.text
+    assert (foreign.json()["details"]["wanted"], foreign.json()["details"]["diff"]) == (wanted[:8], None)
+    assert "merger" not in foreign.text

@@ -29,7 +29,7 @@ from agentflow.engine.dispatcher import Dispatcher
 from agentflow.engine.pause import pause
 from agentflow.engine.queue_webhooks import WebhookQueue
 from agentflow.engine.resume import resume
-from agentflow.engine.send_webhook import settle
+from agentflow.engine.send_webhook import ping_webhook, settle
 from agentflow.engine.webhook_sender import CALLS, WebhookSender
 from agentflow.executors.webhook_call import Answered
 from agentflow.runtime import Runtime
@@ -227,6 +227,28 @@ def test_one_that_does_not_answer_is_given_up_in_its_time(desk: Desk) -> None:
 
     [delivery] = desk.deliveries()
     assert (delivery.state, delivery.problem, delivery.last_status) == ("pending", "timed_out", None)
+
+
+def test_a_call_that_could_not_be_made_is_a_try(desk: Desk) -> None:
+    """Whatever the reason: it is told, tried less and less often, and given up in the end."""
+    with HttpService() as service:
+        desk.subscribe(service)
+        desk.run()
+        WebhookSender(replace(desk.house.context, audit_key=None), "tester@test").work()  # type: ignore[arg-type]  # it cannot sign
+
+    [delivery] = desk.deliveries()
+    assert (delivery.state, delivery.problem, delivery.attempts) == ("pending", "not_called", 1)
+
+
+def test_calls_under_way_count_for_what_a_webhook_may_have_at_once(desk: Desk) -> None:
+    with HttpService() as service:
+        desk.subscribe(service)
+        [webhook] = desk.flow.webhooks()
+        desk.insert([NewDelivery(uuid4(), webhook.id, EventType.PING, "{}") for _ in range(5)])
+        with desk.house.context.database.transaction() as tx:
+            assert len(webhooks.claim(tx, [webhook.id, webhook.id], 3, CALLS, 60)) == 1
+            assert webhooks.claim(tx, [webhook.id] * 4, 3, CALLS, 60) == []
+            assert len(webhooks.claim(tx, ["another"], 3, CALLS, 60)) == 3
 
 
 def test_a_redirect_is_not_followed(desk: Desk) -> None:
@@ -483,6 +505,21 @@ def test_a_ping_is_sent_at_once_and_its_answer_told(desk: Desk) -> None:
     assert body["type"] == "ping"
     assert (told.state, told.last_status) == ("delivered", 200)
     assert (failed.state, failed.last_status, failed.problem, failed.next_at) == ("failed", 404, "not_found", None)
+
+
+def test_a_webhook_that_is_removed_while_it_is_tried_is_not_found(desk: Desk) -> None:
+    with HttpService() as service:
+        desk.subscribe(service)
+        [webhook] = desk.flow.webhooks()
+
+        def remove(connection: socket.socket) -> None:
+            desk.flow.remove_webhook(webhook.id)
+            connection.sendall(OK)
+
+        service.answer = remove
+        for _ in ("during the call", "before it"):
+            with pytest.raises(errors.NotFound):
+                ping_webhook(desk.house.context, webhook, "tester@test")
 
 
 def test_history_is_bounded(desk: Desk) -> None:
