@@ -39,6 +39,7 @@ def upgrade() -> None:
     op.create_index("api_key_name", "api_key", ["name"], unique=True, postgresql_where=sa.text("revoked_at IS NULL"))
     _create_replies()
     _create_webhooks()
+    _create_deliveries()
     _create_tally()
     op.add_column("attempt", sa.Column("due_at", sa.DateTime(timezone=True)))
     op.add_column("worker", sa.Column("cpu_seconds", sa.Double))
@@ -165,11 +166,12 @@ def _create_replies() -> None:
     op.create_index("api_reply_begun_at", "api_reply", ["begun_at"])
 
 
-def _create_webhooks() -> None:
-    def moment(name: str, *, nullable: bool = True, now: bool = False) -> sa.Column[datetime]:
-        default = sa.text("now()") if now else None
-        return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=default)
+def _moment(name: str, *, nullable: bool = True, now: bool = False) -> sa.Column[datetime]:
+    default = sa.text("now()") if now else None
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable, server_default=default)
 
+
+def _create_webhooks() -> None:
     op.create_table(
         "webhook",
         sa.Column("id", sa.Text, primary_key=True),
@@ -180,15 +182,15 @@ def _create_webhooks() -> None:
         sa.Column("types", JSONB, nullable=False),
         sa.Column("salt", sa.LargeBinary, nullable=False),
         sa.Column("previous_salt", sa.LargeBinary),
-        moment("previous_until"),
+        _moment("previous_until"),
         sa.Column("from_event", sa.BigInteger, nullable=False),
-        moment("created_at", nullable=False, now=True),
+        _moment("created_at", nullable=False, now=True),
         sa.Column("created_by", sa.Text, nullable=False),
-        moment("disabled_at"),
+        _moment("disabled_at"),
         sa.Column("disabled_by", sa.Text),
         sa.Column("disabled_code", sa.Text),
-        moment("failing_since"),
-        moment("delivered_at"),
+        _moment("failing_since"),
+        _moment("delivered_at"),
         sa.CheckConstraint("disabled_code IN ('asked', 'failing', 'gone')", name="disabled_code_known"),
         sa.CheckConstraint(
             "(disabled_at IS NULL) = (disabled_by IS NULL) AND (disabled_at IS NULL) = (disabled_code IS NULL)",
@@ -205,6 +207,9 @@ def _create_webhooks() -> None:
         sa.CheckConstraint("id = 1", name="only_one"),
     )
     op.execute("INSERT INTO webhook_cursor (id, event_id) VALUES (1, 0)")
+
+
+def _create_deliveries() -> None:
     op.create_table(
         "webhook_delivery",
         sa.Column("id", sa.Uuid, primary_key=True),
@@ -216,9 +221,9 @@ def _create_webhooks() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
         sa.Column("tries", sa.Integer, nullable=False, server_default=sa.text("0")),
-        moment("created_at", nullable=False, now=True),
-        moment("next_at"),
-        moment("last_at"),
+        _moment("created_at", nullable=False, now=True),
+        _moment("next_at"),
+        _moment("last_at"),
         sa.Column("last_status", sa.Integer),
         sa.Column("duration_seconds", sa.Double),
         sa.Column("problem", sa.Text),
