@@ -21,7 +21,8 @@ from agentflow.api.founding_shape import AgentRun
 from agentflow.api.problem import problem_of
 from agentflow.domain.error import AgentflowError, InvalidTransition, NotFound, UsageError
 from agentflow.domain.ids import RunId
-from agentflow.storage import runs, views
+from agentflow.storage import runs
+from agentflow.storage.whole_run import read_run
 
 LISTED = 50
 GOAL, TEXT = "goal", "directive_text"
@@ -168,4 +169,4 @@ def _pending(caller: Caller, reference: str) -> AgentRun:
 def _read(caller: Caller, reference: str) -> AgentRun:
     found = RunId(caller.run(reference).uuid)
     with caller.flow.context.database.transaction() as tx:
-        return AgentRun(views.read_run(tx, found), runs.read_vars(tx, found).get(GOAL))
+        return AgentRun(read_run(tx, found), runs.read_vars(tx, found).get(GOAL))

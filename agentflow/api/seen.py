@@ -22,7 +22,8 @@ from agentflow.client import Run
 from agentflow.client.schedule_report import ScheduleReport
 from agentflow.domain.error import PreconditionFailed, UsageError
 from agentflow.domain.ids import RunId
-from agentflow.storage import precondition, schedules, views
+from agentflow.storage import precondition, schedules
+from agentflow.storage.whole_run import read_run
 
 _TAGS = re.compile(r'\s*(W/)?("[\x21\x23-\x7e]*")\s*(?:,|$)', re.ASCII)
 _OF_THE_CLOCK = ("read_at", "next", "last", "waiting", "held_since", "keeper")
@@ -31,14 +32,14 @@ _OF_THE_CLOCK = ("read_at", "next", "last", "waiting", "held_since", "keeper")
 def look(tx: Connection, run_id: RunId) -> tuple[Json, str]:
     """Return what is shown of a run, and its tag: of all but the times that pass while nothing happens.
 
-    Its events are counted first, and in the tag for what is not shown, such as a priority. What comes between makes a
-    tag that nothing has again, so that a caller never passes for having seen what it was not shown.
+    The number of its events, which is read first, is in the tag for what is not shown, such as a priority. What comes
+    between makes a tag that nothing has again, so that a caller never passes for having seen what it was not shown.
     """
-    events = views.count_events(tx, run_id)
-    shown = views.read_run(tx, run_id).as_json()
+    view = read_run(tx, run_id)
+    shown = view.as_json()
     usage = {name: value for name, value in shown["usage"].items() if name != "active_seconds"}
     budget = [line for line in shown["budget"] if line["budget"] != "active_time"]
-    return shown, _tag(shown | {"usage": usage, "budget": budget, "tree_usage": None, "events": events})
+    return shown, _tag(shown | {"usage": usage, "budget": budget, "tree_usage": None, "events": view.events})
 
 
 def schedule_tag(shown: Json) -> str:

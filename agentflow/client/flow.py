@@ -59,6 +59,7 @@ from agentflow.engine.why import Explanation, why
 from agentflow.executors.base import known_actions
 from agentflow.storage import balances, limits, views
 from agentflow.storage.view_shapes import ArtifactView, RunSummary, RunView
+from agentflow.storage.whole_run import read_run
 
 
 class AgentFlow(
@@ -336,7 +337,7 @@ class AgentFlow(
     def read_run(self, run_id: RunId) -> RunView:
         """Read a whole run."""
         with self._reading() as tx:
-            return views.read_run(tx, run_id)
+            return read_run(tx, run_id)
 
     def read_artifacts(self, run_id: RunId, step: str | None = None) -> list[ArtifactView]:
         """Read what all attempts of a run, or of one step, left."""

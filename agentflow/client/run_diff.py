@@ -13,8 +13,9 @@ from sqlalchemy import Connection
 
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.plan_diff import PlanDiff, diff_plans
-from agentflow.storage import plans, runs, views
+from agentflow.storage import plans, runs
 from agentflow.storage.view_shapes import RunView, StepView
+from agentflow.storage.whole_run import read_run
 
 DIFF_SCHEMA = "agentflow.diff/1"
 
@@ -92,7 +93,7 @@ class RunDiff:
 
 def read_diff(tx: Connection, old_id: RunId, new_id: RunId) -> RunDiff:
     """Read two runs and compare them. NotFound when one is not there."""
-    old, new = views.read_run(tx, old_id), views.read_run(tx, new_id)
+    old, new = read_run(tx, old_id), read_run(tx, new_id)
     before, now = (plans.read(tx, view.summary.plan_fingerprint) for view in (old, new))
     plan = diff_plans(before, now)
     keys = [*new.steps, *(key for key in old.steps if key not in new.steps)]

@@ -176,7 +176,11 @@ def _record_of_work(work: Work) -> dict[str, Any]:
 
 def read_lineage(tx: Connection, run_id: RunId) -> Lineage:
     """Read where a run came from and which came from it."""
-    row = tx.execute(statement("view_lineage"), {"run_id": run_id}).one()
+    return lineage_of(tx.execute(statement("view_lineage"), {"run_id": run_id}).one())
+
+
+def lineage_of(row: Row[Any]) -> Lineage:
+    """Make the lineage of a row that has the columns of view_lineage."""
     parent = None if row.parent_run is None else RunLink(row.parent_run, row.parent_step)
     children = tuple(RunLink(UUID(each["run"]), each["step"]) for each in row.children or ())
     return Lineage(row.forked_from, row.forked_at_step, tuple(row.forks), parent, children)

@@ -321,7 +321,7 @@ class RunView:
     ``usage`` is the run's own, ``tree`` with all runs below it, None where there are none. ``budget`` is how it stands
     with its own caps, which count the runs below it too, empty where it has none. ``lineage`` names its origin and its
     forks. ``gates`` are all that it opened, in that order, then those of runs below it that wait; ``signals`` are
-    those that no step has taken.
+    those that no step has taken. ``events`` counts its audit events, which everything done to it adds to.
     """
 
     summary: RunSummary
@@ -332,6 +332,7 @@ class RunView:
     gates: tuple[GateView, ...] = ()
     signals: tuple[WaitingSignal, ...] = ()
     tree: TreeUsage | None = None
+    events: int = 0
 
     @property
     def progress(self) -> Progress:

@@ -1,14 +1,13 @@
-"""Plain reads for surfaces: runs as they are shown, their steps, attempts, artifacts and events; and finding a run.
+"""Plain reads for surfaces: finding runs, lists of them as they are shown, and one run's artifacts and events.
 
-Owns the number of statements: a fixed few, whatever the number of steps. Locks and moves nothing. The shapes that come
-out, and their JSON, are view_shapes'; the shown state is derived by domain/state.py.
+Owns the number of statements: a fixed few, whatever the number of runs. Locks and moves nothing. A run with all of its
+steps is whole_run.py's, the shapes that come out are view_shapes'; the shown state is derived by domain/state.py.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,26 +15,17 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row
 
-from agentflow.domain.budget import usd_of
-from agentflow.domain.child import parent
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
-from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.ids import RunId
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
-from agentflow.domain.state import AttemptState, RunFacts, RunState, ShownRunState, StepState, shown_state
-from agentflow.storage import balances, forks, gates, retention, signals
-from agentflow.storage.active_time import read_active_time
+from agentflow.domain.state import RunFacts, RunState, ShownRunState, shown_state
+from agentflow.storage import retention
 from agentflow.storage.database import statement
 from agentflow.storage.view_shapes import (
     ArtifactView,
-    AttemptView,
-    CallView,
     EventView,
     RunSummary,
-    RunView,
-    StepView,
-    TreeUsage,
-    Usage,
 )
 
 LAST = "@last"
@@ -101,6 +91,11 @@ def read_summary(tx: Connection, run_id: RunId) -> RunSummary:
     row = tx.execute(statement("view_run"), {"run_id": run_id}).one_or_none()
     if row is None:
         raise retention.missing_run(tx, run_id)
+    return summary_of(tx, row)
+
+
+def summary_of(tx: Connection, row: Row[Any]) -> RunSummary:
+    """Make the summary of a row that has the columns of view_run."""
     [summary] = _summaries(tx, [row])
     return summary
 
@@ -217,137 +212,6 @@ def _reason(row: Row[Any], state: ShownRunState, standing: Row[Any] | None) -> d
     return {"code": ReasonCode.BUDGET_EXHAUSTED.value, "detail": detail}
 
 
-def read_run(tx: Connection, run_id: RunId) -> RunView:
-    """Read a run with its steps, attempts, artifacts, usage, budget, lineage, gates and signals.
-
-    In at most sixteen statements. NotFound when there is none.
-    """
-    summary = read_summary(tx, run_id)
-    rows = _below_foreachs(tx.execute(statement("view_steps"), {"run_id": run_id}).all())
-    calls = {(row.key, row.number): row for row in tx.execute(statement("view_calls"), {"run_id": run_id})}
-    attempts: dict[str, list[AttemptView]] = defaultdict(list)
-    for row in tx.execute(statement("view_attempts"), {"run_id": run_id}):
-        attempts[row.key].append(_attempt(row, calls.get((row.key, row.number))))
-    artifacts: dict[str, list[ArtifactView]] = defaultdict(list)
-    for artifact in read_artifacts(tx, run_id):
-        artifacts[artifact.step].append(artifact)
-    needs = _needs(tx, run_id, rows)
-    steps = {row.key: _step(row, needs[row.id], attempts[row.key], artifacts[row.key]) for row in rows}
-    usage = _usage(tx, run_id, attempts.values(), calls.values())
-    opened = gates.view(tx, run_id=run_id, is_open=False) if any(row.action == "approval" for row in rows) else []
-    kept = signals.read_waiting(tx, run_id) if any(row.action == "wait" for row in rows) else []
-    caps, lineage = balances.read_caps(tx, run_id), forks.read_lineage(tx, run_id)
-    if lineage.children:
-        below = gates.view(tx, run_id=run_id, is_open=True, is_tree=True)
-        opened += [view for view in below if view.run_id != run_id]
-    tree = _tree_usage(tx, run_id) if lineage.children else None
-    return RunView(summary, usage, steps, caps, lineage, tuple(opened), tuple(kept), tree)
-
-
-def _below_foreachs(rows: Sequence[Row[Any]]) -> list[Row[Any]]:
-    """Put what foreachs made below them, item by item."""
-    inside: dict[str, list[Row[Any]]] = defaultdict(list)
-    for row in rows:
-        inside[row.parent or ""].append(row)
-    if len(inside) == 1:
-        return list(rows)
-    ordered: list[Row[Any]] = []
-    work = inside[""][::-1]
-    while work:
-        row = work.pop()
-        ordered.append(row)
-        work.extend(sorted(inside.get(row.key, ()), key=lambda inner: inner.item)[::-1])
-    return ordered
-
-
-def _needs(tx: Connection, run_id: RunId, rows: Sequence[Row[Any]]) -> Mapping[UUID, list[StepKey]]:
-    """The needs of each step, in the order of the plan; what stands inside of a foreach or an item is no need of it."""
-    positions = {row.id: position for position, row in enumerate(rows)}
-    containers = {row.id: row.key for row in rows if row.children is not None or (row.parent and row.action == "group")}
-    wanted: dict[UUID, list[int]] = defaultdict(list)
-    for edge in tx.execute(statement("view_needs"), {"run_id": run_id}):
-        position, around = positions[edge.from_step], containers.get(edge.to_step)
-        if around is None or parent(rows[position].key) != around:
-            wanted[edge.to_step].append(position)
-    return {row.id: [StepKey(rows[position].key) for position in sorted(wanted[row.id])] for row in rows}
-
-
-def _attempt(row: Row[Any], call: Row[Any] | None) -> AttemptView:
-    return AttemptView(
-        number=row.number,
-        state=AttemptState(row.state),
-        worker=row.worker,
-        started_at=row.started_at,
-        ended_at=row.ended_at,
-        exit_code=row.exit_code,
-        signal=row.signal,
-        reason=row.reason,
-        retry_at=row.retry_at,
-        call=_call(call) if call is not None else None,
-    )
-
-
-def _call(row: Row[Any]) -> CallView:
-    return CallView(
-        provider=row.provider,
-        model=row.model,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        cached_tokens=row.cached_tokens,
-        reasoning_tokens=row.reasoning_tokens,
-        usd=None if row.usd_nano is None else usd_of(row.usd_nano),
-        is_estimated=row.is_estimated,
-        finish_reason=row.finish_reason,
-        problem=row.problem,
-        duration_seconds=row.duration_seconds,
-    )
-
-
-def _step(
-    row: Row[Any], needs: Sequence[StepKey], attempts: Sequence[AttemptView], artifacts: Sequence[ArtifactView]
-) -> StepView:
-    return StepView(
-        id=StepKey(row.key),
-        action=row.action,
-        needs=tuple(needs),
-        state=StepState(row.state),
-        reason=row.reason,
-        result=row.result,
-        attempts=tuple(attempts),
-        artifacts=tuple(artifact for artifact in artifacts if artifact.attempt == row.attempts),
-        choice=row.choice,
-        items=row.children,
-        foreach=row.parent,
-        item=row.item,
-    )
-
-
-def _usage(
-    tx: Connection, run_id: RunId, attempts: Iterable[Sequence[AttemptView]], calls: Collection[Row[Any]]
-) -> Usage:
-    own = (attempt for of_step in attempts for attempt in of_step if not attempt.is_reused)
-    ended = [attempt.duration_seconds or 0.0 for attempt in own]
-    return Usage(
-        attempts=len(ended),
-        active_seconds=read_active_time(tx, run_id).active,
-        attempt_seconds=round(sum(ended), 6),
-        calls=len(calls),
-        tokens=sum(call.input_tokens + call.output_tokens for call in calls),
-        input_tokens=sum(call.input_tokens for call in calls),
-        output_tokens=sum(call.output_tokens for call in calls),
-        cached_tokens=sum(call.cached_tokens for call in calls),
-        reasoning_tokens=sum(call.reasoning_tokens for call in calls),
-        usd=usd_of(sum(call.usd_nano or 0 for call in calls)),
-        estimated_calls=sum(call.is_estimated for call in calls),
-        unpriced_calls=sum(call.usd_nano is None for call in calls),
-    )
-
-
-def _tree_usage(tx: Connection, run_id: RunId) -> TreeUsage:
-    row = tx.execute(statement("sum_tree_usage"), {"run_id": run_id}).one()
-    return TreeUsage(row.child_runs, row.attempts, row.calls, row.tokens, usd_of(row.usd_nano), row.unpriced_calls)
-
-
 def read_artifacts(tx: Connection, run_id: RunId, step: str | None = None) -> list[ArtifactView]:
     """Read what all attempts of a run (or of one step) left, in the order of the plan and of the attempts."""
     rows = tx.execute(statement("view_artifacts"), {"run_id": run_id, "step": step})
@@ -361,9 +225,3 @@ def events_after(tx: Connection, run_id: RunId, after_id: int = 0, most: int | N
     """
     rows = tx.execute(statement("view_events"), {"run_id": run_id, "after_id": after_id, "most": most})
     return [EventView(*row) for row in rows]
-
-
-def count_events(tx: Connection, run_id: RunId) -> int:
-    """Count a run's events."""
-    found: int = tx.execute(statement("count_run_events"), {"run_id": run_id}).scalar_one()
-    return found

@@ -22,6 +22,7 @@ from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
 from agentflow.storage import balances, views
+from agentflow.storage.whole_run import read_run
 from tests.factories import (
     attempt_rows,
     document,
@@ -149,7 +150,7 @@ def test_a_fork_and_its_origin_know_each_other(house: Runtime) -> None:
     first, second = _fork(house, run_id, "b"), _fork(house, run_id, "a")
 
     with house.context.database.transaction() as tx:
-        origin, made = views.read_run(tx, run_id), views.read_run(tx, first.run_id)
+        origin, made = read_run(tx, run_id), read_run(tx, first.run_id)
     assert origin.as_json()["forks"] == [str(first.run_id), str(second.run_id)]
     assert origin.as_json()["forked_from"] is None
     assert made.as_json()["forked_from"] == {"run": str(run_id), "step": "b"}
@@ -383,7 +384,7 @@ def test_a_fork_spends_nothing_for_what_it_took_over(house: Runtime) -> None:
     assert work_off(house, forked.run_id) is RunState.COMPLETED
     with house.context.database.transaction() as tx:
         [steps] = [line for line in balances.read_caps(tx, forked.run_id) if line.budget == "steps"]
-        usage = views.read_run(tx, forked.run_id).usage
+        usage = read_run(tx, forked.run_id).usage
     assert (steps.limit, steps.used) == (1, 1)
     assert usage.attempts == 1
 

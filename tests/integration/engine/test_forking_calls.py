@@ -13,7 +13,7 @@ from agentflow.domain.state import RunState
 from agentflow.engine.fork import Forked, ForkRequest, fork
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
-from agentflow.storage import views
+from agentflow.storage.whole_run import read_run
 from tests.factories import command_step, lines_of, step_rows, submitted, wait_for, wait_for_end
 from tests.integration.engine.conftest import ModelStation
 from tests.integration.engine.test_model_steps import llm_step
@@ -71,7 +71,7 @@ def test_calls_are_made_again_only_where_their_answer_went_and_is_read(models: M
     assert _stdout(models, forked.run_id, "use").decode().count("echo: ") == 3
     assert lines_of(log) == ["digest"]
     with models.house.context.database.transaction() as tx:
-        usage = views.read_run(tx, forked.run_id).usage
+        usage = read_run(tx, forked.run_id).usage
     assert (usage.calls, usage.attempts) == (1, 2)
     assert _answers(models, forked.run_id) == ["kept"]
     assert verify_run(models.house.context, forked.run_id).findings == ()

@@ -21,6 +21,7 @@ from agentflow.engine.resume import resume
 from agentflow.engine.retry import retry
 from agentflow.runtime import Runtime
 from agentflow.storage import views
+from agentflow.storage.whole_run import read_run
 from tests.factories import command_step, shell_step, submitted, wait_for, wait_for_end
 from tests.integration.engine.conftest import ModelStation
 from tests.model_stub import ModelStub, Reply, Usage
@@ -50,7 +51,7 @@ def llm_step(key: str, model: str = "ok", prompt: str = "Say something.", **fiel
 
 def shown(house: Runtime, run_id: RunId) -> views.RunView:
     with house.context.database.transaction() as tx:
-        return views.read_run(tx, run_id)
+        return read_run(tx, run_id)
 
 
 def wait_for_rest(house: Runtime, run_id: RunId, state: ShownRunState) -> views.RunView:

@@ -35,6 +35,7 @@ from agentflow.executors.base import StopReason
 from agentflow.runtime import Runtime
 from agentflow.storage import attempts, events, runs, spending, views
 from agentflow.storage.view_shapes import RunSummary
+from agentflow.storage.whole_run import read_run
 from tests.factories import (
     attempt_rows,
     fresh_run_id,
@@ -252,7 +253,7 @@ def test_the_time_of_a_pause_is_no_active_time(house: Runtime) -> None:
     with house.context.database.transaction() as tx:
         going = "UPDATE run_state SET started_at = now() - interval '100 s', rests_since = now() - interval '60 s'"
         tx.execute(text(going))
-        assert 40 <= views.read_run(tx, run_id).usage.active_seconds < 45
+        assert 40 <= read_run(tx, run_id).usage.active_seconds < 45
 
     resume(house.context, run_id, ACTOR)
 

@@ -18,8 +18,9 @@ from agentflow.engine.resume import resume
 from agentflow.engine.retry import retry
 from agentflow.engine.settle import Settled, Settlement, settle
 from agentflow.runtime import Runtime
-from agentflow.storage import reports, views
+from agentflow.storage import reports
 from agentflow.storage.active_time import read_active_time
+from agentflow.storage.whole_run import read_run
 from tests.factories import noop_step, submitted
 
 ACTOR = "tester@test"
@@ -105,7 +106,7 @@ def test_while_a_run_waits_for_a_person_its_figures_rest(house: Runtime, waiting
     _pass_time(house, waiting, 90)
 
     with house.context.database.transaction() as tx:
-        shown = views.read_run(tx, waiting).usage.active_seconds
+        shown = read_run(tx, waiting).usage.active_seconds
         head = reports.read_report(tx, waiting).head
 
     assert head.active_seconds is not None

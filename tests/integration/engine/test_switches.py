@@ -13,7 +13,7 @@ from agentflow.engine.retry import retry
 from agentflow.engine.verify import verify_run
 from agentflow.engine.why import why
 from agentflow.runtime import Runtime
-from agentflow.storage import views
+from agentflow.storage.whole_run import read_run
 from tests.factories import noop_step, shell_step, step_rows, submitted, work_off
 
 ACTOR = "tester@test"
@@ -85,7 +85,7 @@ def test_a_run_shows_what_its_switches_chose(house: Runtime) -> None:
     work_off(house, run_id)
 
     with house.context.database.transaction() as tx:
-        shown = {step["id"]: step["choice"] for step in views.read_run(tx, run_id).as_json()["steps"]}
+        shown = {step["id"]: step["choice"] for step in read_run(tx, run_id).as_json()["steps"]}
 
     assert {key: choice for key, choice in shown.items() if choice} == {"route": "left"}
 
