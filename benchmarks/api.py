@@ -1,5 +1,7 @@
 """The HTTP API among many runs: list, show and submit by 50 callers at once, with a million steps in the tables.
 
+Callers ask either as fast as they are answered, which tells how much the API does, or once a second each, which tells
+how long an answer takes while there is room; a request counts from the moment at which it was due.
 One run of ten steps is worked off and its rows are copied. Prints requests per second, the times of the answers, the
 processor time that the API and Postgres spent on a request, and the statements that took longest on average. Plain
 Celery sends chains of ten tasks beside the submits.
@@ -21,7 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -63,6 +65,7 @@ class Measured:
 
     what: str
     callers: int
+    pace: str
     requests: int
     per_second: float
     p50: float
@@ -82,7 +85,7 @@ class Server:
     process: int
     postmaster: int
 
-    def request(self, method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+    def request(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> bytes:
         """Write a request of HTTP/1.1."""
         given = {"Host": "127.0.0.1", "Authorization": f"Bearer {self.key}", **headers}
         if body:
@@ -138,10 +141,7 @@ def _measured(
     _statement(urls, "SELECT pg_stat_statements_reset()")
     with _api(settings, asked.processes) as (port, process):
         server = Server(port, key, process, _postmaster(urls))
-        measured = [
-            asyncio.run(_measure(server, what, make, callers, asked.seconds))
-            for what, make, callers in _kinds(server, ids, asked.callers)
-        ]
+        measured = [asyncio.run(_measure(server, kind, asked.seconds)) for kind in _kinds(server, ids, asked.callers)]
     with runtime.context.database.transaction() as tx:
         slowest = tx.execute(text(SLOWEST)).all()
     runtime.close()
@@ -163,52 +163,77 @@ def _crowd(runtime: Runtime, flow: AgentFlow, steps: int) -> list[str]:
     return ids
 
 
-def _kinds(server: Server, ids: list[str], callers: int) -> Iterator[tuple[str, Callable[[], bytes], int]]:
+@dataclass(frozen=True)
+class Kind:
+    """What is asked, by how many callers, and how often each asks in a second; as fast as it is answered, if None."""
+
+    what: str
+    make: Callable[[], bytes]
+    callers: int
+    often: float | None = None
+
+
+def _kinds(server: Server, ids: list[str], callers: int) -> Iterator[Kind]:
     body = json.dumps({"plan": PLAN}).encode()
     tag = _tag(server, ids[0])
-    yield "show", lambda: server.request("GET", f"/runs/{random.choice(ids)}"), callers
-    yield "show, unchanged (304)", lambda: server.request("GET", f"/runs/{ids[0]}", **{"If-None-Match": tag}), callers
-    yield "list, 50 runs a page", lambda: server.request("GET", "/runs?limit=50"), callers
-    yield "list, completed ones", lambda: server.request("GET", "/runs?limit=50&state=completed&name=ten"), callers
-    yield "submit", lambda: server.request("POST", "/runs", body), 1
-    yield "submit", lambda: server.request("POST", "/runs", body), callers
+    show = Kind("show", lambda: server.request("GET", f"/runs/{random.choice(ids)}"), callers)
+    page = Kind("list, 50 runs a page", lambda: server.request("GET", "/runs?limit=50"), callers)
+    yield show
+    yield replace(show, often=1.0)
+    yield Kind(
+        "show, unchanged (304)", lambda: server.request("GET", f"/runs/{ids[0]}", **{"If-None-Match": tag}), callers
+    )
+    yield page
+    yield replace(page, often=1.0)
+    yield Kind(
+        "list, completed ones", lambda: server.request("GET", "/runs?limit=50&state=completed&name=ten"), callers
+    )
+    yield Kind("submit", lambda: server.request("POST", "/runs", body), 1)
+    yield Kind("submit", lambda: server.request("POST", "/runs", body), callers)
 
 
-async def _measure(server: Server, what: str, make: Callable[[], bytes], callers: int, seconds: float) -> Measured:
+async def _measure(server: Server, kind: Kind, seconds: float) -> Measured:
     """Let callers ask one after the other, each over a connection of its own."""
-    await _call(server.port, make, time.perf_counter() + 1)
+    await _call(server.port, replace(kind, often=None), time.perf_counter(), 1)
     api, postgres = server.cpu_seconds()
     began = time.perf_counter()
-    calls = [_call(server.port, make, began + seconds) for _ in range(callers)]
+    starts = [began + (number / kind.callers / kind.often if kind.often else 0) for number in range(kind.callers)]
+    calls = [_call(server.port, kind, start, seconds) for start in starts]
     answers = [answer for caller in await asyncio.gather(*calls) for answer in caller]
     took = time.perf_counter() - began
     api_after, postgres_after = server.cpu_seconds()
     times = sorted(1000 * seconds for seconds, _ in answers)
     cuts = statistics.quantiles(times, n=100, method="inclusive")
     return Measured(
-        what,
-        callers,
+        kind.what,
+        kind.callers,
+        "as answered" if kind.often is None else f"{kind.often:g}/s each",
         len(answers),
         len(answers) / took,
-        *(round(cuts[percent - 1], 2) for percent in (50, 95, 99)),
+        p50=round(cuts[49], 2),
+        p95=round(cuts[94], 2),
+        p99=round(cuts[98], 2),
         cpu_api=1000 * (api_after - api) / len(answers),
         cpu_postgres=1000 * (postgres_after - postgres) / len(answers),
         failures=sum(status >= 400 for _, status in answers),
     )
 
 
-async def _call(port: int, make: Callable[[], bytes], until: float) -> list[tuple[float, int]]:
-    """Ask until a moment; returns how long each answer took, with its status."""
+async def _call(port: int, kind: Kind, start: float, seconds: float) -> list[tuple[float, int]]:
+    """Ask from ``start`` on for ``seconds``; returns how long each answer took, with its status."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 22)
-    answers = []
-    while time.perf_counter() < until:
-        began = time.perf_counter()
-        writer.write(make())
+    answers: list[tuple[float, int]] = []
+    while True:
+        due = time.perf_counter() if kind.often is None else start + len(answers) / kind.often
+        if due >= start + seconds:
+            break
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        writer.write(kind.make())
         head = (await reader.readuntil(b"\r\n\r\n")).lower()
         _, found, rest = head.partition(b"content-length:")
         if found:
             await reader.readexactly(int(rest.split(b"\r\n", 1)[0]))
-        answers.append((time.perf_counter() - began, int(head[9:12])))
+        answers.append((time.perf_counter() - due, int(head[9:12])))
     writer.close()
     return answers
 
@@ -313,15 +338,27 @@ def _print(
 ) -> None:
     console = Console(width=160)
     table = Table(title=f"{asked.steps:,} steps, {asked.processes} processes of the API; times in milliseconds")
-    for heading in ("request", "at once", "per second", "p50", "p95", "p99", "CPU API", "CPU Postgres", "failed"):
+    for heading in (
+        "request",
+        "callers",
+        "pace",
+        "per second",
+        "p50",
+        "p95",
+        "p99",
+        "CPU API",
+        "CPU Postgres",
+        "failed",
+    ):
         table.add_column(heading)
     for each in measured:
-        times = (each.p50, each.p95, each.p99, each.cpu_api, each.cpu_postgres)
+        took = (each.p50, each.p95, each.p99, each.cpu_api, each.cpu_postgres)
         table.add_row(
             each.what,
             str(each.callers),
+            each.pace,
             f"{each.per_second:.0f}",
-            *(f"{took:.1f}" for took in times),
+            *(f"{milliseconds:.1f}" for milliseconds in took),
             str(each.failures),
         )
     console.print(table)

@@ -20,7 +20,9 @@ from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow, Run
 from agentflow.domain.api_key import ApiKey, Role
 from agentflow.domain.error import NotAllowed, Unauthenticated
+from agentflow.domain.ids import RunId
 from agentflow.engine.authenticate import authenticate
+from agentflow.storage.views import whole_id
 
 _bearer = HTTPBearer(auto_error=False, description="A key of `agentflow key create NAME --role ROLE`.")
 
@@ -50,6 +52,14 @@ class Caller:
     def run(self, reference: str) -> Run:
         """Return a run that the caller may see. Raises NotFound, AmbiguousId and UsageError."""
         return self.flow.get(reference, project=self.key.project)
+
+    def run_id(self, reference: str) -> RunId:
+        """Return the id of a run that the caller may see, if there is one: who opens all is not asked about it first.
+
+        Raises as ``run`` does.
+        """
+        given = whole_id(reference) if self.key.project is None else None
+        return RunId(self.run(reference).uuid) if given is None else given
 
 
 def whole(caller: Caller) -> Caller:

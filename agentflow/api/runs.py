@@ -7,9 +7,10 @@ from http import HTTPStatus
 from typing import Annotated, Any, BinaryIO, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from starlette.responses import HTMLResponse
 
+from agentflow.api.answers import QuickJson
 from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import created
@@ -19,7 +20,6 @@ from agentflow.api.paging import Cursor, Limit, page
 from agentflow.api.seen import look, names
 from agentflow.client import Run
 from agentflow.client.documents import opened_document
-from agentflow.domain.ids import RunId
 
 router = APIRouter(prefix="/runs", tags=["runs"])
 Step = Annotated[str | None, Query(description="Only of this step.")]
@@ -72,19 +72,19 @@ def find(
         parent=None if parent is None else caller.run(parent),
     )
     runs = [run.summary.as_json() for run in found]
-    return JSONResponse({"schema": "agentflow.runs/1", "runs": runs, "next_cursor": found.next_cursor})
+    return QuickJson({"schema": "agentflow.runs/1", "runs": runs, "next_cursor": found.next_cursor})
 
 
 @router.get("/{run}")
 def show(caller: Viewer, run: str, if_none_match: Annotated[str | None, Header()] = None) -> Response:
     """Show a run with its steps and attempts. Its ETag changes with everything that is done to it."""
-    found = RunId(caller.run(run).uuid)
-    with caller.flow.context.database.transaction() as tx:
+    found = caller.run_id(run)
+    with caller.flow.context.database.autocommit() as tx:
         shown, tag = look(tx, found)
     headers = {"ETag": tag}
     if if_none_match is not None and names(if_none_match, tag, is_weak=True):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    return JSONResponse(shown, headers=headers)
+    return QuickJson(shown, headers=headers)
 
 
 @router.get("/{run}/steps/{step}")

@@ -6,7 +6,6 @@ was asked for and whether it is stopped, not with each due time. The check is ma
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from hashlib import sha256
 from typing import Annotated
 
 from fastapi import Depends, Header
+from pydantic_core import to_json
 from sqlalchemy import Connection
 
 from agentflow.api.caller import Caller, Json
@@ -48,7 +48,7 @@ def schedule_tag(shown: Json) -> str:
 
 
 def _tag(lasting: Json) -> str:
-    return f'"{sha256(json.dumps(lasting, sort_keys=True).encode()).hexdigest()[:32]}"'
+    return f'"{sha256(to_json(lasting)).hexdigest()[:32]}"'
 
 
 def names(header: str, tag: str, *, is_weak: bool = False) -> bool:
@@ -76,7 +76,7 @@ class Seen:
         def check(tx: Connection) -> None:
             self._compare(look(tx, RunId(run.uuid))[1])
 
-        with caller.flow.context.database.transaction() as tx:
+        with caller.flow.context.database.autocommit() as tx:
             check(tx)  # what is refused for another reason must not hide it
         with precondition.only_if(run.uuid, check):
             yield run

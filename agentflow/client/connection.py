@@ -98,11 +98,10 @@ class Connected:
         return context
 
     @contextmanager
-    def _reading(self, *, is_single: bool = False) -> Iterator[Connection]:
-        """Open a transaction for reads; for a ``single`` one a connection alone, which saves two round trips."""
-        database = self.context.database
+    def _reading(self) -> Iterator[Connection]:
+        """Open a connection for reads. Each sees its own moment, in a transaction too: one would cost two ways more."""
         try:
-            with telling_conflicts(), database.autocommit() if is_single else database.transaction() as tx:
+            with telling_conflicts(), self.context.database.autocommit() as tx:
                 yield tx
         except ProgrammingError as error:
             if getattr(error.orig, "sqlstate", None) == UNDEFINED_TABLE:

@@ -172,7 +172,7 @@ class AgentFlow(
 
         Raises NotFound, AmbiguousId and UsageError.
         """
-        with self._reading(is_single=True) as tx:
+        with self._reading() as tx:
             return Run(self, views.find_run(tx, str(reference), project))
 
     def runs(

@@ -22,7 +22,7 @@ def register(database: Database, store: ContentStore, audit_key: bytes) -> None:
 
 def check_registration(database: Database, store: ContentStore, audit_key: bytes) -> None:
     """Raise StoreMismatch or ConfigurationError when this process must not work on the database."""
-    with database.transaction() as tx:
+    with database.autocommit() as tx:
         standing = installations.read(tx)
     if standing is None:
         raise ConfigurationError("The database is not registered with a content store yet; run `agentflow migrate`")

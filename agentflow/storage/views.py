@@ -30,6 +30,7 @@ from agentflow.storage.view_shapes import (
 
 LAST = "@last"
 _HEX = re.compile(r"[0-9a-f]{4,32}")
+_ID_DIGITS = 32
 _CANDIDATES = 8
 _STANDINGS_AT_ONCE = 500
 """How many running runs are looked into at a time, where only those that wait are asked for, or only the others."""
@@ -48,6 +49,12 @@ class RunFilter:
     parent: RunId | None = None
 
 
+def whole_id(reference: str) -> RunId | None:
+    """Return the id that a person gives whole; None for what has to be looked for."""
+    digits = _digits(reference)
+    return RunId(UUID(digits)) if _HEX.fullmatch(digits) and len(digits) == _ID_DIGITS else None
+
+
 def find_run(tx: Connection, reference: str, project: str | None = None) -> RunId:
     """Return the run that a person names: by its id, a prefix of at least 4 hex digits, or ``@last``.
 
@@ -59,10 +66,10 @@ def find_run(tx: Connection, reference: str, project: str | None = None) -> RunI
         if last is None:
             raise NotFound(f"There is no run yet{_within(project)}.", reference=reference)
         return RunId(last)
-    digits = reference.strip().lower().replace("-", "")
+    digits = _digits(reference)
     if not _HEX.fullmatch(digits):
         raise UsageError(f"{reference!r} names no run: give its id, at least 4 digits of it, or {LAST}.")
-    low, high = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
+    low, high = UUID(digits.ljust(_ID_DIGITS, "0")), UUID(digits.ljust(_ID_DIGITS, "f"))
     parameters = {"low": low, "high": high, "project": project, "limit": _CANDIDATES + 1}
     found = [RunId(row) for row in tx.execute(statement("view_run_ids"), parameters).scalars()]
     if not found:
@@ -73,6 +80,10 @@ def find_run(tx: Connection, reference: str, project: str | None = None) -> RunI
     if len(found) > 1:
         raise _ambiguous(reference, found)
     return found[0]
+
+
+def _digits(reference: str) -> str:
+    return reference.strip().lower().replace("-", "")
 
 
 def _within(project: str | None) -> str:
