@@ -156,8 +156,11 @@ def _see_the_installation(tour: Tour, settings: Settings) -> None:
     for path in ("gates", "workers", "queues", "limits", "budgets", "dead-letters", "metrics", "openapi.json", "docs"):
         tour.get(f"/{path}")
     find_or_make_key(settings)
-    for path in ("events", "verify", "checkpoints", "key"):
+    for path in ("events", "checkpoints", "key"):
         tour.get(f"/audit/{path}")
+    job = tour.post("/audit/verify").headers["Location"].removeprefix(openapi.BASE)
+    tour.get(job, "/jobs/{job}")
+    tour.get("/jobs")
     tour.post("/dead-letters/replay", body="ReplayBody")
     tour.get("/maintenance")
     tour.post("/maintenance/pause", body="PauseBody")
