@@ -10,13 +10,14 @@ from fastapi.responses import JSONResponse
 from agentflow.api import bodies
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import located
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.api.seen import AsSeen, schedule_tag
 from agentflow.client.schedule_report import ScheduleReport
 from agentflow.storage.view_shapes import moment
 
-router = APIRouter(prefix="/schedules", tags=["schedules"])
+router = APIRouter(prefix="/schedules", tags=["schedules"], route_class=Route)
 
 
 @router.get("")
