@@ -64,6 +64,10 @@ class Tour:
         """Do, with the example of the body of a name."""
         return self._ask("POST", path, template, **({"json": components.examples()[body]} if body else {}), **more)
 
+    def put(self, path: str, template: str, body: str) -> httpx2.Response:
+        """Put the example of the body of a name at its address."""
+        return self._ask("PUT", path, template, json=components.examples()[body])
+
     def delete(self, path: str, template: str = "") -> httpx2.Response:
         """Take away."""
         return self._ask("DELETE", path, template)
@@ -104,6 +108,7 @@ def _see_plans_and_schedules(tour: Tour) -> None:
     tour.get("/schedules")
     named, path = "/schedules/mornings", "/schedules/{name}"
     tour.get(named, path)
+    tour.put(named, path, body="ScheduleBody")
     tour.post(f"{named}/backfill", f"{path}/backfill", body="BackfillBody")
     for verb in ("run-now", "pause", "resume"):
         tour.post(f"{named}/{verb}", f"{path}/{verb}")

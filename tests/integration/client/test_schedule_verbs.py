@@ -144,3 +144,25 @@ def test_the_client_takes_values_of_python(flow: AgentFlow, house: Runtime) -> N
     pushed(house.context, [noop_step("one")], vars={"day": {"required": True}})
     with pytest.raises(errors.UsageError, match=r"vars\.day: the var day must be given"):
         flow.schedules.create("daily", "tested", cron="@daily")
+
+
+def test_a_schedule_is_replaced_by_its_name(at_home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    create = ("schedule", "create", "nightly", "--plan", "tested", "--cron")
+    made = ask(capsys, *create, "0 6 * * *", "--replace")
+    refused = complain(capsys, *create, "0 7 * * *", code=2)
+    dry = ask(capsys, *create, "0 7 * * *", "--replace", "--dry-run", schema="schedule")
+    kept = ask(capsys, "schedule", "show", "nightly")
+    other = ask(capsys, *create, "0 7 * * *", "--replace", "--disabled")
+    with AgentFlow(at_home) as flow:
+        first, again = (
+            flow.schedules.create(name, "tested", cron="@daily", is_replacing=True) for name in ("weekly", "nightly")
+        )
+
+    assert "replace it" in refused
+    assert (dry["timing"]["cron"], kept["timing"]["cron"], other["timing"]["cron"]) == (
+        "0 7 * * *",
+        "0 6 * * *",
+        "0 7 * * *",
+    )
+    assert (other["id"], other["is_enabled"]) == (made["id"], False)
+    assert (first.is_new, again.is_new, again.schedule.is_enabled) == (True, False, True)
