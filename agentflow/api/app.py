@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from anyio import to_thread
 from fastapi import APIRouter, FastAPI
 
 from agentflow import __version__
@@ -19,6 +20,7 @@ from agentflow.api import (
     founding,
     health,
     installation,
+    jobs,
     keys,
     live,
     metrics,
@@ -37,6 +39,7 @@ from agentflow.api.live_hub import Hub
 from agentflow.api.mcp_route import mcp_routes, mcp_server
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow
+from agentflow.engine.job_worker import JobWorker
 from agentflow.settings import Settings
 
 PREFIX = "/api/v1"
@@ -55,6 +58,7 @@ ROUTERS = (
     audit.router,
     installation.router,
     upkeep.router,
+    jobs.router,
     keys.router,
     webhooks.router,
     health.router,
@@ -69,12 +73,13 @@ def make_app(settings: Settings) -> FastAPI:
     flow = AgentFlow(settings)
     flow.database_connections = settings.api_database_connections
 
-    tools = mcp_server()
+    tools, worker = mcp_server(), JobWorker()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with tools.session_manager.run():
             yield
+        await to_thread.run_sync(worker.stop)
         flow.close()
 
     app = FastAPI(
@@ -89,6 +94,7 @@ def make_app(settings: Settings) -> FastAPI:
     often = settings.api_requests_per_minute
     app.state.house = House(flow, Throttle(often * OF_ADDRESS), Throttle(often))
     app.state.hub = Hub(flow)
+    app.state.jobs = worker
     problem.add_handlers(app)
     routes = APIRouter(prefix=PREFIX)
     for resource in ROUTERS:

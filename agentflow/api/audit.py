@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from functools import partial
+from http import HTTPStatus
 
+from fastapi import APIRouter, Request, Response
+
+from agentflow.api.audit_report import REPORT_SCHEMA, told, verify_in_job
 from agentflow.api.caller import Admin, Json, Viewer, whole
 from agentflow.api.events_page import events_page
+from agentflow.api.intake import Route
+from agentflow.api.jobs import began
+from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, cursor_of, number_of
-from agentflow.domain.chain_check import Finding
 from agentflow.domain.error import NotFound
 from agentflow.domain.ids import INSTALLATION_CHAIN, RunId
+from agentflow.domain.job import JobKind
 from agentflow.engine.sign import find_key
-from agentflow.engine.verify import VerificationReport, verify_all, verify_installation, verify_run
-from agentflow.engine.verify_checkpoints import verify_checkpoints
+from agentflow.engine.verify import verify_run
 from agentflow.storage import checkpoints
 
-router = APIRouter(tags=["audit"])
-REPORT_SCHEMA = "agentflow.audit-report/1"
+router = APIRouter(tags=["audit"], route_class=Route)
 
 
 @router.get("/audit/events")
@@ -29,28 +34,17 @@ def installation_events(caller: Viewer, limit: Limit = 100, cursor: Cursor = Non
 def verify_one(caller: Viewer, run: str) -> Json:
     """Check that nothing of the audit of a run was altered, removed, added or cut."""
     report = verify_run(caller.flow.context, RunId(caller.run(run).uuid))
-    return {"schema": REPORT_SCHEMA, "is_intact": report.is_intact, "runs": [_told(report)]}
+    return {"schema": REPORT_SCHEMA, "is_intact": report.is_intact, "runs": [told(report)]}
 
 
-@router.get("/audit/verify")
-def verify_everything(caller: Admin) -> Json:
-    """Check the audit of every run, that of the installation, and the signed checkpoints. It reads all of them."""
+@router.post("/audit/verify", status_code=HTTPStatus.ACCEPTED)
+def verify_everything(caller: Admin, once: Once, request: Request) -> Response:
+    """Begin to check the audit of every run, that of the installation, and the signed checkpoints.
+
+    It reads all of them. Location is the job that does it.
+    """
     context = whole(caller).flow.context
-    reports = [report for report in verify_all(context) if not report.is_intact]
-    own, signed = verify_installation(context), verify_checkpoints(context)
-    findings = [{"run": run_id and str(run_id)} | _finding(each) for run_id, each in signed.findings]
-    return {
-        "schema": REPORT_SCHEMA,
-        "is_intact": not reports and own.is_intact and signed.is_intact,
-        "runs": [_told(report) for report in reports],
-        "installation": {"events": own.events, "findings": [_finding(each) for each in own.findings]},
-        "checkpoints": {
-            "checkpoints": signed.checkpoints,
-            "leaves": signed.leaves,
-            "unchecked": signed.unchecked,
-            "findings": findings,
-        },
-    }
+    return once(lambda: began(request, caller, JobKind.VERIFY, partial(verify_in_job, context)))
 
 
 @router.get("/audit/checkpoints")
@@ -72,12 +66,3 @@ def audit_key(caller: Viewer) -> Json:
     if found is None:
         raise NotFound("There is no key of checkpoints here; it is where the dispatcher runs that signs.")
     return {"schema": "agentflow.audit-key/1", "id": found.id, "public_key": found.public}
-
-
-def _told(report: VerificationReport) -> Json:
-    findings = [_finding(each) for each in report.findings]
-    return {"run": str(report.run_id), "events": report.events, "findings": findings}
-
-
-def _finding(each: Finding) -> Json:
-    return {"code": str(each.code), "message": each.message, "step": each.step, "sequence": each.sequence}

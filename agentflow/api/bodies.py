@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SkipValidation
+from pydantic_core import PydanticCustomError
 
 Reason = Field(default=None, description="Why: it stands in the audit for ever.", examples=["the numbers are wrong"])
+
+
+def _is_document_or_name(given: object) -> object:
+    if not isinstance(given, dict | str):
+        raise PydanticCustomError("plan_type", "takes a document or a name")
+    return given
+
+
+Json = SkipValidation[JsonValue]
+"""A value that was read from JSON, and so is some: looking at each part of it again would take longer than reading."""
+Object = dict[str, Json]
+Plan = Annotated[Object | str, BeforeValidator(_is_document_or_name)]
 
 
 class Body(BaseModel):
@@ -18,7 +31,7 @@ class Body(BaseModel):
 class Submission(Body):
     """A plan as a document, or the name of a stored one, with what a submit may say beside it."""
 
-    plan: dict[str, JsonValue] | str = Field(
+    plan: Plan = Field(
         description="A plan document, or NAME or NAME@VERSION of a stored plan.",
         examples=[
             {
@@ -32,10 +45,10 @@ class Submission(Body):
     files: dict[str, str] = Field(
         default_factory=dict, description="Texts of the files that the document names beside itself, by their paths."
     )
-    vars: dict[str, JsonValue] = Field(default_factory=dict, description="Values of the plan's vars.")
+    vars: Object = Field(default_factory=dict, description="Values of the plan's vars.")
     project: str | None = Field(default=None, description="The run's project; else the plan's, else the key's.")
     directive: str | None = None
-    budget: dict[str, JsonValue] | None = Field(default=None, examples=[{"tokens": 5000, "usd": 0.5}])
+    budget: Object | None = Field(default=None, examples=[{"tokens": 5000, "usd": 0.5}])
     mode: str | None = Field(default=None, description="auto or strict.")
     plan_hash: str | None = Field(default=None, description="Take this plan only, by its fingerprint.")
 
@@ -48,12 +61,12 @@ class Fork(Body):
     """From where a run is done again, and with what."""
 
     from_step: str
-    vars: dict[str, JsonValue] = Field(default_factory=dict, description="Over those of the run.")
-    plan: dict[str, JsonValue] | str | None = Field(
+    vars: Object = Field(default_factory=dict, description="Over those of the run.")
+    plan: Plan | None = Field(
         default=None, description="An edited plan: what changed in it, and what follows, runs again."
     )
     files: dict[str, str] = Field(default_factory=dict, description="Texts of files that the edited plan names.")
-    budget: dict[str, JsonValue] | None = None
+    budget: Object | None = None
     directive: str | None = None
 
 
@@ -75,7 +88,7 @@ class Decision(Body):
 
     step: str | None = Field(default=None, description="The gate, where several are open.")
     why: str | None = Reason
-    form: dict[str, JsonValue] = Field(default_factory=dict, description="Values of the gate's form.")
+    form: Object = Field(default_factory=dict, description="Values of the gate's form.")
 
 
 class Rejection(Body):
@@ -89,7 +102,7 @@ class Signal(Body):
     """A signal for a step that waits for its name."""
 
     name: str
-    data: JsonValue = None
+    data: Json = None
 
 
 class Raise(Body):
@@ -116,7 +129,7 @@ class Overriding(Body):
     why: str
     skip: bool = False
     succeed: bool = False
-    result: JsonValue = None
+    result: Json = None
     choose: str | None = None
 
 
@@ -161,7 +174,7 @@ class Why(Body):
 class Push(Body):
     """A plan that is to be stored under its name."""
 
-    plan: dict[str, JsonValue]
+    plan: Object
     files: dict[str, str] = Field(default_factory=dict)
     project: str | None = None
 
@@ -179,8 +192,8 @@ class Schedule(Body):
     overlap: str = Field(default="skip", description="skip, queue, cancel-previous or allow.")
     queue_depth: int = 1
     catch_up: str = "10m"
-    vars: dict[str, JsonValue] = Field(default_factory=dict)
-    budget: dict[str, JsonValue] | None = None
+    vars: Object = Field(default_factory=dict)
+    budget: Object | None = None
     directive: str | None = None
     project: str | None = None
     is_enabled: bool = True

@@ -11,12 +11,13 @@ from fastapi import APIRouter
 from agentflow.api import bodies
 from agentflow.api.caller import Caller, Json, Operator
 from agentflow.api.deeds import plain
+from agentflow.api.intake import Route
 from agentflow.client import Run
 from agentflow.client.bulk import act_on_each, select
 from agentflow.client.retention import checked_age
 from agentflow.domain.error import UsageError
 
-router = APIRouter(prefix="/runs", tags=["many runs"])
+router = APIRouter(prefix="/runs", tags=["many runs"], route_class=Route)
 COUNTED = 10_000
 """Up to how many it is counted whom a filter means: no more are read, whatever there is."""
 

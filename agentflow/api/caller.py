@@ -122,7 +122,7 @@ def _at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
     async def check(caller: Identified) -> Caller:
         if not caller.key.role.includes(role):
             raise NotAllowed(
-                f"The key {caller.key.name!r} is a {caller.key.role.value}'s; this takes a key of role {role.value}.",
+                f"The key {caller.key.name!r} has role {caller.key.role.value}; this takes a key of role {role.value}.",
                 role=caller.key.role.value,
                 needed=role.value,
             )

@@ -13,7 +13,7 @@ from importlib import resources
 from typing import Any
 
 _COMPONENTS = "#/components/schemas/"
-_OTHER = re.compile(r'"\$ref": "urn:agentflow:schema:([a-z-]+):1#/')
+_OTHER = re.compile(r'"\$ref": "urn:agentflow:schema:([a-z-]+):1#?')
 
 
 def reference(schema: str) -> dict[str, str]:
@@ -48,7 +48,7 @@ def _component(schema: str) -> dict[str, Any]:
     """Read a file; what it refers to in itself or in another file is then found below the components."""
     text = _file("schemas").joinpath(f"{schema}.json").read_text(encoding="utf-8")
     text = text.replace('"$ref": "#/', f'"$ref": "{_COMPONENTS}{_name(schema)}/')
-    text = _OTHER.sub(lambda found: f'"$ref": "{_COMPONENTS}{_name(found[1])}/', text)
+    text = _OTHER.sub(lambda found: f'"$ref": "{_COMPONENTS}{_name(found[1])}', text)
     component: dict[str, Any] = json.loads(text)
     del component["$schema"], component["$id"]
     return component

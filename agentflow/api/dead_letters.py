@@ -9,12 +9,13 @@ from fastapi.responses import JSONResponse
 
 from agentflow.api.bodies import Replay
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.domain.error import UsageError
 from agentflow.storage.dead_letters import DeadLetter, DeadLetters
 
-router = APIRouter(prefix="/dead-letters", tags=["dead letters"])
+router = APIRouter(prefix="/dead-letters", tags=["dead letters"], route_class=Route)
 
 
 @router.get("")

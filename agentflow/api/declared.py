@@ -26,6 +26,7 @@ class Answer:
     """The answer of one address: JSON of ``schema`` or what ``kinds`` name, with one of ``statuses``.
 
     With one of ``empty`` nothing is sent, and with one of ``problems`` a problem that its form alone does not tell of.
+    What ``begins_job`` answers 202 with that job.
     """
 
     schema: str | None = None
@@ -34,6 +35,7 @@ class Answer:
     headers: tuple[str, ...] = ()
     empty: tuple[int, ...] = ()
     problems: tuple[int, ...] = ()
+    begins_job: bool = False
 
     def as_responses(self) -> dict[str, Any]:
         """Return it as the description has it."""
@@ -42,7 +44,8 @@ class Answer:
             content = {"application/json": {"schema": reference(self.schema)}} | content
         said = {"content": content} | described(self.headers)
         found = {str(status): {"description": HTTPStatus(status).phrase, **said} for status in self.statuses}
-        return found | {str(status): _EMPTY[status] for status in self.empty}
+        found |= {str(status): _EMPTY[status] for status in self.empty}
+        return found | (_BEGUN_JOB.as_responses() if self.begins_job else {})
 
 
 def described(headers: Iterable[str]) -> dict[str, Any]:
@@ -58,6 +61,7 @@ _EMPTY: Mapping[int, dict[str, Any]] = {
 _STREAM = "text/event-stream"
 _MADE = Answer("run", (201, 200), headers=("Location",))
 _BEGUN = Answer("run", (202,), headers=("Location",))
+_BEGUN_JOB = Answer("job", (202,), headers=("Location",))
 _RUN = Answer("run")
 _ACTED = Answer("acted")
 _SCHEDULE_ACTED = Answer("schedule-acted")
@@ -109,7 +113,8 @@ ANSWERS: Mapping[str, Answer] = {
     "GET /plan-schema": Answer("plan-schema"),
     "GET /schedules": Answer("schedules"),
     "POST /schedules": Answer("schedule", (201, 200), headers=("Location",)),
-    "GET /schedules/{name}": Answer("schedule"),
+    "GET /schedules/{name}": Answer("schedule", headers=("ETag",)),
+    "PUT /schedules/{name}": Answer("schedule", (200, 201), headers=("ETag", "Location")),
     "DELETE /schedules/{name}": _SCHEDULE_ACTED,
     "GET /schedules/{name}/firings": Answer("firings"),
     "POST /schedules/{name}/pause": _SCHEDULE_ACTED,
@@ -123,14 +128,16 @@ ANSWERS: Mapping[str, Answer] = {
     "GET /limits": Answer("limits", problems=(404,)),
     "GET /budgets": Answer("budget"),
     "GET /audit/events": Answer("events"),
-    "GET /audit/verify": Answer("audit-report"),
+    "POST /audit/verify": _BEGUN_JOB,
     "GET /audit/checkpoints": Answer("checkpoints"),
     "GET /audit/key": Answer("audit-key", problems=(404,)),
     "GET /maintenance": Answer("maintenance"),
     "POST /maintenance/pause": Answer("maintenance", (202,), headers=("Location",)),
     "POST /maintenance/resume": Answer("maintenance"),
     "GET /retention": Answer("prune"),
-    "POST /retention/prune": Answer("prune"),
+    "POST /retention/prune": Answer("prune", begins_job=True),
+    "GET /jobs": Answer("jobs"),
+    "GET /jobs/{job}": Answer("job"),
     "GET /keys": Answer("keys"),
     "POST /keys": Answer("key", (201,), headers=("Location",)),
     "GET /keys/{name}": _KEY,

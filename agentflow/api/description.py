@@ -18,10 +18,11 @@ from fastapi.responses import HTMLResponse
 from agentflow.api import components, page
 from agentflow.api.caller import Json, Viewer
 from agentflow.api.declared import ANSWERS, described
+from agentflow.api.intake import Route
 from agentflow.api.page import PageReader
 from agentflow.api.problem import MEDIA_TYPE
 
-router = APIRouter(tags=["description"])
+router = APIRouter(tags=["description"], route_class=Route)
 PREFIX = "/api/v1"
 _METHODS = ("get", "put", "post", "delete", "patch")
 _ABOUT = (
@@ -32,6 +33,7 @@ _ABOUT = (
 _KEYED = (
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.FORBIDDEN,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
     HTTPStatus.TOO_MANY_REQUESTS,
     HTTPStatus.INTERNAL_SERVER_ERROR,
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -125,7 +127,9 @@ def _problems(path: str, method: str, operation: Json) -> Iterator[HTTPStatus]:
     yield from _KEYED
     names = {parameter["name"].lower() for parameter in operation.get("parameters", ())}
     if names or "requestBody" in operation:
-        yield from (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
+        yield HTTPStatus.BAD_REQUEST
+    if "requestBody" in operation:
+        yield HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     if "{" in path or "requestBody" in operation or "parent" in names:
         yield HTTPStatus.NOT_FOUND
     if "{run}" in path:

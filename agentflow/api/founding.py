@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Request, Response
+from fastapi import APIRouter, Body, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field, StringConstraints
 
 from agentflow.api.caller import Caller, Json, Operator, Viewer
 from agentflow.api.founding_shape import AgentRun
-from agentflow.api.problem import problem_of
+from agentflow.api.intake import Route
+from agentflow.api.problem import misfit_of, problem_of
 from agentflow.domain.error import AgentflowError, InvalidTransition, NotFound, UsageError
 from agentflow.domain.ids import RunId
 from agentflow.storage import runs
@@ -28,8 +28,10 @@ LISTED = 50
 GOAL, TEXT = "goal", "directive_text"
 
 
-class FoundingRoute(APIRoute):
-    """A route whose errors have the founding form."""
+class FoundingRoute(Route):
+    """A route whose errors have the founding form; what else a query says is let be, as the founding runtime did."""
+
+    knows_all_names = False
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the handler that the framework calls."""
@@ -39,8 +41,9 @@ class FoundingRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError as misfit:
-                faults = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in misfit.errors())
-                return JSONResponse({"error": "; ".join(faults)}, HTTPStatus.BAD_REQUEST)
+                return _refused(misfit_of(misfit, request), request)
+            except HTTPException as error:
+                return JSONResponse({"error": error.detail}, HTTPStatus.BAD_REQUEST)
             except AgentflowError as error:
                 return _refused(error, request)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from agentflow.api.caller import look_at
-from agentflow.api.problem import problem
+from agentflow.api.head import answer_head, asks_head
+from agentflow.api.problem import TOO_LARGE, problem
 from agentflow.telemetry.spans import HEADER, caller
 
 OPEN = "/livez"
@@ -28,8 +30,11 @@ _HEADERS = {
 }
 
 
-class _TooLargeError(Exception):
+class _TooLargeError(HTTPException):
     """More came than may."""
+
+    def __init__(self) -> None:
+        super().__init__(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 class Guard:
@@ -42,6 +47,9 @@ class Guard:
         """Let a request through, refuse its body, or let it go on without one to the route, which says who may ask."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if asks_head(scope):
+            await answer_head(self, scope, receive, send)
             return
         request = _Request(scope, receive, send)
         headers = Headers(scope=scope)
@@ -91,7 +99,7 @@ class _Request:
     async def refuse(self) -> None:
         """Answer that the body is too large."""
         said = f"A body has at most {BODY_BYTES} bytes."
-        refused = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", said, self._scope["path"])
+        refused = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, TOO_LARGE, said, self._scope["path"])
         await refused(self._scope, self._receive, self._pass_on)
 
     async def _pass_on(self, message: Message) -> None:

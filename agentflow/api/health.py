@@ -13,13 +13,14 @@ from redis.exceptions import RedisError
 from sqlalchemy import Connection
 
 from agentflow.api.caller import House, Json, Viewer
+from agentflow.api.intake import Route
 from agentflow.domain.error import AgentflowError
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.storage import health, migrations, workers
 
-live = APIRouter(tags=["health"])
-router = APIRouter(prefix="/health", tags=["health"])
+live = APIRouter(tags=["health"], route_class=Route)
+router = APIRouter(prefix="/health", tags=["health"], route_class=Route)
 _UNASKED = (False, "not asked: the database does not answer")
 Found = tuple[bool, str]
 """Whether a part is as it should be, and what was found."""

@@ -8,9 +8,10 @@ from fastapi import APIRouter, Query
 
 from agentflow.api.caller import Json, Project, Viewer
 from agentflow.api.gates_page import gates_page
+from agentflow.api.intake import Route
 from agentflow.api.paging import Cursor, Limit
 
-router = APIRouter(tags=["installation"])
+router = APIRouter(tags=["installation"], route_class=Route)
 
 
 @router.get("/gates")

@@ -9,12 +9,13 @@ from fastapi.responses import JSONResponse
 
 from agentflow.api.bodies import NewKey
 from agentflow.api.caller import Admin, Caller, Json
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.domain.api_key import ApiKey, KeyState
 from agentflow.domain.error import NotFound
 
-router = APIRouter(prefix="/keys", tags=["keys"])
+router = APIRouter(prefix="/keys", tags=["keys"], route_class=Route)
 
 
 @router.get("")

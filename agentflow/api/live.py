@@ -6,46 +6,42 @@ list otherwise. Nothing of an event is missed and none comes twice: see docs/dec
 
 from __future__ import annotations
 
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.routing import Match
 from starlette.types import Scope
 
-from agentflow.api.caller import Caller, Project, Viewer
+from agentflow.api.caller import Caller, Json, Project, Viewer
+from agentflow.api.head import STREAM, wants_stream
+from agentflow.api.intake import Route
 from agentflow.api.live_hub import Hub, Wish
 from agentflow.api.live_logs import logs_of, read_page
 from agentflow.api.live_streams import EventStream, events_to
 from agentflow.client import Run
-from agentflow.client.run_logs import STREAMS, LogReader
+from agentflow.client.run_logs import STREAMS, LogReader, read_cursor
 from agentflow.domain.error import UsageError
 from agentflow.domain.ids import RunId
 from agentflow.storage import feeds
 
-STREAM = "text/event-stream"
+_LONGEST_PLACE = 65536
 LastEventId = Annotated[str | None, Header(description="The id that came last: the stream goes on behind it.")]
 After = Annotated[
     int | None, Query(ge=0, le=feeds.LAST_ID, description="The same as Last-Event-ID, which goes over it.")
 ]
 
-LogPlace = Annotated[
-    str | None, Query(description="The id of a piece of the logs, or `next` of a page.", max_length=65536)
+LogPlace = Annotated[str | None, Query(description="The same as Last-Event-ID.", max_length=_LONGEST_PLACE)]
+LogCursor = Annotated[
+    str | None, Query(description="next_cursor or place of the page before.", max_length=_LONGEST_PLACE)
 ]
+Output = Literal["stdout", "stderr"] | None
 Step = Annotated[str | None, Query(description="Only of this step.")]
 
 
-def wants_stream(headers: Headers) -> bool:
-    """Whether a request asks for a stream by name."""
-    return any(each.partition(";")[0].strip().lower() == STREAM for each in headers.get("accept", "").split(","))
-
-
-class _StreamRoute(APIRoute):
+class _StreamRoute(Route):
     """A route for who asks for a stream; to others it is not there, and the next one is looked for."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -54,7 +50,7 @@ class _StreamRoute(APIRoute):
         return (found, inner) if is_asked else (Match.NONE, {})
 
 
-router = APIRouter(tags=["live"])
+router = APIRouter(tags=["live"], route_class=Route)
 streams = APIRouter(tags=["live"], route_class=_StreamRoute)
 
 
@@ -70,7 +66,10 @@ async def events(
         raise HTTPException(HTTPStatus.NOT_ACCEPTABLE, f"This is a stream: ask with Accept: {STREAM}.")
     hub = hub_of(request, caller)
     wish = Wish(project=caller.project(project))
-    return EventStream(events_to(hub, caller.key, wish, _place(after, last_event_id), None), hub)
+    place = _place(after, last_event_id)
+    if place is not None:
+        await run_in_threadpool(_check_place, caller, place)
+    return EventStream(events_to(hub, caller.key, wish, place, None), hub)
 
 
 @streams.get("/runs/{run}/events", include_in_schema=False)
@@ -79,33 +78,39 @@ async def run_stream(
 ) -> Response:
     """Tell the events of a run until it has ended. 204 where there is nothing to come: a browser stays away then."""
     hub = hub_of(request, caller)
-    found, ended_at = await run_in_threadpool(_find, caller, run)
     place = _place(after, last_event_id) or 0
+    found, ended_at = await run_in_threadpool(_find, caller, run, place)
     if ended_at is not None and place >= ended_at:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return EventStream(events_to(hub, caller.key, Wish(run=RunId(found.uuid)), place, ended_at), hub)
 
 
 @router.get("/runs/{run}/logs")
-async def logs(
+def logs(caller: Viewer, run: str, step: Step = None, stream: Output = None, cursor: LogCursor = None) -> Json:
+    """Tell what the commands of a run wrote; with `Accept: text/event-stream` also what they write from now on.
+
+    Each piece says where in its stream it begins; what looks like a credential is redacted. A stream takes `after` or
+    `Last-Event-ID` instead of `cursor`, and ends with the run.
+    """
+    found, ended_at = _find(caller, run)
+    return read_page(found, _reader(found, step, stream, cursor or ""), has_ended=ended_at is not None)
+
+
+@streams.get("/runs/{run}/logs", include_in_schema=False)
+async def log_stream(
     caller: Viewer,
     request: Request,
     run: str,
     step: Step = None,
-    stream: Literal["stdout", "stderr"] | None = None,
+    stream: Output = None,
     after: LogPlace = None,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Tell what the commands of a run write, while they write it; as a page of it without `text/event-stream`.
-
-    A stream ends with the run. Each piece says where in its stream it begins; what looks like a credential is redacted.
-    """
-    hub = hub_of(request, caller) if wants_stream(request.headers) else None
+    """Tell what the commands of a run write, while they write it. 204 where there is nothing to come."""
+    hub = hub_of(request, caller)
     place = last_event_id or after or ""
-    found, ended_at = await run_in_threadpool(_find, caller, run)
+    found, ended_at = await run_in_threadpool(_find, caller, run, read_cursor(place)[0])
     reader = await run_in_threadpool(_reader, found, step, stream, place)
-    if hub is None:
-        return JSONResponse(await run_in_threadpool(partial(read_page, found, reader, has_ended=ended_at is not None)))
     if ended_at is not None and reader.resumes_at >= ended_at:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     return EventStream(logs_of(hub, caller.key, RunId(found.uuid), reader, has_ended=ended_at is not None), hub)
@@ -117,8 +122,10 @@ def _reader(run: Run, step: str | None, stream: str | None, place: str) -> LogRe
     return run.log_reader(step, STREAMS if stream is None else (stream,), place)
 
 
-def _find(caller: Caller, run: str) -> tuple[Run, int | None]:
+def _find(caller: Caller, run: str, place: int = 0) -> tuple[Run, int | None]:
     found = caller.run(run)
+    if place:
+        _check_place(caller, place)
     with caller.flow.context.database.transaction() as tx:
         return found, feeds.read_end(tx, RunId(found.uuid))
 
@@ -130,6 +137,17 @@ def _place(after: int | None, last_event_id: str | None) -> int | None:
     if not (last_event_id.isascii() and last_event_id.isdecimal()) or int(last_event_id) > feeds.LAST_ID:
         raise UsageError("Last-Event-ID is the id of an event: a number, as it came.")
     return int(last_event_id)
+
+
+def _check_place(caller: Caller, place: int) -> None:
+    """Raise UsageError for a place above every event: who waits there would miss all up to it."""
+    with caller.flow.context.database.transaction() as tx:
+        newest = feeds.read_newest(tx)
+    if place > newest:
+        raise UsageError(
+            f"There is no event {place} yet, so nothing goes on behind it. If agentflow was restored from a backup, "
+            "look anew at what there is, and begin without Last-Event-ID and after."
+        )
 
 
 def hub_of(request: Request, caller: Caller) -> Hub:

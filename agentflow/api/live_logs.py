@@ -76,8 +76,9 @@ def read_page(run: Run, reader: LogReader, *, has_ended: bool) -> Json:
         if size >= PAGE_BYTES:
             is_whole = False
             break
-    cursor = reader.cursor if is_whole else cursor
-    return {"schema": CHUNKS_SCHEMA, "run": run.id, "chunks": chunks, "next": cursor, "has_more": not is_whole}
+    place = reader.cursor if is_whole else cursor
+    told = {"schema": CHUNKS_SCHEMA, "run": run.id, "chunks": chunks}
+    return told | {"next_cursor": None if is_whole else place, "place": place}
 
 
 def _next_block(pieces: Iterator[LogChunk]) -> bytes | None:

@@ -5,6 +5,7 @@ Owns the way from a request to who acts. Each request is whole in itself: nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -27,9 +28,9 @@ def mcp_server() -> MCPServer[Any]:
     return make_server(_who)
 
 
-def mcp_routes(server: MCPServer[Any], allowed_hosts: list[str]) -> list[Route]:
+def mcp_routes(server: MCPServer[Any], allowed_hosts: Sequence[str]) -> list[Route]:
     """Return the routes of the server, behind the keys of the API."""
-    security = TransportSecuritySettings(allowed_hosts=allowed_hosts)
+    security = TransportSecuritySettings(allowed_hosts=list(allowed_hosts))
     app = server.streamable_http_app(
         streamable_http_path=PATH, json_response=True, stateless_http=True, transport_security=security
     )

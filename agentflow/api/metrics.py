@@ -8,10 +8,11 @@ from fastapi import APIRouter, Header
 from fastapi.responses import Response
 
 from agentflow.api.caller import Viewer
+from agentflow.api.intake import Route
 from agentflow.domain.error import NotAllowed
 from agentflow.monitor.metrics_collector import exposition
 
-router = APIRouter(prefix="/metrics", tags=["health"])
+router = APIRouter(prefix="/metrics", tags=["health"], route_class=Route)
 
 
 @router.get("", response_class=Response)

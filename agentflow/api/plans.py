@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from agentflow.api.bodies import Push
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.client import LoadedPlan
@@ -19,7 +20,7 @@ from agentflow.domain.plan_picture import plan_to_mermaid
 from agentflow.domain.plan_schema import plan_schema
 from agentflow.storage.plans import PlanVersion
 
-router = APIRouter(tags=["plans"])
+router = APIRouter(tags=["plans"], route_class=Route)
 Stored = Annotated[str, Path(description="NAME, the newest version, or NAME@VERSION.", examples=["triage@2"])]
 
 

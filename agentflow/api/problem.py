@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from agentflow.client.conflicts import told
 from agentflow.domain.error import AgentflowError, PlanRejected, TooManyRequests
+from agentflow.domain.misfit import Misfit, fields_that_misfit
 from agentflow.storage.database import UnwritableValue
 from agentflow.telemetry import get_logger
 
@@ -41,13 +42,25 @@ STATUSES: Mapping[str, HTTPStatus] = {
     "schema_validation": HTTPStatus.UNPROCESSABLE_ENTITY,
     "dag_validation": HTTPStatus.UNPROCESSABLE_ENTITY,
     "template": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "misfit": HTTPStatus.UNPROCESSABLE_ENTITY,
     "too_many_requests": HTTPStatus.TOO_MANY_REQUESTS,
     "conflict": HTTPStatus.SERVICE_UNAVAILABLE,
     "content": HTTPStatus.SERVICE_UNAVAILABLE,
     "store_mismatch": HTTPStatus.SERVICE_UNAVAILABLE,
     "servers_unreachable": HTTPStatus.SERVICE_UNAVAILABLE,
+    "configuration": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """The status of an error by its code; of what is not in the table it is 500."""
+TOO_LARGE, INTERNAL = "too_large", "internal"
+CODES: Mapping[HTTPStatus, str] = {
+    HTTPStatus.BAD_REQUEST: "bad_request",
+    HTTPStatus.NOT_FOUND: "not_found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method_not_allowed",
+    HTTPStatus.NOT_ACCEPTABLE: "not_acceptable",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported_media_type",
+}
+"""The code of what is refused by its status alone."""
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -60,14 +73,16 @@ def add_handlers(app: FastAPI) -> None:
 
 def problem_of(error: AgentflowError, path: str) -> JSONResponse:
     """Return the answer to a call that failed with ``error``."""
-    status = STATUSES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
-    if isinstance(error.__cause__, UnwritableValue):  # of the caller's: no server need be waited for
-        status = HTTPStatus.BAD_REQUEST
+    # What Postgres cannot store is the caller's: no server need be waited for.
+    code = "usage" if isinstance(error.__cause__, UnwritableValue) else error.code
+    status = STATUSES.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
     members: dict[str, Any] = {"details": json.loads(json.dumps(error.details, default=str))}
     if isinstance(error, PlanRejected):
         names = ("file", "line", "column", "step", "code", "message")
         members["faults"] = [{name: getattr(fault, name) for name in names} for fault in error.faults]
-    return problem(status, error.code, str(error), path, headers=_headers(status, error), **members)
+    elif isinstance(error, Misfit):
+        members["faults"] = [fault.as_json() for fault in error.faults]
+    return problem(status, code, str(error), path, headers=_headers(status, error), **members)
 
 
 def problem(
@@ -87,6 +102,7 @@ def problem(
         "detail": detail,
         "instance": path,
         "code": code,
+        "details": {},
         **members,
     }
     return JSONResponse(body, status, dict(headers or {}), MEDIA_TYPE)
@@ -116,22 +132,25 @@ async def _answer_any(request: Request, error: Exception) -> JSONResponse:
         return problem_of(known, request.url.path)
     log.error("request_failed", path=request.url.path, error=type(error).__name__, exc_info=error)
     said = "A bug of agentflow; its log tells more."
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal", said, request.url.path)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, said, request.url.path)
 
 
 async def _answer_misfit(request: Request, error: Exception) -> JSONResponse:
     """Tell every field that does not fit; what was given is not repeated, for it may be content."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what the handler is registered for
-    faults = [
-        {"field": ".".join(map(str, each["loc"])), "code": each["type"], "message": each["msg"]}
-        for each in error.errors()
-    ]
-    told_first = "; ".join(f"{each['field']}: {each['message']}" for each in faults[:3])
-    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "misfit", told_first, request.url.path, faults=faults)
+    return problem_of(misfit_of(error, request), request.url.path)
+
+
+def misfit_of(error: RequestValidationError, request: Request) -> Misfit:
+    """Return what the framework found of a request, in our words."""
+    given = {"body": error.body, "query": request.query_params, "header": request.headers, "path": request.path_params}
+    body = getattr(request.scope.get("route"), "body_field", None)
+    known = () if body is None else getattr(body.field_info.annotation, "model_fields", ())
+    return Misfit(fields_that_misfit(error.errors(), given, known))
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
     status = HTTPStatus(error.status_code)
     detail = str(error.detail)
-    return problem(status, status.name.lower(), detail, request.url.path, headers=error.headers)
+    return problem(status, CODES[status], detail, request.url.path, headers=error.headers)

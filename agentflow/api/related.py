@@ -8,11 +8,12 @@ from fastapi import APIRouter
 
 from agentflow.api.bodies import Trial
 from agentflow.api.caller import Json, Viewer
+from agentflow.api.intake import Route
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.client import StepView
 from agentflow.client.documents import opened_document
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=Route)
 
 
 @router.post("/check")

@@ -13,12 +13,13 @@ from fastapi.responses import JSONResponse
 from agentflow.api import bodies
 from agentflow.api.caller import Caller, Json, Operator
 from agentflow.api.deeds import accepted, created, done
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.seen import AsSeen, Seen
 from agentflow.client import LoadedPlan, Run
 from agentflow.client.documents import opened_document
 
-router = APIRouter(prefix="/runs/{run}", tags=["verbs"])
+router = APIRouter(prefix="/runs/{run}", tags=["verbs"], route_class=Route)
 IdempotencyKey = Annotated[str | None, Header(description="The same key with the same fork is the same run.")]
 
 

@@ -16,12 +16,13 @@ from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import created
 from agentflow.api.events_page import run_events_page
 from agentflow.api.gates_page import gates_page
+from agentflow.api.intake import Route
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.api.seen import look, names
 from agentflow.client import Run
 from agentflow.client.documents import opened_document
 
-router = APIRouter(prefix="/runs", tags=["runs"])
+router = APIRouter(prefix="/runs", tags=["runs"], route_class=Route)
 Step = Annotated[str | None, Query(description="Only of this step.")]
 IdempotencyKey = Annotated[str | None, Header(description="The same key with the same submission is the same run.")]
 _BYTES, _CHUNK_BYTES = "application/octet-stream", 1 << 16

@@ -1,22 +1,26 @@
-"""Schedules: keep when stored plans run by themselves, look at what became of it, fire, stop and forget."""
+"""Schedules: keep when stored plans run by themselves, look at what became of it, fire, replace, stop and forget."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from agentflow.api import bodies
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
 from agentflow.api.deeds import located
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.api.seen import AsSeen, schedule_tag
 from agentflow.client.schedule_report import ScheduleReport
+from agentflow.domain.error import UsageError
 from agentflow.storage.view_shapes import moment
 
-router = APIRouter(prefix="/schedules", tags=["schedules"])
+router = APIRouter(prefix="/schedules", tags=["schedules"], route_class=Route)
+IfNoneMatch = Annotated[Literal["*"] | None, Header(description="*: only where there is none of this name; else 412.")]
 
 
 @router.get("")
@@ -52,6 +56,35 @@ def show_schedule(caller: Viewer, name: str, project: Project = None) -> Respons
     """Show a schedule with its next due times. Its ETag names what is kept of it."""
     shown = caller.flow.schedules.get(name, project=caller.project(project)).as_json()
     return JSONResponse(shown, headers={"ETag": schedule_tag(shown)})
+
+
+@router.put("/{name}")
+def replace_schedule(
+    caller: Operator,
+    name: str,
+    seen: AsSeen,
+    body: bodies.Schedule,
+    request: Request,
+    project: Project = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Put a schedule in the place of that of this name, or keep it as a new one: 201.
+
+    What is not said is as in a new one, whatever stood there. Where the times change, the new ones begin from now, and
+    what waits for the old ones is skipped. Its history stays.
+    """
+    if project is not None and body.project not in (None, project):
+        raise UsageError(f"The query names project {project}, the body {body.project}: name one.")
+    owner = caller.project(body.project or project) or caller.flow.settings.project
+    wanted = body.model_dump(exclude={"plan", "project"})
+    with seen.of_place(owner, name, is_free=if_none_match is not None):
+        made = caller.flow.schedules.create(name, body.plan, project=owner, is_replacing=True, **wanted)
+    shown = made.as_json()
+    headers = {"ETag": schedule_tag(shown)}
+    if not made.is_new:
+        return JSONResponse(shown, headers=headers)
+    where = {"Location": request.url_for("show_schedule", name=name).path}
+    return JSONResponse(shown, HTTPStatus.CREATED, headers | where)
 
 
 @router.get("/{name}/firings")

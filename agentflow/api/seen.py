@@ -84,21 +84,32 @@ class Seen:
     @contextmanager
     def of_schedule(self, report: ScheduleReport) -> Iterator[None]:
         """Let verbs of the block act on a schedule only as it was seen. Raises PreconditionFailed."""
-        if self.header is None:
+        self._compare(schedule_tag(report.as_json()))
+        with self.of_place(report.schedule.project, report.name):
+            yield
+
+    @contextmanager
+    def of_place(self, project: str, name: str, *, is_free: bool = False) -> Iterator[None]:
+        """Let verbs of the block act on what has a schedule's name only as it was seen, or, ``is_free``, on nothing.
+
+        Raises PreconditionFailed, also where the schedule that was seen is gone.
+        """
+        if self.header is None and not is_free:
             yield
             return
-        self._compare(schedule_tag(report.as_json()))
-        schedule = report.schedule
 
         def check(tx: Connection) -> None:
-            for view in schedules.view(tx, schedule.project, schedule.name):
-                self._compare(schedule_tag(ScheduleReport(view, None).as_json()))
+            there = [schedule_tag(ScheduleReport(view, None).as_json()) for view in schedules.view(tx, project, name)]
+            if is_free and there:
+                raise PreconditionFailed(f"There is a schedule {name} in project {project}.", etag=there[0])
+            if self.header is not None:
+                self._compare(there[0] if there else None)
 
-        with precondition.only_if(schedule.id, check):
+        with precondition.only_if(schedules.subject_of(project, name), check):
             yield
 
-    def _compare(self, tag: str) -> None:
-        if self.header is not None and not names(self.header, tag):
+    def _compare(self, tag: str | None) -> None:
+        if self.header is not None and (tag is None or not names(self.header, tag)):
             raise PreconditionFailed("It is not as you saw it any more: look again, and decide anew.", etag=tag)
 
 

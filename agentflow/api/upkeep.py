@@ -9,10 +9,15 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from agentflow.api import bodies
-from agentflow.api.caller import Admin, Json, Viewer, whole
-from agentflow.client.retention import prunable_json, pruned_json
+from agentflow.api.caller import Admin, Caller, Json, Viewer, whole
+from agentflow.api.intake import Route
+from agentflow.api.jobs import began
+from agentflow.api.once import Once
+from agentflow.client.retention import PrunedTotals, begin_pruning, prunable_json
+from agentflow.domain.job import JobKind
+from agentflow.engine.job_worker import Job
 
-router = APIRouter(tags=["upkeep"])
+router = APIRouter(tags=["upkeep"], route_class=Route)
 SCHEMA = "agentflow.maintenance/1"
 
 
@@ -49,10 +54,26 @@ def prunable(
     return dict(prunable_json(whole(caller).flow.prunable(older_than)))
 
 
-@router.post("/retention/prune")
-def prune(caller: Admin, body: bodies.Pruning) -> Json:
-    """Take out runs that ended long ago, with their artifacts; tombstones and what they used stay."""
+@router.post("/retention/prune", status_code=HTTPStatus.ACCEPTED)
+def prune(caller: Admin, once: Once, body: bodies.Pruning, request: Request) -> Response:
+    """Begin to take out runs that ended long ago, with their artifacts; tombstones and what they used stay.
+
+    Location is the job that does it. With ``dry_run`` only tell what would go: 200.
+    """
     flow = whole(caller).flow
     if body.dry_run:
-        return dict(prunable_json(flow.prunable(body.older_than, limit=body.limit)))
-    return dict(pruned_json(flow.prune(body.older_than, limit=body.limit)))
+        return JSONResponse(prunable_json(flow.prunable(body.older_than, limit=body.limit)))
+    return once(lambda: _pruning(caller, body, request))
+
+
+def _pruning(caller: Caller, body: bodies.Pruning, request: Request) -> Response:
+    batches = begin_pruning(caller.flow, body.older_than, body.limit)
+
+    def take_out(job: Job) -> Json:
+        totals, found = PrunedTotals(), caller.flow.prunable(body.older_than, limit=body.limit).runs
+        for batch in batches:
+            totals.add(batch)
+            job.tell(totals.runs, max(found, totals.runs))
+        return totals.as_json()
+
+    return began(request, caller, JobKind.PRUNE, take_out)

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from agentflow.api.bodies import Body
 from agentflow.api.caller import Admin, Caller, Json, Project, Viewer
+from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.domain.api_key import Role
 from agentflow.domain.webhook import Webhook
 from agentflow.engine.create_webhook import WithSecret
 
-router = APIRouter(prefix="/webhooks", tags=["webhooks"])
+router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=Route)
 
 
 class NewWebhook(Body):

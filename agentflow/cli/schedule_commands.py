@@ -41,6 +41,7 @@ CatchUp = Annotated[
 Since = Annotated[str, typer.Option("--from", metavar="TIME", help="The first due time, local to the schedule's zone.")]
 Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="The last due time; now if not given.")]
 Disabled = Annotated[bool, typer.Option("--disabled", help="Keep it stopped until `schedule resume`.")]
+Replace = Annotated[bool, typer.Option("--replace", help="In the place of one of this name, if there is one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, print the due times, write nothing.")]
 Project = Annotated[str | None, typer.Option("--project", help="The schedule's project; else AGENTFLOW_PROJECT.")]
 
@@ -71,6 +72,7 @@ def create(
     budget: options.Budget = None,
     directive: options.Directive = None,
     disabled: Disabled = False,
+    replace: Replace = False,
     dry_run: DryRun = False,
     project: Project = None,
     as_json: options.AsJson = False,
@@ -84,10 +86,9 @@ def create(
     when: dict[str, Any] = {"cron": cron, "every": every, "at": at, "start": start, "time_zone": tz, "jitter": jitter}
     how: dict[str, Any] = {"overlap": overlap, "queue_depth": queue_depth, "catch_up": catch_up, "directive": directive}
     given, caps = read_vars(variables), read_caps(budget)
+    what: dict[str, Any] = {"is_enabled": not disabled, "is_replacing": replace, "is_dry": dry_run, "project": project}
     with opened() as flow, naming(CREATE):
-        report = flow.schedules.create(
-            name, plan, vars=given, budget=caps, project=project, is_enabled=not disabled, is_dry=dry_run, **when, **how
-        )
+        report = flow.schedules.create(name, plan, vars=given, budget=caps, **what, **when, **how)
     if as_json:
         printing.print_json(report.as_json())
     else:

@@ -262,7 +262,7 @@ def worker(
 
 
 def embedded_settings() -> Settings:
-    """The settings of a stack of our own. UsageError: the environment names other servers."""
+    """The settings of a stack of our own. UsageError: the environment names other servers. ConfigurationError."""
     from agentflow.domain.error import UsageError
     from agentflow.settings import load_settings
 
@@ -272,6 +272,10 @@ def embedded_settings() -> Settings:
             "AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL are set, so every command uses those servers. "
             "Start `agentflow worker` for them, or unset both to run a stack here."
         )
+    if settings.http_private_hosts:  # of the workers: told before any server is started
+        from agentflow.executors.guarded_network import PrivateHosts
+
+        PrivateHosts.read(settings.http_private_hosts)
     return settings
 
 

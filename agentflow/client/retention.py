@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from agentflow.client.checks import checked_actor
 from agentflow.client.connection import Connected
+from agentflow.domain.budget import usd_of
 from agentflow.domain.duration import parse_duration
 from agentflow.domain.error import UsageError
 from agentflow.domain.ids import INSTALLATION_CHAIN
-from agentflow.engine.prune import Pruned, prune, survey
+from agentflow.engine.prune import Pruned, check_age, prune, prune_by_batches, survey
 from agentflow.storage import views
 from agentflow.storage.retention import Prunable
 from agentflow.storage.view_shapes import EventView
@@ -39,6 +41,16 @@ class Retention(Connected):
             return views.events_after(tx, INSTALLATION_CHAIN)
 
 
+def begin_pruning(flow: Retention, older_than: str | timedelta, limit: int | None) -> Iterator[Pruned]:
+    """Return what prunes as ``prune`` does while it is gone through, and tells after each batch what it took.
+
+    Raises UsageError for less than two days, at once.
+    """
+    age, most, actor = checked_age(older_than), _checked_limit(limit), checked_actor(flow.settings.actor)
+    check_age(age)
+    return prune_by_batches(flow._checked_context(), age, actor, most)  # noqa: SLF001 - a part of the client
+
+
 def checked_age(older_than: str | timedelta) -> float:
     """Read a duration into seconds. UsageError for anything else."""
     if isinstance(older_than, timedelta):
@@ -55,19 +67,47 @@ def _checked_limit(limit: int | None) -> int | None:
     return limit
 
 
+@dataclass(slots=True)
+class PrunedTotals:
+    """What the batches of a pruning took in all; tombstones of a great many runs are not kept for it."""
+
+    runs: int = 0
+    first_ended_at: datetime | None = None
+    last_ended_at: datetime | None = None
+    tokens: int = 0
+    usd_nano: int = 0
+    firings: int = 0
+
+    def add(self, batch: Pruned) -> None:
+        """Count a batch in."""
+        ended = [each.ended_at for each in batch.tombstones]
+        self.runs += len(ended)
+        self.first_ended_at = min((each for each in (self.first_ended_at, *ended) if each), default=None)
+        self.last_ended_at = max((each for each in (self.last_ended_at, *ended) if each), default=None)
+        self.tokens += batch.tokens
+        self.usd_nano += sum(each.usd_nano for each in batch.tombstones)
+        self.firings += batch.firings
+
+    def as_json(self) -> dict[str, Any]:
+        """The totals as ``prune --json`` prints them."""
+        return {
+            "schema": "agentflow.prune/1",
+            "is_dry_run": False,
+            "runs": self.runs,
+            "first_ended_at": self.first_ended_at and self.first_ended_at.isoformat(),
+            "last_ended_at": self.last_ended_at and self.last_ended_at.isoformat(),
+            "tokens": self.tokens,
+            "usd": usd_of(self.usd_nano),
+            "artifact_bytes": None,
+            "firings": self.firings,
+        }
+
+
 def pruned_json(pruned: Pruned) -> Mapping[str, Any]:
     """What was pruned, as ``prune --json`` prints it."""
-    return {
-        "schema": "agentflow.prune/1",
-        "is_dry_run": False,
-        "runs": len(pruned.tombstones),
-        "first_ended_at": _first(pruned),
-        "last_ended_at": _last(pruned),
-        "tokens": pruned.tokens,
-        "usd": pruned.usd,
-        "artifact_bytes": None,
-        "firings": pruned.firings,
-    }
+    totals = PrunedTotals()
+    totals.add(pruned)
+    return totals.as_json()
 
 
 def prunable_json(found: Prunable) -> Mapping[str, Any]:
@@ -83,11 +123,3 @@ def prunable_json(found: Prunable) -> Mapping[str, Any]:
         "artifact_bytes": found.artifact_bytes,
         "firings": None,
     }
-
-
-def _first(pruned: Pruned) -> str | None:
-    return min((each.ended_at.isoformat() for each in pruned.tombstones), default=None)
-
-
-def _last(pruned: Pruned) -> str | None:
-    return max((each.ended_at.isoformat() for each in pruned.tombstones), default=None)

@@ -35,10 +35,14 @@ class DueTime:
 
 @dataclass(frozen=True, slots=True)
 class ScheduleReport:
-    """How a schedule stands; ``keeper`` is the beat that keeps the schedules, None while none does."""
+    """How a schedule stands; ``keeper`` is the beat that keeps the schedules, None while none does.
+
+    ``is_new`` is False of what was put in the place of one of its name.
+    """
 
     view: ScheduleView
     keeper: str | None
+    is_new: bool = True
 
     @property
     def schedule(self) -> Schedule:

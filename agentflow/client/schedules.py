@@ -6,6 +6,7 @@ Owns the way from what a caller writes to the engine's values. Times without an 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -21,6 +22,7 @@ from agentflow.engine.backfill import Backfilled, backfill
 from agentflow.engine.create_schedule import ScheduleRequest, create_schedule, examine_schedule
 from agentflow.engine.delete_schedule import delete_schedule
 from agentflow.engine.enable_schedule import pause_schedule, resume_schedule
+from agentflow.engine.replace_schedule import replace_schedule
 from agentflow.engine.run_schedule import run_schedule
 from agentflow.engine.scheduler import SERVICE
 from agentflow.storage import schedules
@@ -65,24 +67,25 @@ class Schedules:
         project: str | None = None,
         is_enabled: bool = True,
         is_dry: bool = False,
+        is_replacing: bool = False,
     ) -> ScheduleReport:
         """Keep when a stored plan (``triage``, or ``triage@2``) runs: by one of ``cron``, ``every`` and ``at``.
 
         ``every`` counts from ``start``, else from now. ``overlap`` is skip, queue (up to ``queue_depth``),
         cancel-previous or allow. What fell due while no beat ran fires if that is no longer ago than ``catch_up``.
-        ``is_dry`` only examines. UsageError with every fault at once (``details["problems"]``).
+        ``is_dry`` only examines; ``is_replacing`` puts it in the place of one of its name, if there is one. UsageError
+        with every fault at once (``details["problems"]``).
         """
-        spread, window = str(_text(jitter)), str(_text(catch_up))
-        written = WrittenSchedule(
-            str(name), cron, _text(every), _text(at), _text(start), time_zone, spread, overlap, queue_depth, window
-        )
+        due, pace = (cron, _text(every), _text(at), _text(start), time_zone), (str(_text(jitter)), overlap, queue_depth)
+        written = WrittenSchedule(str(name), *due, *pace, str(_text(catch_up)))
         request = self._request(written, plan, project, vars, budget, directive, is_enabled=is_enabled)
-        context = self._context()
-        schedule = examine_schedule(context, request)
+        schedule = examine_schedule(context := self._context(), request)
         if is_dry:
             return ScheduleReport(ScheduleView(schedule), self._keeper())
-        create_schedule(context, schedule, request.actor)
-        return self.get(schedule.name, project=schedule.project)
+        is_new = not is_replacing or replace_schedule(context, request, schedule).is_new
+        if not is_replacing:
+            create_schedule(context, schedule, request.actor)
+        return replace(self.get(schedule.name, project=schedule.project), is_new=is_new)
 
     def list(self, *, project: str | None = None) -> list[ScheduleReport]:
         """Return the schedules of one project, or of all, by name."""

@@ -118,8 +118,8 @@ class Webhooks(Connected):
     ) -> list[UUID]:
         """Have past deliveries sent again under their ids, or all that failed since a time; returns which.
 
-        ``failed_since`` is a time, or how long ago, such as ``"2h"``. Raises UsageError, and NotFound for a delivery
-        that is none of the webhook's or still waits.
+        ``failed_since`` is a time, or how long ago, such as ``"2h"``. What failed and waits for its next try is sent
+        now too. Raises UsageError, and NotFound for a delivery that is none of the webhook's or is about to be sent.
         """
         if bool(deliveries) == (failed_since is not None):
             raise UsageError("Give the ids of deliveries, or since when all that failed are to be sent again.")

@@ -33,6 +33,7 @@ Results of guarded statements are values (outcome.py), not errors.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, ClassVar
 
 from agentflow.domain.fault import Fault
@@ -172,7 +173,9 @@ class TooManyRequests(AgentflowError):
 
     def __init__(self, retry_after: float) -> None:
         self.retry_after = retry_after
-        super().__init__(f"Too many requests: ask again in {retry_after:.1f} s.", retry_after=round(retry_after, 3))
+        super().__init__(
+            f"Too many requests: ask again in {max(1, ceil(retry_after))} s.", retry_after=round(retry_after, 3)
+        )
 
 
 class Conflict(AgentflowError):

@@ -64,6 +64,7 @@ class ReasonCode(StrEnum):
     CAUGHT_UP = "caught_up"
     REFUSED = "refused"
     SUPERSEDED = "superseded"
+    REPLACED = "replaced"
     REUSED = "reused"
 
 
@@ -123,6 +124,7 @@ SENTENCES: Mapping[ReasonCode, str] = {
     ReasonCode.REFUSED: "could not be submitted: {problem}",
     ReasonCode.REUSED: "was taken over from run {run}",
     ReasonCode.SUPERSEDED: "made way for a later firing of its schedule",
+    ReasonCode.REPLACED: "its schedule was replaced by {actor}",
 }
 
 

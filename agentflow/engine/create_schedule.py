@@ -12,6 +12,8 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from sqlalchemy import Connection
+
 from agentflow.domain.budget import Budget
 from agentflow.domain.budget_document import read_given_budget
 from agentflow.domain.error import NotFound, UsageError
@@ -23,6 +25,7 @@ from agentflow.engine.fire import examine_firing
 from agentflow.engine.record import record_outside
 from agentflow.engine.stored_plans import open_stored
 from agentflow.storage import balances, installations, schedules
+from agentflow.storage.installations import LockedInstallation
 from agentflow.storage.schedules import Schedule
 
 
@@ -57,25 +60,35 @@ def examine_schedule(context: EngineContext, request: ScheduleRequest) -> Schedu
 def create_schedule(context: EngineContext, schedule: Schedule, actor: str) -> None:
     """Keep a schedule that was examined. UsageError when the project has one of its name."""
     with context.database.transaction() as tx:
-        house = installations.lock(tx)
-        if not schedules.insert(tx, schedule):
-            raise UsageError(
-                f"There is a schedule {schedule.name} in project {schedule.project} already; delete it first, or "
-                "choose another name.",
-                name=schedule.name,
-                project=schedule.project,
-            )
-        facts = {
-            "kind": schedule.timing.kind.value,
-            **schedule.timing.as_json(),
-            "time_zone": schedule.time_zone,
-            "overlap": schedule.overlap.value,
-            "plan": schedule.plan_name,
-            "version": schedule.plan_version,
-            "is_enabled": schedule.is_enabled,
-        }
-        subject = schedule.subject
-        record_outside(context, tx, house, actor=actor, action="create_schedule", subject=subject, facts=facts)
+        add_schedule(context, tx, installations.lock(tx), schedule, actor)
+
+
+def add_schedule(
+    context: EngineContext, tx: Connection, house: LockedInstallation, schedule: Schedule, actor: str
+) -> None:
+    """Keep a new schedule within a transaction. UsageError when the project has one of its name."""
+    if not schedules.insert(tx, schedule):
+        raise UsageError(
+            f"There is a schedule {schedule.name} in project {schedule.project} already; replace it, or choose "
+            "another name.",
+            name=schedule.name,
+            project=schedule.project,
+        )
+    subject, facts = schedule.subject, schedule_facts(schedule)
+    record_outside(context, tx, house, actor=actor, action="create_schedule", subject=subject, facts=facts)
+
+
+def schedule_facts(schedule: Schedule) -> dict[str, Any]:
+    """Return what the audit says of a schedule; values of vars are left out."""
+    return {
+        "kind": schedule.timing.kind.value,
+        **schedule.timing.as_json(),
+        "time_zone": schedule.time_zone,
+        "overlap": schedule.overlap.value,
+        "plan": schedule.plan_name,
+        "version": schedule.plan_version,
+        "is_enabled": schedule.is_enabled,
+    }
 
 
 def rejected(name: str, faults: Iterable[Fault]) -> UsageError:

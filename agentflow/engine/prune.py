@@ -9,7 +9,7 @@ crash left is removed later.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -71,17 +71,26 @@ def prune(context: EngineContext, older_than_seconds: float, actor: str, limit: 
     Then all firings of schedules go that were decided longer ago. UsageError for less than two days. A run that
     somebody works on right now is left for the next time.
     """
+    batches = list(prune_by_batches(context, older_than_seconds, actor, limit))
+    tombstones = tuple(each for batch in batches for each in batch.tombstones)
+    return Pruned(tombstones, batches[-2].has_more, batches[-1].firings)
+
+
+def prune_by_batches(
+    context: EngineContext, older_than_seconds: float, actor: str, limit: int | None = None
+) -> Iterator[Pruned]:
+    """Prune as ``prune`` does, and tell after each batch what it took; the firings last, by themselves."""
     check_age(older_than_seconds)
-    tombstones: list[Tombstone] = []
     passed_over: set[RunId] = set()
-    has_more = True
-    while has_more and (limit is None or len(tombstones) < limit):
-        room = BATCH_RUNS if limit is None else min(BATCH_RUNS, limit - len(tombstones))
+    taken, has_more = 0, True
+    while has_more:
+        room = BATCH_RUNS if limit is None else min(BATCH_RUNS, limit - taken)
         batch = prune_batch(context, older_than_seconds, actor, room, passed_over=passed_over)
-        tombstones += batch.tombstones
-        has_more = batch.has_more
+        taken += len(batch.tombstones)
         remove_content(context)
-    return Pruned(tuple(tombstones), has_more, _prune_all_firings(context, older_than_seconds, actor))
+        yield batch
+        has_more = batch.has_more and (limit is None or taken < limit)
+    yield Pruned(firings=_prune_all_firings(context, older_than_seconds, actor))
 
 
 def _prune_all_firings(context: EngineContext, older_than_seconds: float, actor: str) -> int:

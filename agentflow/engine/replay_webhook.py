@@ -10,6 +10,7 @@ from agentflow.domain.error import NotFound
 from agentflow.domain.webhook import Webhook, moment
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import record_outside
+from agentflow.engine.send_webhook import LEASE_SECONDS
 from agentflow.storage import installations, webhooks
 
 
@@ -23,15 +24,16 @@ def replay_webhook(
 ) -> list[UUID]:
     """Let some deliveries, or all that failed since a time, be sent as soon as may be; returns which.
 
-    NotFound for a delivery that is none of the webhook's, or that still waits to be sent: then none is sent.
+    What failed and waits for its next try is meant too, unless that comes within a lease anyhow. NotFound for a
+    delivery that is none of the webhook's, or is to be sent within that: then none is sent.
     """
     with context.database.transaction() as tx:
         house = installations.lock(tx)
-        replayed = webhooks.replay(tx, webhook.id, deliveries or None, failed_since)
+        replayed = webhooks.replay(tx, webhook.id, deliveries or None, failed_since, LEASE_SECONDS)
         missing = sorted(str(each) for each in set(deliveries) - set(replayed))
         if missing:
             raise NotFound(
-                f"The webhook {webhook.name!r} has no such delivery that has ended: {', '.join(missing)}",
+                f"The webhook {webhook.name!r} has no such delivery that has ended or waits long: {', '.join(missing)}",
                 name=webhook.name,
                 deliveries=missing,
             )

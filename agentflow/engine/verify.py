@@ -63,15 +63,25 @@ def verify_run(context: EngineContext, run_id: RunId) -> VerificationReport:
     return VerificationReport(run_id, len(recorded), tuple(findings))
 
 
+def find_audited(context: EngineContext) -> Sequence[RunId]:
+    """Find every run that has rows or events."""
+    with context.database.transaction() as tx:
+        return events.read_all_run_ids(tx)
+
+
 def verify_all(context: EngineContext) -> Iterator[VerificationReport]:
     """Check every run that has rows or events, one transaction each."""
-    with context.database.transaction() as tx:
-        known = events.read_all_run_ids(tx)
-    for run_id in known:
-        try:
-            yield verify_run(context, run_id)
-        except RunPruned:  # since the list was read
-            continue
+    for run_id in find_audited(context):
+        if (report := verify_known(context, run_id)) is not None:
+            yield report
+
+
+def verify_known(context: EngineContext, run_id: RunId) -> VerificationReport | None:
+    """Check a run that was there a moment ago; None where it was pruned since."""
+    try:
+        return verify_run(context, run_id)
+    except RunPruned:
+        return None
 
 
 def verify_installation(context: EngineContext) -> VerificationReport:

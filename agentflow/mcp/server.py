@@ -13,10 +13,11 @@ from typing import Annotated, Any, TypeVar
 
 from anyio import to_thread
 from mcp.server import MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from agentflow import __version__
 from agentflow.client import AgentFlow, Run
@@ -24,6 +25,7 @@ from agentflow.client.conflicts import told
 from agentflow.client.documents import opened_document
 from agentflow.domain.api_key import Role
 from agentflow.domain.error import AgentflowError, NotAllowed
+from agentflow.domain.misfit import Misfit, fields_that_misfit
 from agentflow.domain.why_words import sentence
 from agentflow.mcp.shapes import RunLine, RunStatus
 
@@ -80,9 +82,24 @@ def make_server(who: Callable[[], Acting]) -> MCPServer[Any]:
     )
 
 
+class _StrictTool(Tool):
+    """A tool that tells in our words what does not fit of its arguments."""
+
+    async def run(self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False) -> Any:
+        """Run it. Raises ToolError."""
+        try:
+            return await super().run(arguments, context, convert_result=convert_result)
+        except ToolError as error:
+            if type(error) is not ToolError or not isinstance(error.__cause__, ValidationError):
+                raise
+            found = error.__cause__.errors(include_url=False)
+            misfit = Misfit(fields_that_misfit(found, arguments, self.fn_metadata.arg_model.model_fields))
+            raise ToolError(f"Error executing tool {self.name}: {misfit.code}: {misfit}") from None
+
+
 def _strict(work: Callable[..., Any], hints: ToolAnnotations) -> Tool:
     """Make a tool that refuses arguments that it does not have: a guessed ``dry_run`` must not be a real run."""
-    tool = Tool.from_function(work, annotations=hints)
+    tool = _StrictTool.from_function(work, annotations=hints)
     arguments = tool.fn_metadata.arg_model
     arguments.model_config["extra"] = "forbid"
     arguments.model_rebuild(force=True)

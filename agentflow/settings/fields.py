@@ -33,7 +33,13 @@ from agentflow.domain.plan_document import OWN_PREFIX
 from agentflow.domain.python_document import ALLOWED_PATTERN
 from agentflow.domain.setting_fault import words_of
 from agentflow.domain.wording import did_you_mean, shorten
-from agentflow.settings.sources import configuration_file, default_home, read_configuration, read_secret_file
+from agentflow.settings.sources import (
+    configuration_file,
+    default_home,
+    read_configuration,
+    read_list,
+    read_secret_file,
+)
 
 _FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth", "smtp_url")
 _FIELD = re.compile(r'field "(\w+)"')
@@ -195,8 +201,9 @@ class Settings(BaseSettings):
     api_database_connections: int = Field(
         default=10, ge=2, le=100, description="How many connections to PostgreSQL a process of the API opens at most."
     )
-    api_hosts: list[str] = Field(
-        default=["127.0.0.1:*", "localhost:*"], description="By what host names the MCP server may be called."
+    api_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("127.0.0.1:*", "localhost:*"),
+        description="By what host names the MCP server may be called, with commas between them.",
     )
     api_trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -233,10 +240,10 @@ class Settings(BaseSettings):
                 values[name] = read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))
         return values
 
-    @field_validator("http_private_hosts", "python_calls", "api_trusted_proxies", mode="before")
+    @field_validator("http_private_hosts", "python_calls", "api_hosts", "api_trusted_proxies", mode="before")
     @classmethod
     def _split_list(cls, given: Any) -> Any:
-        return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
+        return read_list(given) if isinstance(given, str) else given
 
     @field_validator("api_trusted_proxies")
     @classmethod

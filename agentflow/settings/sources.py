@@ -6,6 +6,7 @@ file (AGENTFLOW_CONFIG, else agentflow.toml in the home). Secrets may come as NA
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
 from collections.abc import Collection
@@ -60,6 +61,15 @@ def read_configuration(known: Collection[str]) -> dict[str, Any]:
     if unknown:
         raise ConfigurationError(f"The configuration file {path} has keys that are not known: {'; '.join(unknown)}")
     return written
+
+
+def read_list(written: str) -> list[Any]:
+    """Return the entries of a list that is written in one line: with commas between them, or as JSON."""
+    try:
+        found = json.loads(written) if written.lstrip().startswith("[") else None
+    except ValueError:  # such as [::1]:8000
+        found = None
+    return found if isinstance(found, list) else [each for part in written.split(",") if (each := part.strip())]
 
 
 def variable_from_environment(name: str) -> str | None:

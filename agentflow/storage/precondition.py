@@ -14,10 +14,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, event
 
+Subject = UUID | str
+"""A run by its id; a schedule by its project and name, for another of that name may have come in its place."""
+
 
 @dataclass(slots=True)
 class _Expected:
-    subject: UUID
+    subject: Subject
     check: Callable[[Connection], None]
     is_met: bool = False
 
@@ -30,7 +33,7 @@ _expected: ContextVar[_Expected | None] = ContextVar("expected", default=None)
 
 
 @contextmanager
-def only_if(subject: UUID, check: Callable[[Connection], None]) -> Iterator[None]:
+def only_if(subject: Subject, check: Callable[[Connection], None]) -> Iterator[None]:
     """Let verbs of this block act on a run or schedule only where ``check``, under its lock, raises nothing."""
     token = _expected.set(_Expected(subject, check))
     try:
@@ -39,7 +42,7 @@ def only_if(subject: UUID, check: Callable[[Connection], None]) -> Iterator[None
         _expected.reset(token)
 
 
-def hold(tx: Connection, subject: UUID) -> None:
+def hold(tx: Connection, subject: Subject) -> None:
     """Check what is expected of a run or schedule that was just locked. Raises what the check does."""
     expected = _expected.get()
     if expected is None or expected.subject != subject or expected.is_met:

@@ -27,6 +27,11 @@ NIL = UUID(int=0)
 """Before every id."""
 
 
+def subject_of(project: str, name: str) -> str:
+    """Return how audit events and preconditions name a schedule, also one that is not there (any more)."""
+    return f"schedule:{project}/{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A schedule as its row says; ``at`` is the transaction's time."""
@@ -53,7 +58,7 @@ class Schedule:
     @property
     def subject(self) -> str:
         """How audit events name it."""
-        return f"schedule:{self.project}/{self.name}"
+        return subject_of(self.project, self.name)
 
     @property
     def actor(self) -> str:
@@ -109,10 +114,19 @@ class FiringView:
 
 def insert(tx: Connection, schedule: Schedule) -> bool:
     """Keep a new schedule; False when there is one of its name."""
+    parameters = _kept(schedule) | {name: getattr(schedule, name) for name in ("project", "name", "created_by")}
+    return tx.execute(statement("insert_schedule"), parameters).one_or_none() is not None
+
+
+def replace(tx: Connection, schedule: Schedule) -> None:
+    """Put another schedule in the place of a locked one, under its id."""
+    tx.execute(statement("replace_schedule"), _kept(schedule)).one()
+
+
+def _kept(schedule: Schedule) -> dict[str, Any]:
     timing, budget = schedule.timing, schedule.budget
-    names = ("id", "project", "name", "time_zone", "max_queued", "plan_name", "plan_version", "directive", "is_enabled")
-    parameters = {name: getattr(schedule, name) for name in (*names, "next_at", "created_by")}
-    parameters |= {
+    names = ("id", "time_zone", "max_queued", "plan_name", "plan_version", "directive", "is_enabled", "next_at")
+    return {name: getattr(schedule, name) for name in names} | {
         "kind": timing.kind,
         "spec": to_json(timing.as_json()),
         "jitter_seconds": schedule.pace.jitter_seconds,
@@ -122,16 +136,13 @@ def insert(tx: Connection, schedule: Schedule) -> bool:
         "budget": None if budget is None else to_json(budget.model_dump(exclude_none=True)),
         "fire_at": _fire_at(schedule.pace, schedule.next_at),
     }
-    return tx.execute(statement("insert_schedule"), parameters).one_or_none() is not None
 
 
 def lock(tx: Connection, project: str, name: str) -> Schedule | None:
     """Lock a schedule for a verb; None when there is none of that name."""
     row = tx.execute(statement("lock_schedule"), {"project": project, "name": name}).one_or_none()
-    if row is None:
-        return None
-    precondition.hold(tx, row.id)
-    return _schedule(row)
+    precondition.hold(tx, subject_of(project, name))
+    return None if row is None else _schedule(row)
 
 
 def take(tx: Connection, schedule_id: UUID) -> Schedule | None:

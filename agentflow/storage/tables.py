@@ -26,6 +26,7 @@ from agentflow.domain.state import FINAL_ATTEMPT_STATES, FINAL_RUN_STATES, Attem
 from agentflow.storage import (  # noqa: F401 - they belong to the same database
     gate_tables,
     intervention_tables,
+    job_tables,
     key_tables,
     reply_tables,
     retention_tables,

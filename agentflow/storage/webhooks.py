@@ -225,9 +225,16 @@ def view_deliveries(tx: Connection, webhook_id: str, wanted: DeliveryFilter, lim
     return [_delivery(row) for row in tx.execute(statement("view_webhook_deliveries"), parameters)]
 
 
-def replay(tx: Connection, webhook_id: str, ids: Collection[UUID] | None, since: datetime | None) -> list[UUID]:
+def replay(
+    tx: Connection, webhook_id: str, ids: Collection[UUID] | None, since: datetime | None, lease_seconds: float
+) -> list[UUID]:
     """Let deliveries be sent again: those of some ids, else all that failed since a time; returns which."""
-    parameters = {"webhook_id": webhook_id, "ids": None if ids is None else list(ids), "since": since}
+    parameters = {
+        "webhook_id": webhook_id,
+        "ids": None if ids is None else list(ids),
+        "since": since,
+        "lease_seconds": lease_seconds,
+    }
     return list(tx.execute(statement("replay_webhook_deliveries"), parameters).scalars())
 
 

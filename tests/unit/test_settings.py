@@ -180,6 +180,31 @@ def test_a_trusted_proxy_is_an_address_or_a_network(home: Path, monkeypatch: pyt
     assert "AGENTFLOW_API_TRUSTED_PROXIES: '*' is no address and no network" in refused()
 
 
+@pytest.mark.parametrize(
+    "written", ["10.0.0.0/8, [::1]:8000 ,printer:80,", '["10.0.0.0/8", "[::1]:8000", "printer:80"]']
+)
+@pytest.mark.parametrize("name", ["http_private_hosts", "api_hosts"])
+def test_a_list_is_written_with_commas_or_as_json(
+    name: str, written: str, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"AGENTFLOW_{name.upper()}", written)
+    assert getattr(load_settings(), name) == ("10.0.0.0/8", "[::1]:8000", "printer:80")
+
+    monkeypatch.setenv(f"AGENTFLOW_{name.upper()}", "[10, 8]")
+    assert f"AGENTFLOW_{name.upper()} (0): takes text" in refused()
+
+
+def test_a_private_host_that_is_none_is_told_before_any_server_is_started(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AGENTFLOW_HTTP_PRIVATE_HOSTS", "http://localhost")
+
+    told = complain(capsys, "up", "--detach", code=2)
+
+    assert "AGENTFLOW_HTTP_PRIVATE_HOSTS: 'http://localhost' is no host" in told
+    assert list(home.iterdir()) == []
+
+
 def test_an_empty_variable_is_not_set(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGENTFLOW_DATABASE_URL", "")
     monkeypatch.setenv("AGENTFLOW_ACTOR", "")

@@ -64,6 +64,10 @@ class Tour:
         """Do, with the example of the body of a name."""
         return self._ask("POST", path, template, **({"json": components.examples()[body]} if body else {}), **more)
 
+    def put(self, path: str, template: str, body: str) -> httpx2.Response:
+        """Put the example of the body of a name at its address."""
+        return self._ask("PUT", path, template, json=components.examples()[body])
+
     def delete(self, path: str, template: str = "") -> httpx2.Response:
         """Take away."""
         return self._ask("DELETE", path, template)
@@ -104,6 +108,7 @@ def _see_plans_and_schedules(tour: Tour) -> None:
     tour.get("/schedules")
     named, path = "/schedules/mornings", "/schedules/{name}"
     tour.get(named, path)
+    tour.put(named, path, body="ScheduleBody")
     tour.post(f"{named}/backfill", f"{path}/backfill", body="BackfillBody")
     for verb in ("run-now", "pause", "resume"):
         tour.post(f"{named}/{verb}", f"{path}/{verb}")
@@ -156,8 +161,11 @@ def _see_the_installation(tour: Tour, settings: Settings) -> None:
     for path in ("gates", "workers", "queues", "limits", "budgets", "dead-letters", "metrics", "openapi.json", "docs"):
         tour.get(f"/{path}")
     find_or_make_key(settings)
-    for path in ("events", "verify", "checkpoints", "key"):
+    for path in ("events", "checkpoints", "key"):
         tour.get(f"/audit/{path}")
+    job = tour.post("/audit/verify").headers["Location"].removeprefix(openapi.BASE)
+    tour.get(job, "/jobs/{job}")
+    tour.get("/jobs")
     tour.post("/dead-letters/replay", body="ReplayBody")
     tour.get("/maintenance")
     tour.post("/maintenance/pause", body="PauseBody")

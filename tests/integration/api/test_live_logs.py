@@ -51,8 +51,8 @@ def test_output_is_told_while_the_step_runs_and_goes_on_where_it_was_left(
     assert _text(before + after, "slow", "stderr") == "password=[REDACTED_PASSWORD]\n"
     assert _text(before + after, "quick") == "done\n"
     page = client.get(f"/runs/{run}/logs", params={"step": "slow", "stream": "stdout"}).json()
-    assert ("".join(chunk["text"] for chunk in page["chunks"]), page["has_more"]) == ("first\nlast\nno end", False)
-    assert client.get(f"/runs/{run}/logs", params={"after": page["next"]}).json()["chunks"] == []
+    assert ("".join(chunk["text"] for chunk in page["chunks"]), page["next_cursor"]) == ("first\nlast\nno end", None)
+    assert client.get(f"/runs/{run}/logs", params={"cursor": page["place"]}).json()["chunks"] == []
     store = api.flow.context.store.root  # type: ignore[attr-defined]  # the shared directory
     assert wait_for(lambda: not list((store / "runs" / run).rglob("*.part")))
 
@@ -62,7 +62,7 @@ def test_a_place_that_is_none_and_a_step_that_is_not_there_are_refused(opened: O
     plan = {"agentflow": 1, "name": "p", "steps": [{"id": "a", "noop": {}}]}
     run = client.post("/runs", json={"plan": plan}).json()["id"]
 
-    wrong = client.get(f"/runs/{run}/logs", params={"after": "1;a/x/stdout:3"})
+    wrong = client.get(f"/runs/{run}/logs", params={"cursor": "1;a/x/stdout:3"})
     unknown = client.get(f"/runs/{run}/logs", params={"step": "b"})
 
     assert (wrong.status_code, wrong.json()["code"]) == (400, "usage")

@@ -163,7 +163,11 @@ def test_a_body_that_does_not_fit_is_told_field_by_field_and_not_repeated(opened
     refused = opened("operator").post("/runs", json={"plan": _plan("true"), "planhash": "SENTINEL"})
 
     assert refused.json()["faults"] == [
-        {"field": "body.planhash", "code": "extra_forbidden", "message": "Extra inputs are not permitted"}
+        {
+            "field": "body.planhash",
+            "code": "extra_forbidden",
+            "message": "there is no such field: did you mean 'plan_hash'?",
+        }
     ]
     assert "SENTINEL" not in refused.text
 

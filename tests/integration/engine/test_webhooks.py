@@ -494,6 +494,27 @@ def test_what_was_given_up_is_sent_again_when_asked_for(desk: Desk) -> None:
     assert (delivery.state, delivery.attempts) == ("delivered", 11)
 
 
+def test_what_waits_for_its_next_try_is_sent_again_when_asked_for(desk: Desk) -> None:
+    with HttpService(answer(500)) as service:
+        desk.subscribe(service)
+        desk.run()
+        desk.work()
+        name = f"ops-{desk.plan}"
+        assert desk.flow.replay_webhook(name, failed_since="1h") == []  # it comes in seconds anyhow
+        for _ in range(2):
+            desk.let_time_pass()
+            desk.work()
+        service.answer = OK
+        [waiting] = desk.deliveries()
+
+        assert desk.flow.replay_webhook(name, failed_since="1h") == [waiting.id]
+        desk.work()
+        [delivered] = desk.deliveries()
+
+    assert (waiting.state, waiting.attempts) == ("pending", 3)
+    assert (delivered.state, delivered.attempts) == ("delivered", 4)
+
+
 def test_a_ping_is_sent_at_once_and_its_answer_told(desk: Desk) -> None:
     with HttpService() as service:
         secret = desk.subscribe(service)

@@ -46,7 +46,7 @@ def _ask(server: Any, *calls: tuple[str, dict[str, Any]]) -> list[Any]:
 
 
 def test_an_agent_on_this_machine_launches_looks_and_cancels(house: Runtime) -> None:
-    launched, listed, status, why, cancelled, again, unknown, guessed = _ask(
+    launched, listed, status, why, cancelled, again, unknown, guessed, wrong = _ask(
         _stdio(house),
         ("agent_launch", {"plan": PLAN, "idempotency_key": "one"}),
         ("agent_list", {}),
@@ -56,6 +56,7 @@ def test_an_agent_on_this_machine_launches_looks_and_cancels(house: Runtime) -> 
         ("agent_cancel", {"run": "@last"}),
         ("agent_launch", {"plan": "no-such-plan"}),
         ("agent_launch", {"plan": PLAN, "dry_run": True}),
+        ("agent_list", {"limit": 1000, "state": 5}),
     )
 
     assert launched.structured_content["state"] == "running"
@@ -68,7 +69,12 @@ def test_an_agent_on_this_machine_launches_looks_and_cancels(house: Runtime) -> 
     assert unknown.is_error
     assert "not_found" in unknown.content[0].text
     assert guessed.is_error
-    assert "dry_run" in guessed.content[0].text
+    said = "misfit: dry_run: there is no such field: known: budget, idempotency_key, plan, vars"
+    assert guessed.content[0].text.endswith(said)
+    assert "misfit: " in wrong.content[0].text
+    assert "limit: must be at most 100" in wrong.content[0].text
+    assert "state: takes a text" in wrong.content[0].text
+    assert "pydantic" not in guessed.content[0].text + wrong.content[0].text
 
 
 def test_an_agent_with_a_key_does_what_its_role_may(api: Api) -> None:  # noqa: F811 - the fixture
