@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items if config.pluginmanager.hasplugin("rerunfailures") else []:
         if item.path.relative_to(HERE).parts[0] in WITH_PROCESSES:
             item.add_marker(pytest.mark.flaky(reruns=1))
+    if hasattr(config, "workerinput"):
+        _mix(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -59,6 +61,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("rerun", []):
         terminalreporter.section(f"first try of {report.nodeid}")
         terminalreporter.line(report.longreprtext)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """Half as many processes again as there are processors: a test with processes waits for them half of its time."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    return max(2, len(os.sched_getaffinity(0)) * 3 // 2)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -154,6 +164,20 @@ def quick_folder() -> str | None:
         return None
     is_usable = shutil.disk_usage(MEMORY).free > MEMORY_BYTES and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC
     return MEMORY if is_usable else None
+
+
+def _mix(items: list[pytest.Item]) -> None:
+    """Take one file of each folder in turn, so that what waits runs beside what computes; the quick files come last."""
+    folders: dict[Path, dict[Path, None]] = {}
+    for item in items:
+        folders.setdefault(item.path.parent, {})[item.path] = None
+    turns = {path: turn for files in folders.values() for turn, path in enumerate(files)}
+
+    def place(item: pytest.Item) -> tuple[bool, int, str]:
+        is_quick = item.path.relative_to(HERE).parts[0] not in WITH_PROCESSES
+        return is_quick, 0 if is_quick else turns[item.path], str(item.path)
+
+    items.sort(key=place)
 
 
 def _settings(servers: ServerUrls, database: str, home: Path, *, prefix: str) -> Settings:

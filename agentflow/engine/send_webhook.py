@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import time
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from agentflow.domain.error import InvalidTransition, NotFound
@@ -27,10 +28,12 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.record import record_outside
 from agentflow.engine.sign_webhook import headers_of, key_of
 from agentflow.executors.base import Lifeline
-from agentflow.executors.webhook_call import Answered, Message, WebhookCaller
 from agentflow.storage import installations, webhooks
 from agentflow.storage.webhooks import Call, DeliveryFilter, NewDelivery, Outcome
 from agentflow.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from agentflow.executors.webhook_call import Answered, WebhookCaller
 
 log = get_logger(__name__)
 
@@ -44,6 +47,8 @@ _DAY_SECONDS = 86_400
 
 def send(context: EngineContext, caller: WebhookCaller, call: Call, lifeline: Lifeline) -> Answered:
     """Make the call of a delivery that was claimed."""
+    from agentflow.executors.webhook_call import Message  # it loads the libraries of http
+
     keys = [key_of(context.audit_key, call.webhook_id, salt) for salt in call.salts]
     headers = headers_of(keys, call.id, int(time.time()), call.body)
     return caller.call(Message(call.url, headers, call.body), lifeline)
@@ -71,6 +76,8 @@ def ping_webhook(context: EngineContext, webhook: Webhook, actor: str) -> Delive
 
     NotFound where it is removed meanwhile.
     """
+    from agentflow.executors.webhook_call import WebhookCaller  # it loads the libraries of http
+
     made = uuid4()
     with context.database.transaction() as tx:
         house = installations.lock(tx)

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from agentflow.domain.error import AgentflowError
 from agentflow.domain.webhook import NOT_CALLED
@@ -18,11 +19,13 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.queue_webhooks import WebhookQueue
 from agentflow.engine.send_webhook import LEASE_SECONDS, TIMEOUT_SECONDS, send, settle
 from agentflow.executors.base import Lifeline, StopReason
-from agentflow.executors.webhook_call import Answered, WebhookCaller
 from agentflow.storage import webhooks
 from agentflow.storage.database import ConflictingWrite
 from agentflow.storage.webhooks import Call
 from agentflow.telemetry import get_logger
+
+if TYPE_CHECKING:
+    from agentflow.executors.webhook_call import Answered, WebhookCaller
 
 log = get_logger(__name__)
 
@@ -66,6 +69,8 @@ class WebhookSender:
 
     @cached_property
     def _caller(self) -> WebhookCaller:
+        from agentflow.executors.webhook_call import WebhookCaller  # it loads the libraries of http
+
         return WebhookCaller(self._context.settings.http_private_hosts, self._timeout_seconds)
 
     def tend(self) -> None:
@@ -144,6 +149,8 @@ class WebhookSender:
 
 def _answer_of(future: Future[Answered], call: Call) -> Answered:
     """Return how a call ended; one that could not be made counts as a try, or it would be tried for ever."""
+    from agentflow.executors.webhook_call import Answered  # it is loaded: the call was to be made with it
+
     if future.cancelled():
         return Answered(is_stopped=True)
     error = future.exception()

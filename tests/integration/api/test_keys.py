@@ -18,7 +18,7 @@ from agentflow.api.mcp_route import PATH as MCP
 from agentflow.domain.api_key import Role
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
-from tests.integration.api.conftest import BASE, Api
+from tests.integration.api.conftest import BASE, TLS, Api
 
 Opened = Callable[..., httpx2.Client]
 OPEN = "/livez"
@@ -56,7 +56,7 @@ def _ask(api: Api, client: httpx2.Client, method: str, path: str) -> httpx2.Resp
     filled = path.replace("{run}", "@last").replace("{step}", "a").replace("{name:path}", "x")
     if path.startswith(BASE):
         return client.request(method, filled.removeprefix(BASE))
-    return httpx2.request(method, api.url + filled, headers=client.headers)
+    return httpx2.request(method, api.url + filled, headers=client.headers, verify=TLS)
 
 
 def test_no_route_answers_without_a_key_that_opens_it(api: Api, opened: Opened, api_settings: Settings) -> None:
@@ -91,7 +91,7 @@ def test_no_route_answers_without_a_key_that_opens_it(api: Api, opened: Opened, 
 
 
 def test_only_that_it_lives_is_told_to_anybody(api: Api) -> None:
-    with httpx2.Client(base_url=api.url) as stranger:
+    with httpx2.Client(base_url=api.url, verify=TLS) as stranger:
         assert stranger.get("/livez").json() == {"status": "ok"}
         assert stranger.get("/").status_code == 404
         assert stranger.get(f"{BASE}/nowhere").headers["Content-Type"] == "application/problem+json"

@@ -21,7 +21,7 @@ from agentflow.api.live_streams import EventStream, events_to
 from agentflow.runtime import Runtime
 from agentflow.storage import database
 from agentflow.storage.database import statement
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import TLS, Api
 from tests.integration.api.listening import Heard, listen
 from tests.integration.api.test_live import GATED, insert
 
@@ -81,7 +81,9 @@ def test_two_hundred_listeners_read_no_more_than_one(house: Runtime, api: Api, m
     with ExitStack() as stack:
         clients = [
             stack.enter_context(
-                httpx2.Client(base_url=f"{api.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, limits=limits)
+                httpx2.Client(
+                    base_url=f"{api.url}/api/v1", headers={"Authorization": f"Bearer {key}"}, limits=limits, verify=TLS
+                )
             )
             for key in keys
         ]

@@ -16,7 +16,7 @@ import pytest
 from agentflow import AgentFlow
 from agentflow.settings import Settings
 from tests.factories import wait_for
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import TLS, Api
 from tests.integration.api.listening import Heard, listen
 from tests.workers import WorkerProcess, environment_of
 
@@ -43,7 +43,7 @@ def start(settings: Settings, port: int, tmp_path: Path) -> Iterator[Start]:
 
         def answers() -> bool:
             with suppress(httpx2.TransportError):
-                return httpx2.get(f"http://127.0.0.1:{port}/livez").status_code == 200
+                return httpx2.get(f"http://127.0.0.1:{port}/livez", verify=TLS).status_code == 200
             return False
 
         assert wait_for(answers, 60)

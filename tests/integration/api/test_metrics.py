@@ -40,7 +40,7 @@ from agentflow.storage import workers
 from agentflow.storage.database import statement
 from agentflow.storage.workers import WorkerTold
 from tests.factories import command_step, noop_step, submitted, work_off
-from tests.integration.api.conftest import BASE, Api, Server
+from tests.integration.api.conftest import BASE, TLS, Api, Server
 from tests.model_stub import ModelStub, Reply, Usage
 
 Opened = Callable[..., httpx2.Client]
@@ -192,7 +192,7 @@ def test_two_processes_answer_the_same_in_both_forms(api: Api, opened: Opened, h
     thread.start()
     assert other.is_ready.wait(30)
     url = f"http://127.0.0.1:{listening.getsockname()[1]}{BASE}"
-    with httpx2.Client(base_url=url, headers=viewer.headers, timeout=30) as second:
+    with httpx2.Client(base_url=url, headers=viewer.headers, timeout=30, verify=TLS) as second:
         answers = [_scraped(viewer), _scraped(second), _scraped(viewer, **OPENMETRICS), _scraped(second, **OPENMETRICS)]
     other.should_exit = True
     thread.join(30)

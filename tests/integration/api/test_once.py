@@ -14,7 +14,7 @@ from agentflow.domain.error import NotFound, RequestConflict, ServersUnreachable
 from agentflow.engine.reply_once import reply_once
 from agentflow.runtime import Runtime
 from agentflow.storage.replies import Asked, Reply
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import TLS, Api
 
 Opened = Callable[..., httpx2.Client]
 NOOP = {"agentflow": 1, "name": "once", "steps": [{"id": "a", "noop": {}}]}
@@ -82,7 +82,7 @@ def test_of_two_at_once_one_is_done(api: Api, opened: Opened) -> None:
     together, answers = Barrier(6), []
 
     def ask() -> None:
-        with httpx2.Client(base_url=client.base_url, headers=client.headers, timeout=30) as own:
+        with httpx2.Client(base_url=client.base_url, headers=client.headers, timeout=30, verify=TLS) as own:
             together.wait(30)
             answers.append(own.post(f"/runs/{run}/budget", json={"tokens": 5}, headers=_headers("k")))
 

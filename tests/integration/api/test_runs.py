@@ -11,7 +11,7 @@ import pytest
 from agentflow.domain.ids import RunId
 from agentflow.runtime import Runtime
 from tests.factories import work_off
-from tests.integration.api.conftest import Api
+from tests.integration.api.conftest import TLS, Api
 
 Opened = Callable[..., httpx2.Client]
 
@@ -187,7 +187,7 @@ def test_a_body_above_the_bound_is_refused(opened: Opened) -> None:
 
 
 def test_every_answer_is_careful_with_browsers(opened: Opened, api: Api) -> None:
-    for answer in (opened("viewer").get("/runs"), httpx2.get(f"{api.url}/nowhere")):
+    for answer in (opened("viewer").get("/runs"), httpx2.get(f"{api.url}/nowhere", verify=TLS)):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Cache-Control"] == "no-store"
         assert "Access-Control-Allow-Origin" not in answer.headers

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import signal
-import subprocess
-import sys
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agentflow import AgentFlow
 from agentflow.cli.main import main
+from agentflow.embedded import ServerUrls
+from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from tests.factories import wait_for
-from tests.integration.client.conftest import environment_of
-from tests.unit.cli.answers import ask, check, complain, say
-from tests.workers import REPOSITORY, WorkerProcess
+from tests.integration.client.terminal import Terminal
+from tests.integration.engine.conftest import Station, _opened
+from tests.unit.cli.answers import ask, check, say
+from tests.workers import WorkerProcess
 
 PLAN = """
 agentflow: 1
@@ -44,6 +43,25 @@ steps:
   - {id: b, needs: [], on_failure: continue, retry: 1, subprocess: {command: ["false"]}}
 """
 LONG = "agentflow: 1\nname: long\nsteps: [{id: hang, subprocess: {command: [sleep, '60']}}, {id: after, noop: }]\n"
+
+
+@pytest.fixture(scope="module")
+def station(servers: ServerUrls, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    """An installation of the module's own with a worker of two slots."""
+    with _opened(servers, template, tmp_path_factory.mktemp("station"), "-c", "2") as station:
+        yield station
+
+
+@pytest.fixture
+def house(station: Station) -> Runtime:
+    """The module's installation."""
+    return station.house
+
+
+@pytest.fixture
+def worker(station: Station) -> WorkerProcess:
+    """The worker that serves it."""
+    return station.worker
 
 
 @pytest.fixture
@@ -110,13 +128,6 @@ def test_a_detached_run_is_waited_for_and_watched_later(
     assert "completed" in say(capsys, "wait", "@last")
 
 
-def test_a_wait_that_runs_out_has_its_own_code(plans: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    say(capsys, "run", plans / "long.yaml", "--detach")
-
-    assert ask(capsys, "wait", "@last", "--timeout", "200ms", code=124)["error"]["code"] == "wait_timeout"
-    assert "still running after 0.2 s" in complain(capsys, "wait", "@last", "--timeout", "200ms", code=124)
-
-
 def test_a_cancelled_run_is_seen_to_end(
     plans: Path, worker: WorkerProcess, flow: AgentFlow, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,43 +139,6 @@ def test_a_cancelled_run_is_seen_to_end(
     assert ask(capsys, "cancel", "@last", code=2)["error"]["code"] == "invalid_transition"
     assert "goes on with hang; 1 step wait" in say(capsys, "retry", "@last")
     assert ask(capsys, "cancel", "@last")["is_new"]
-
-
-class Terminal:
-    """A verb in a terminal of its own, as a person has it."""
-
-    def __init__(self, settings: Settings, *arguments: object) -> None:
-        self._main, other = pty.openpty()
-        environment = environment_of(settings) | {"PATH": os.environ["PATH"], "TERM": "xterm", "HOME": "/nonexistent"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "agentflow", *map(str, arguments)],
-            stdin=other, stdout=other, stderr=other, cwd="/", start_new_session=True,
-            env=environment | {"PYTHONPATH": str(REPOSITORY), "LANG": "C.UTF-8", "COLUMNS": "100", "LINES": "30"},
-        )  # fmt: skip
-        os.close(other)
-        self._seen = b""
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data = os.read(self._main, 65536)
-            except OSError:  # the terminal closes with its last program
-                return
-            self._seen += data
-
-    @property
-    def text(self) -> str:
-        """What was written so far."""
-        return self._seen.decode(errors="replace")
-
-    def end(self) -> int:
-        """Wait for the verb's end; returns its exit code."""
-        code = self.process.wait(30)
-        self._reader.join(10)
-        os.close(self._main)
-        return code
 
 
 def test_in_a_terminal_a_live_table_is_shown(
@@ -192,12 +166,3 @@ def test_ctrl_c_leaves_the_run_going_and_says_how_to_go_on(
     assert "Traceback" not in terminal.text
     assert flow.get("@last").state == "running"
     flow.cancel("@last")
-
-
-def test_a_run_that_no_worker_takes_says_so(plans: Path, at_home: Settings) -> None:
-    terminal = Terminal(at_home, "run", plans / "long.yaml")
-    wait_for(lambda: "No worker has taken a step yet" in terminal.text)
-
-    terminal.process.send_signal(signal.SIGINT)
-
-    assert terminal.end() == 130

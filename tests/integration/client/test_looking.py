@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from agentflow import AgentFlow, Plan, Run
+from agentflow.cli.main import main
 from agentflow.content.store import Address
 from agentflow.domain.ids import StepKey
 from agentflow.runtime import Runtime
@@ -64,18 +65,16 @@ def test_runs_are_listed_page_by_page(done: Run, flow: AgentFlow, capsys: pytest
     assert say(capsys, "runs", "--project", "nowhere") == "No runs.\n"
 
 
-def test_logs_keep_the_two_streams_apart(done: Run, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
-    environment = environment_of(done._flow.settings) | {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
-
-    def logs(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "agentflow", "logs", done.id, *arguments]
-        return subprocess.run(command, env=environment, cwd="/", capture_output=True, text=True, check=True)
+def test_logs_keep_the_two_streams_apart(done: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    def logs(*arguments: str) -> tuple[str, str]:
+        assert main(["logs", done.id, *arguments]) == 0
+        return tuple(capfd.readouterr())
 
     one, everything, errors = logs("s0"), logs(), logs("s0", "--stderr")
 
-    assert (one.stdout, one.stderr) == ("out 1\n", "err 1\n")
-    assert everything.stdout == "==> s0 (attempt 1) <==\nout 1\n==> s1 (attempt 1) <==\nhello\n"
-    assert (errors.stdout, errors.stderr) == ("err 1\n", "")
+    assert one == ("out 1\n", "err 1\n")
+    assert everything[0] == "==> s0 (attempt 1) <==\nout 1\n==> s1 (attempt 1) <==\nhello\n"
+    assert errors == ("err 1\n", "")
 
 
 def test_logs_of_an_attempt_and_in_json(
@@ -96,36 +95,37 @@ def test_logs_of_an_attempt_and_in_json(
     assert [(log["attempt"], log["text"]) for log in earlier["logs"]] == [(1, "err 1\n")]
 
 
-def test_cut_output_says_so(house: Runtime, finish: Finish, at_home: Settings) -> None:
+def test_cut_output_says_so(
+    house: Runtime, finish: Finish, at_home: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
     settings = house.settings.model_copy(update={"output_limit_bytes": 1024})
     with AgentFlow(settings) as flow:
         run = flow.submit(shell_plan("head -c 5000 /dev/zero | tr '\\0' x"))
     house.context.__dict__["settings"] = settings  # the worker's bound, which this process plays
     finish(run)
-    environment = environment_of(settings) | {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
 
-    told = subprocess.run(
-        [sys.executable, "-m", "agentflow", "logs", run.id, "s0"],
-        env=environment, cwd="/", capture_output=True, text=True, check=True,
-    )  # fmt: skip
+    assert main(["logs", run.id, "s0"]) == 0
 
-    assert told.stdout.startswith("x" * 1000)
-    assert "[cut: stdout of s0 was 5.0 kB, 1.0 kB were kept]" in told.stderr
+    told = capfd.readouterr()
+    assert told.out.startswith("x" * 1000)
+    assert "[cut: stdout of s0 was 5.0 kB, 1.0 kB were kept]" in told.err
 
 
-def test_logs_are_raw_in_a_pipe_and_escaped_on_a_terminal(flow: AgentFlow, finish: Finish, at_home: Settings) -> None:
+def test_logs_are_raw_in_a_pipe_and_escaped_on_a_terminal(
+    flow: AgentFlow, finish: Finish, at_home: Settings, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
     run = finish(flow.submit(shell_plan(r"printf 'a\tb\033[2J\377\n'")))
     command = [sys.executable, "-m", "agentflow", "logs", run.id, "s0"]
     environment = environment_of(flow.settings) | {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
     ours, theirs = os.openpty()
 
-    piped = subprocess.run(command, env=environment, cwd="/", capture_output=True, check=True)
+    assert main(["logs", run.id, "s0"]) == 0
     subprocess.run(command, env=environment, cwd="/", stdout=theirs, check=True)
     os.close(theirs)
     shown = os.read(ours, 4096)
     os.close(ours)
 
-    assert piped.stdout == b"a\tb\x1b[2J\xff\n"
+    assert capfdbinary.readouterr().out == b"a\tb\x1b[2J\xff\n"
     assert shown.replace(b"\r\n", b"\n").expandtabs() == rb"a       b\x1b[2J\xff" + b"\n"
 
 
@@ -245,18 +245,14 @@ def test_a_waiting_run_exits_as_resting_and_goes_on_with_a_word(
     assert ask(capsys, "show", "@last")["state"] == "running"
 
 
-def test_following_the_logs_prints_what_each_attempt_left(flow: AgentFlow, finish: Finish, at_home: Settings) -> None:
+def test_following_the_logs_prints_what_each_attempt_left(
+    flow: AgentFlow, finish: Finish, at_home: Settings, capfd: pytest.CaptureFixture[str]
+) -> None:
     run = finish(flow.submit(shell_plan("echo one", "echo two >&2; exit 3")))
-    environment = environment_of(at_home) | {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
 
-    told = subprocess.run(
-        [sys.executable, "-m", "agentflow", "logs", run.id, "--follow"],
-        env=environment, cwd="/", capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    assert main(["logs", run.id, "--follow"]) == 1
 
-    assert told.returncode == 1
-    assert told.stdout == "s0 | one\n"
-    assert told.stderr == "s1 | two\n"
+    assert tuple(capfd.readouterr()) == ("s0 | one\n", "s1 | two\n")
 
 
 def test_a_plan_of_many_steps_has_a_page_that_counts_what_it_leaves_out(

@@ -14,26 +14,53 @@ from agentflow.broker.breakers import BreakerState
 from agentflow.client.reports import FORMATS
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import RunState
+from agentflow.embedded import ServerUrls
 from agentflow.runtime import Runtime
 from tests.factories import attempt_rows, shell_step, step_rows, submitted, wait_for, wait_for_end
-from tests.http_service import HttpService, answer
+from tests.http_service import OK, HttpService, answer
+from tests.integration.engine.conftest import Station, _opened
 from tests.workers import WorkerProcess
 
 SENTINEL = "sesame-4711"
-StartWorker = Callable[..., WorkerProcess]
 
 
-@pytest.fixture
-def service() -> Iterator[HttpService]:
-    """A service on this machine."""
+@pytest.fixture(scope="module")
+def _service() -> Iterator[HttpService]:
     with HttpService() as service:
         yield service
 
 
+@pytest.fixture(scope="module")
+def _station(
+    servers: ServerUrls, template: str, tmp_path_factory: pytest.TempPathFactory, _service: HttpService
+) -> Iterator[Station]:
+    """An installation of the module's own with a worker that may call the service."""
+    known = {"AGENTFLOW_HTTP_PRIVATE_HOSTS": f"127.0.0.1:{_service.port}", "AGENTFLOW_SECRET_KEY": SENTINEL}
+    with _opened(servers, template, tmp_path_factory.mktemp("callers"), "-c", "2", **known) as station:
+        yield station
+
+
 @pytest.fixture
-def caller(start_worker: StartWorker, service: HttpService) -> WorkerProcess:
+def service(_service: HttpService) -> HttpService:
+    """A service on this machine, as if nothing had been asked of it yet."""
+    _service.answer = OK
+    _service.requests.clear()
+    return _service
+
+
+@pytest.fixture
+def house(_station: Station) -> Runtime:
+    """The module's installation, with no breaker that an earlier test left open."""
+    breakers = _station.house.context.breakers
+    for breaker in breakers.read_all():
+        breakers.reset(breaker.endpoint)
+    return _station.house
+
+
+@pytest.fixture
+def caller(_station: Station) -> WorkerProcess:
     """A worker that may call the service."""
-    return start_worker(AGENTFLOW_HTTP_PRIVATE_HOSTS=f"127.0.0.1:{service.port}", AGENTFLOW_SECRET_KEY=SENTINEL)
+    return _station.worker
 
 
 def _http(key: str, url: str, **fields: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ The worker has another cwd and HOME than the producer and sees nothing of its ma
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,35 @@ from sqlalchemy import text
 from agentflow.content.store import Address
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import RunState
+from agentflow.embedded import ServerUrls
 from agentflow.engine.load_plan import load_data
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.runtime import Runtime
 from tests.factories import attempt_rows, command_step, document, shell_step, step_rows, wait_for_end
+from tests.integration.engine.conftest import Station, _opened
 from tests.workers import WorkerProcess
+
+OUTPUT_LIMIT = 1 << 20
+KNOWN = {"AGENTFLOW_SECRET_TOKEN": "hunter2-hunter2", "AGENTFLOW_OUTPUT_LIMIT_BYTES": str(OUTPUT_LIMIT)}
+
+
+@pytest.fixture(scope="module")
+def station(servers: ServerUrls, template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Station]:
+    """An installation of the module's own with a worker that has a secret and a bound of output."""
+    with _opened(servers, template, tmp_path_factory.mktemp("station"), "-c", "2", **KNOWN) as station:
+        yield station
+
+
+@pytest.fixture
+def house(station: Station) -> Runtime:
+    """The module's installation."""
+    return station.house
+
+
+@pytest.fixture
+def worker(station: Station) -> WorkerProcess:
+    """The worker that serves it."""
+    return station.worker
 
 
 def _submit(house: Runtime, folder: Path, steps: list[dict[str, Any]], **fields: Any) -> RunId:
@@ -83,8 +108,7 @@ def test_a_plan_with_files_inputs_templates_and_results(house: Runtime, worker: 
     assert _stdout(house, run_id, "echo") == "said: 2 of 0"
 
 
-def test_secrets_reach_the_command_and_nothing_else(house: Runtime, start_worker: Any, tmp_path: Path) -> None:
-    start_worker(AGENTFLOW_SECRET_TOKEN="hunter2-hunter2")
+def test_secrets_reach_the_command_and_nothing_else(house: Runtime, worker: WorkerProcess, tmp_path: Path) -> None:
     run_id = _submit(
         house,
         tmp_path,
@@ -170,9 +194,8 @@ def test_a_command_that_cannot_be_started_says_why(house: Runtime, worker: Worke
     ],
 )
 def test_why_a_command_cannot_be_started_holds_no_output_and_no_secret(
-    house: Runtime, start_worker: Any, tmp_path: Path, bad: dict[str, Any], problem: str
+    house: Runtime, worker: WorkerProcess, tmp_path: Path, bad: dict[str, Any], problem: str
 ) -> None:
-    worker = start_worker(AGENTFLOW_SECRET_TOKEN="hunter2-hunter2")
     say = shell_step("say", "printf SENTINEL; printf -- -4711")
     step = {**command_step("bad", needs=["say"], retry=1), "subprocess": bad}
     run_id = _submit(house, tmp_path, [say, step], secrets=["TOKEN"])
@@ -191,7 +214,8 @@ def test_artifacts_and_streams_are_recorded_with_size_and_hash(
 
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
     with house.context.database.transaction() as tx:
-        rows = tx.execute(text("SELECT name, kind, bytes, sha256 FROM artifact ORDER BY kind, name")).all()
+        kept = text("SELECT name, kind, bytes, sha256 FROM artifact WHERE run_id = :run ORDER BY kind, name")
+        rows = tx.execute(kept, {"run": run_id}).all()
     assert [(row.name, row.kind, row.bytes) for row in rows] == [
         ("b.md", "file", 2),
         ("out/a.txt", "file", 3),
@@ -231,10 +255,11 @@ def test_a_name_that_cannot_be_kept_costs_only_its_file(house: Runtime, worker: 
 
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
     with house.context.database.transaction() as tx:
-        names = tx.execute(text("SELECT name FROM artifact WHERE kind = 'file' ORDER BY name")).scalars().all()
+        kept = text("SELECT name FROM artifact WHERE kind = 'file' AND run_id = :run ORDER BY name")
+        names = tx.execute(kept, {"run": run_id}).scalars().all()
     assert names == ["also-good", "good", "with space"]
     assert _stdout(house, run_id, "make") == "out\n"
-    (line,) = [line for line in worker.output().splitlines() if "artifacts_refused" in line]
+    (line,) = [line for line in worker.output().splitlines() if "artifacts_refused" in line and str(run_id) in line]
     assert "stream_name,unusable_name" in line
     assert "3" in line.partition("artifacts_refused")[2]
 
@@ -260,12 +285,14 @@ def test_a_file_with_the_name_of_an_artifact_folder_costs_only_itself(
 
     assert wait_for_end(house.context, run_id) is RunState.COMPLETED
     with house.context.database.transaction() as tx:
-        names = tx.execute(text("SELECT name FROM artifact WHERE kind = 'file'")).scalars().all()
+        kept = text("SELECT name FROM artifact WHERE kind = 'file' AND run_id = :run")
+        names = tx.execute(kept, {"run": run_id}).scalars().all()
     assert names == ["d/a"]
 
 
-def test_100_mb_of_output_is_cut_at_the_bound_and_says_so(house: Runtime, start_worker: Any, tmp_path: Path) -> None:
-    worker = start_worker(AGENTFLOW_OUTPUT_LIMIT_BYTES="1048576")
+def test_100_mb_of_output_is_cut_at_the_bound_and_says_so(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
     warm = _submit(house, tmp_path, [shell_step("warm", "true"), shell_step("too", "true", needs=["warm"])])
     wait_for_end(house.context, warm)
     before = _peak_memory_kib(worker)
@@ -277,7 +304,7 @@ def test_100_mb_of_output_is_cut_at_the_bound_and_says_so(house: Runtime, start_
             text("SELECT bytes, bytes_seen, is_cut FROM artifact WHERE name = 'stdout' AND run_id = :run"),
             {"run": run_id},
         ).one()
-    assert (row.bytes, row.bytes_seen, row.is_cut) == (1048576, 104857600, True)
+    assert (row.bytes, row.bytes_seen, row.is_cut) == (OUTPUT_LIMIT, 104857600, True)
     assert _peak_memory_kib(worker) - before < 8 * 1024
 
 

@@ -17,10 +17,29 @@ from agentflow.engine.retry import retry
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
 from tests.factories import attempt_rows, lines_of, shell_step, step_rows, submitted, wait_for, wait_for_end
+from tests.integration.monitor.conftest import Watched
 from tests.integration.monitor.flower import FlowerProcess
 from tests.workers import WorkerProcess, environment_of, is_alive
 
 LATE = {"max_attempts": 2, "base": "60s", "jitter": 0, "on_exit_codes": [75]}
+
+
+@pytest.fixture
+def house(watched: Watched) -> Runtime:
+    """The module's installation."""
+    return watched.house
+
+
+@pytest.fixture
+def flower(watched: Watched) -> FlowerProcess:
+    """The Flower that watches it."""
+    return watched.flower
+
+
+@pytest.fixture
+def watched_worker(watched: Watched) -> WorkerProcess:
+    """The worker that serves it."""
+    return watched.worker
 
 
 def _sleeper(key: str, pids: Path) -> dict[str, Any]:
@@ -67,8 +86,7 @@ def test_a_revoke_in_flower_ends_the_running_step_and_its_processes(
 def test_every_worker_hears_a_revoke_and_one_cancel_is_recorded(
     house: Runtime, flower: FlowerProcess, start_worker: Callable[..., WorkerProcess], tmp_path: Path
 ) -> None:
-    for _ in range(2):
-        start_worker("-c", "1", AGENTFLOW_WORKER_EVENTS="true")
+    flower.wait_until_it_hears(start_worker("-c", "1", AGENTFLOW_WORKER_EVENTS="true"))
     run_id = submitted(house.context, [_sleeper("work", tmp_path / "pids")])
     _pids(tmp_path / "pids")
     flower.revoke(step_id(run_id, StepKey("work")))
@@ -76,12 +94,12 @@ def test_every_worker_hears_a_revoke_and_one_cancel_is_recorded(
 
 
 def test_a_step_revoked_in_the_queue_never_starts(
-    house: Runtime, flower: FlowerProcess, start_worker: Callable[..., WorkerProcess], tmp_path: Path
+    house: Runtime, flower: FlowerProcess, watched_worker: WorkerProcess, tmp_path: Path
 ) -> None:
-    flower.wait_until_it_hears(start_worker("-c", "1", AGENTFLOW_WORKER_EVENTS="true"))
-    blocks = f"echo x > {tmp_path}/blocking; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
-    run_id = submitted(house.context, [shell_step("blocks", blocks), shell_step("queued", f"echo x > {tmp_path}/ran")])
-    wait_for((tmp_path / "blocking").exists)
+    blocks = f"echo x >> {tmp_path}/blocking; until [ -e {tmp_path}/go ]; do sleep 0.05; done"
+    blocking = [shell_step(f"blocks{slot}", blocks) for slot in range(2)]
+    run_id = submitted(house.context, [*blocking, shell_step("queued", f"echo x > {tmp_path}/ran")])
+    wait_for(lambda: len(lines_of(tmp_path / "blocking")) == 2)
     task_id = step_id(run_id, StepKey("queued"))
     flower.revoke(task_id)
     wait_for(lambda: step_rows(house.context, run_id)["queued"].state == "cancelled")
@@ -104,7 +122,9 @@ def test_a_step_revoked_while_it_waits_for_its_retry_is_not_tried_again(
 
 
 @pytest.mark.parametrize("command", [["revoke"], ["terminate", "KILL"]])
-def test_celery_control_cancels_too(house: Runtime, worker: WorkerProcess, tmp_path: Path, command: list[str]) -> None:
+def test_celery_control_cancels_too(
+    house: Runtime, watched_worker: WorkerProcess, tmp_path: Path, command: list[str]
+) -> None:
     run_id = submitted(house.context, [_sleeper("work", tmp_path / "pids")])
     pids = _pids(tmp_path / "pids")
     answered = subprocess.run(
@@ -140,6 +160,7 @@ def test_a_revoked_step_runs_again_after_a_retry_under_the_same_task_id(
 def test_a_revoke_of_what_is_no_step_harms_nobody(
     house: Runtime, flower: FlowerProcess, watched_worker: WorkerProcess
 ) -> None:
+    before = len(watched_worker.output())
     flower.revoke("not-a-uuid")
     flower.revoke(uuid4())
     run_id = submitted(house.context, [shell_step("work", "true")])
@@ -149,4 +170,4 @@ def test_a_revoke_of_what_is_no_step_harms_nobody(
     assert wait_for_end(house.context, again) == "completed"
     assert step_rows(house.context, run_id)["work"].state == "succeeded"
     assert _cancels(house, run_id) == []
-    assert "Traceback" not in watched_worker.output()
+    assert "Traceback" not in watched_worker.output()[before:]
