@@ -274,10 +274,7 @@ def _in_transaction(
         graphs.insert_graph(tx, run_id, written.graph)
         limits.insert_slots(tx, [step.concurrency for step in view.plan.steps if step.concurrency is not None])
         paused = replace(maintenance, at=created_at) if maintenance else None
-        runs.insert_run_state(tx, run_id, len(view.graph.sinks), paused)
-        run = runs.lock(tx, run_id)
-        if run is None:
-            raise LookupError(f"run {run_id} was just written and is not there")
+        run = runs.insert_run_state(tx, run_id, len(view.graph.sinks), created_at, paused)
         placed = opening.place(tx, run, view, conditions)
         if paused is None:
             steps.stamp_sent(tx, [step_id(run_id, key) for key in first_sends(view, placed.ready)])

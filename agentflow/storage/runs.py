@@ -104,10 +104,26 @@ def insert_run(tx: Connection, submission: Submission) -> datetime | None:
     return created_at
 
 
-def insert_run_state(tx: Connection, run_id: RunId, open_sinks: int, paused: Pause | None = None) -> None:
-    """Admit a run that was just accepted; it rests from the first moment if it is paused."""
+def insert_run_state(
+    tx: Connection, run_id: RunId, open_sinks: int, at: datetime, paused: Pause | None = None
+) -> LockedRun:
+    """Admit a run that was accepted ``at`` this transaction's time; it rests from the first moment if it is paused.
+
+    Nobody else sees it before the commit: it is as good as locked.
+    """
     stored = to_json(paused.as_json()) if paused else None
     tx.execute(statement("insert_run_state"), {"run_id": run_id, "open_sinks": open_sinks, "paused": stored})
+    return LockedRun(
+        run_id,
+        RunState.RUNNING,
+        reason=None,
+        round=1,
+        open_sinks=open_sinks,
+        event_sequence=0,
+        event_head=None,
+        at=at,
+        paused=paused,
+    )
 
 
 def insert_budget(tx: Connection, run_id: RunId, caps: Budget) -> None:
