@@ -1,5 +1,8 @@
 """Serve the API with uvicorn, in one process or several; they share nothing but the address.
 
+Each of several processes listens for itself, and Linux deals connections out between them. Of one listener that all
+shared, whoever woke first took all callers that came at once, and the others had none.
+
 Owns the socket, how these processes log, whose word on a caller's address is taken, the word that the API answers, and
 the end: what is being answered is finished, and what does not end by itself, such as a stream of events, is given
 ``ENDING_SECONDS``.
@@ -30,6 +33,7 @@ from agentflow.settings import Settings, load_settings
 
 ENDING_SECONDS = 3
 _START_SECONDS = 60.0
+_BACKLOG = 2048
 Tell = Callable[[], None]
 
 
@@ -45,7 +49,7 @@ def serve(settings: Settings, host: str, port: int, tell: Tell = lambda: None) -
             config = _config(
                 settings, "agentflow.api.serve:from_environment", factory=True, workers=settings.api_processes
             )
-            _Processes(config, [listener], tell).run()
+            _Processes(config, listener, tell).run()
         else:
             signal.signal(signal.SIGTERM, _leave)  # uvicorn raises the signal again once it has ended
             with suppress(KeyboardInterrupt):
@@ -71,7 +75,7 @@ def is_loopback(host: str) -> bool:
 def _listening(host: str, port: int) -> socket.socket:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
         raise ConfigurationError(
             f"The API cannot listen at {host}, port {port}: {error.strerror}. Another program may have the port: "
@@ -111,17 +115,54 @@ class _Server(uvicorn.Server):
 
 
 class _Processes(Multiprocess):
-    """Several processes behind one socket; they say together when they answer."""
+    """Several processes at one address; they say together when they answer.
 
-    def __init__(self, config: uvicorn.Config, sockets: list[socket.socket], tell: Tell) -> None:
-        super().__init__(config, sockets)
+    ``free`` is a listener there, which shows that nobody else has the address; it is closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, free: socket.socket, tell: Tell) -> None:
+        super().__init__(config, [])
         self._tell = tell
+        self._family, self._address = free.family, free.getsockname()
+        free.close()
+        self._held = self._bound()  # it hears nobody, and keeps the address when no process lives
+        self._lent: list[socket.socket] = []
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        """The listener of the next process."""
+        listener = self._bound()
+        listener.listen(_BACKLOG)
+        self._lent.append(listener)
+        return [listener]
+
+    @sockets.setter
+    def sockets(self, _: list[socket.socket]) -> None:
+        """Take no notice of listeners that all would share."""
 
     def init_processes(self) -> None:
         """Start them, and say so once each of them answers."""
         super().init_processes()
+        self._let_go()
         if all(each.wait_until_ready(_START_SECONDS, self.should_exit) for each in self.processes):
             self._tell()
+
+    def keep_subprocess_alive(self) -> None:
+        """Start those again that died."""
+        super().keep_subprocess_alive()
+        self._let_go()
+
+    def _bound(self) -> socket.socket:
+        bound = socket.socket(self._family, socket.SOCK_STREAM)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(self._address)
+        return bound
+
+    def _let_go(self) -> None:
+        """Close what processes listen at by now: who would call there once they died would wait for ever."""
+        while self._lent:
+            self._lent.pop().close()
 
 
 def _leave(*_: object) -> None:
