@@ -6,7 +6,7 @@ Owns that table, by method and path below the prefix. Problems are in none of it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -26,7 +26,7 @@ class Answer:
     """The answer of one address: JSON of ``schema`` or what ``kinds`` name, with one of ``statuses``.
 
     With one of ``empty`` nothing is sent, and with one of ``problems`` a problem that its form alone does not tell of.
-    What ``begins_job`` answers 202 with that job.
+    What ``begins_job`` answers 202 with that job. ``events`` are the schemas of a stream's events, by their names.
     """
 
     schema: str | None = None
@@ -36,12 +36,16 @@ class Answer:
     empty: tuple[int, ...] = ()
     problems: tuple[int, ...] = ()
     begins_job: bool = False
+    events: Mapping[str, str] = field(default_factory=dict)
 
     def as_responses(self) -> dict[str, Any]:
         """Return it as the description has it."""
         content: dict[str, Any] = {kind: {"schema": {"type": "string"}} for kind in self.kinds}
         if self.schema is not None:
             content = {"application/json": {"schema": reference(self.schema)}} | content
+        if self.events:
+            told = {name: reference(schema) for name, schema in self.events.items()}
+            content[_STREAM] = {"schema": {"type": "string", "x-events": told}}
         said = {"content": content} | described(self.headers)
         found = {str(status): {"description": HTTPStatus(status).phrase, **said} for status in self.statuses}
         found |= {str(status): _EMPTY[status] for status in self.empty}
@@ -82,7 +86,7 @@ ANSWERS: Mapping[str, Answer] = {
     "GET /runs/{run}/lineage": Answer("lineage"),
     "GET /runs/{run}/diff/{other}": Answer("diff"),
     "GET /runs/{run}/why": Answer("why"),
-    "GET /runs/{run}/events": Answer("events", kinds=(_STREAM,), empty=(204,)),
+    "GET /runs/{run}/events": Answer("events", empty=(204,), events={"event": "event"}),
     "GET /runs/{run}/logs": Answer("log-chunks", kinds=(_STREAM,), empty=(204,)),
     "GET /runs/{run}/verify": Answer("audit-report"),
     "GET /runs/{run}/report": Answer("report", kinds=("text/plain", "text/html")),
@@ -103,7 +107,7 @@ ANSWERS: Mapping[str, Answer] = {
     "POST /runs/{run}/guide": _RUN,
     "POST /runs/{run}/override": _RUN,
     "POST /runs/{run}/modify": _RUN,
-    "GET /events": Answer(kinds=(_STREAM,), problems=(406,)),
+    "GET /events": Answer(problems=(406,), events={"event": "event", "kpi": "kpi"}),
     "GET /gates": Answer("gates"),
     "GET /plans": Answer("stored-plans"),
     "POST /plans": Answer("push", (201, 200), headers=("Location",)),

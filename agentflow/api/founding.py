@@ -16,12 +16,12 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field, StringConstraints
 
 from agentflow.api.caller import Caller, Json, Operator, Viewer
-from agentflow.api.founding_shape import AgentRun
+from agentflow.api.founding_shape import AgentRow, AgentRun
 from agentflow.api.intake import Route
 from agentflow.api.problem import misfit_of, problem_of
 from agentflow.domain.error import AgentflowError, InvalidTransition, NotFound, UsageError
 from agentflow.domain.ids import RunId
-from agentflow.storage import runs
+from agentflow.storage import agent_runs, runs
 from agentflow.storage.whole_run import read_run
 
 LISTED = 50
@@ -114,7 +114,10 @@ def _first(caller: Caller, project: str) -> str:
 @router.get("/")
 def listed(caller: Viewer) -> Json:
     """List the newest runs."""
-    found = [_read(caller, run.id).row() for run in caller.flow.runs(project=caller.project(None), limit=LISTED)]
+    summaries = [run.summary for run in caller.flow.runs(project=caller.project(None), limit=LISTED)]
+    with caller.flow.context.database.transaction() as tx:
+        facts = agent_runs.read_facts(tx, [each.id for each in summaries], GOAL)
+    found = [AgentRow(each, facts[each.id]).row() for each in summaries if each.id in facts]
     return {"results": found, "count": len(found)}
 
 

@@ -9,7 +9,8 @@ from agentflow.domain.budget import BudgetKind
 from agentflow.domain.gate import GateState
 from agentflow.domain.reason import sentence_of
 from agentflow.domain.state import FINAL_STEP_STATES, ShownRunState, StepState
-from agentflow.storage.view_shapes import RunView, StepView, moment
+from agentflow.storage.agent_runs import AgentFacts
+from agentflow.storage.view_shapes import RunSummary, RunView, StepView, moment
 
 GOAL_LISTED = 100
 _ENDED: Mapping[ShownRunState, str] = {
@@ -32,42 +33,59 @@ _SIGNS: Mapping[str, str] = {"success": "✓", "failed": "✗", "skipped": "-"}
 _MINUTE = 60.0
 
 
-class AgentRun:
-    """A run, read as an agent run; ``goal`` is the value of its var of that name."""
+class AgentRow:
+    """A run as the list of agent runs has it."""
 
-    def __init__(self, view: RunView, goal: object) -> None:
-        self._view = view
-        self._goal = "" if goal is None else str(goal)
-        self.id = str(view.summary.id)
+    def __init__(self, summary: RunSummary, facts: AgentFacts) -> None:
+        self._summary = summary
+        self._facts = facts
+        self._goal = "" if facts.goal is None else str(facts.goal)
+        self.id = str(summary.id)
 
     @property
     def status(self) -> str:
         """The state in the founding words; what rests over a budget is timeout or expired."""
-        summary = self._view.summary
+        summary = self._summary
         if summary.state in _ENDED:
             return _ENDED[summary.state]
         if summary.state is ShownRunState.EXHAUSTED:
             kind = ((summary.reason or {}).get("detail") or {}).get("budget")
             return "timeout" if kind == BudgetKind.ACTIVE_TIME else "expired"
-        if any(gate.gate.state is GateState.OPEN for gate in self._view.gates):
+        if self._facts.has_open_gate:
             return "pending_approval"
-        has_begun = any(step.attempts for step in self._view.steps.values())
-        return "running" if has_begun else "pending"
+        return "running" if self._facts.has_begun else "pending"
 
     def row(self) -> dict[str, Any]:
         """The run as the list has it."""
-        summary = self._view.summary
+        summary = self._summary
         return {
             "id": self.id,
             "operator_goal": self._goal[:GOAL_LISTED],
             "status": self.status,
-            "current_step": self._current,
-            "tokens_used": self._tokens,
-            "token_budget": self._cap(BudgetKind.TOKENS),
+            "current_step": self._facts.finished,
+            "tokens_used": self._facts.tokens,
+            "token_budget": self._facts.token_cap,
             "created_at": moment(summary.created_at),
             "started_at": moment(summary.started_at),
             "ended_at": moment(summary.ended_at),
         }
+
+
+class AgentRun(AgentRow):
+    """A run with everything of it, read as an agent run; ``goal`` is the value of its var of that name."""
+
+    def __init__(self, view: RunView, goal: object) -> None:
+        steps = view.steps.values()
+        facts = AgentFacts(
+            goal,
+            finished=sum(step.state in FINAL_STEP_STATES for step in steps),
+            has_begun=any(step.attempts for step in steps),
+            has_open_gate=any(gate.gate.state is GateState.OPEN for gate in view.gates),
+            tokens=(view.tree or view.usage).tokens,
+            token_cap=next((line.limit for line in view.budget if line.budget is BudgetKind.TOKENS), None),
+        )
+        super().__init__(view.summary, facts)
+        self._view = view
 
     def standing(self) -> dict[str, Any]:
         """How far the run has come."""
@@ -75,17 +93,17 @@ class AgentRun:
         return {
             "agent_run_id": self.id,
             "status": self.status,
-            "current_step": self._current,
+            "current_step": self._facts.finished,
             "max_steps": self._cap(BudgetKind.STEPS),
-            "tokens_used": self._tokens,
-            "token_budget": self._cap(BudgetKind.TOKENS),
+            "tokens_used": self._facts.tokens,
+            "token_budget": self._facts.token_cap,
             "time_elapsed_minutes": minutes,
             "is_expired": cap is not None and minutes > cap,
         }
 
     def full(self) -> dict[str, Any]:
         """The whole run; its report is asked for apart."""
-        summary = self._view.summary
+        summary = self._summary
         directive = {"name": summary.plan_name, "version": summary.plan_fingerprint}
         more = {
             "operator_goal": self._goal,
@@ -117,8 +135,8 @@ class AgentRun:
             "total_steps": len(steps),
             "successful_steps": states.count("success"),
             "failed_steps": states.count("failed"),
-            "tokens_used": self._tokens,
-            "token_budget": self._cap(BudgetKind.TOKENS),
+            "tokens_used": self._facts.tokens,
+            "token_budget": self._facts.token_cap,
             "time_elapsed_minutes": self._minutes,
             "steps": [{name: step[field] for name, field in named.items()} for step in steps],
             "error_message": self._error,
@@ -143,16 +161,8 @@ class AgentRun:
         return "\n\n".join(lines) + "\n"
 
     @property
-    def _current(self) -> int:
-        return sum(step.state in FINAL_STEP_STATES for step in self._view.steps.values())
-
-    @property
-    def _tokens(self) -> int:
-        return (self._view.tree or self._view.usage).tokens
-
-    @property
     def _minutes(self) -> float:
-        summary = self._view.summary
+        summary = self._summary
         if summary.started_at is None:
             return 0.0
         return round(((summary.ended_at or summary.read_at) - summary.started_at).total_seconds() / _MINUTE, 3)
@@ -164,7 +174,7 @@ class AgentRun:
 
     @property
     def _error(self) -> str:
-        reason = self._view.summary.reason
+        reason = self._summary.reason
         return sentence_of(reason) if reason and self.status in ("failed", "timeout", "expired") else ""
 
     def _cap(self, kind: BudgetKind) -> float | None:

@@ -9,6 +9,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 STREAM = "text/event-stream"
+_ANSWERED = ("/api/", "/livez")
+"""The beginnings of addresses that are answered; what else there is takes care of its methods itself."""
 
 
 class _ToldError(Exception):
@@ -22,7 +24,8 @@ def wants_stream(headers: Headers) -> bool:
 
 def asks_head(scope: Scope) -> bool:
     """Whether a request is a HEAD that is answered as a GET."""
-    return scope["method"] == "HEAD" and not wants_stream(Headers(scope=scope))
+    is_head = scope["method"] == "HEAD" and scope["path"].startswith(_ANSWERED)
+    return is_head and not wants_stream(Headers(scope=scope))
 
 
 async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,7 @@ from anyio import to_thread
 
 from agentflow.client import AgentFlow
 from agentflow.client.feed import PAGE_EVENTS, Horizon, look, read_page
-from agentflow.client.kpi import read_kpi
+from agentflow.client.kpi import Service, read_kpi, read_service
 from agentflow.domain.api_key import ApiKey
 from agentflow.domain.error import TooManyRequests
 from agentflow.domain.ids import RunId
@@ -257,13 +257,18 @@ class Hub:
         while True:
             wished = [project for project, _ in self._projects.most_common(MOST_PROJECTS)]
             self._kpi = {project: text for project, text in self._kpi.items() if project in wished}
-            for project in wished:
-                kpi = await self._attempt(partial(read_kpi, self._flow, project), self._measuring)
-                if kpi is not None:
-                    text = json.dumps(kpi.as_json(), ensure_ascii=False, separators=(",", ":"))
-                    self._kpi[project] = f"event: kpi\ndata: {text}\n\n".encode()
+            service = await self._attempt(partial(read_service, self._flow), self._measuring) if wished else None
+            if service is not None:
+                for project in wished:
+                    await self._measure(service, project)
             self._wake()
             await asyncio.sleep(CHORES_SECONDS)
+
+    async def _measure(self, service: Service, project: str | None) -> None:
+        kpi = await self._attempt(partial(read_kpi, self._flow, service, project), self._measuring)
+        if kpi is not None:
+            text = json.dumps(kpi.as_json(), ensure_ascii=False, separators=(",", ":"))
+            self._kpi[project] = f"event: kpi\ndata: {text}\n\n".encode()
 
     def _valid(self, keys: list[str]) -> frozenset[str]:
         with self._flow.context.database.transaction() as tx:

@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from agentflow.client.conflicts import told
 from agentflow.domain.error import AgentflowError, PlanRejected, TooManyRequests
 from agentflow.domain.misfit import Misfit, fields_that_misfit
-from agentflow.storage.database import UnwritableValue
 from agentflow.telemetry import get_logger
 
 MEDIA_TYPE = "application/problem+json"
@@ -73,16 +72,14 @@ def add_handlers(app: FastAPI) -> None:
 
 def problem_of(error: AgentflowError, path: str) -> JSONResponse:
     """Return the answer to a call that failed with ``error``."""
-    # What Postgres cannot store is the caller's: no server need be waited for.
-    code = "usage" if isinstance(error.__cause__, UnwritableValue) else error.code
-    status = STATUSES.get(code, HTTPStatus.INTERNAL_SERVER_ERROR)
+    status = STATUSES.get(error.code, HTTPStatus.INTERNAL_SERVER_ERROR)
     members: dict[str, Any] = {"details": json.loads(json.dumps(error.details, default=str))}
     if isinstance(error, PlanRejected):
         names = ("file", "line", "column", "step", "code", "message")
         members["faults"] = [{name: getattr(fault, name) for name in names} for fault in error.faults]
     elif isinstance(error, Misfit):
         members["faults"] = [fault.as_json() for fault in error.faults]
-    return problem(status, code, str(error), path, headers=_headers(status, error), **members)
+    return problem(status, error.code, str(error), path, headers=_headers(status, error), **members)
 
 
 def problem(

@@ -12,6 +12,8 @@ from agentflow.api.intake import Route
 from agentflow.api.paging import Cursor, Limit, page
 from agentflow.client import StepView
 from agentflow.client.documents import opened_document
+from agentflow.domain.ids import RunId
+from agentflow.storage import step_pages
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Route)
 
@@ -38,8 +40,10 @@ def check(caller: Viewer, body: Trial) -> Json:
 def steps(caller: Viewer, run: str, limit: Limit = 100, cursor: Cursor = None) -> Json:
     """List the steps of a run in the order of its plan, with their attempts."""
     found = caller.run(run)
-    places = {key: number for number, key in enumerate(found.steps)}
-    shown, following = page(found.steps.values(), lambda step: (places[step.id],), limit, cursor)
+    with caller.flow.context.database.transaction() as tx:
+        places = step_pages.read_places(tx, RunId(found.uuid))
+        chosen, following = page(enumerate(places), lambda each: (each[0],), limit, cursor)
+        shown = step_pages.read_steps(tx, [place for _, place in chosen], places)
     return {
         "schema": "agentflow.steps/1",
         "run": found.id,

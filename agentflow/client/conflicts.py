@@ -9,10 +9,10 @@ import functools
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
-from agentflow.domain.error import Conflict
+from agentflow.domain.error import Conflict, UsageError
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
 
 P = ParamSpec("P")
@@ -23,7 +23,7 @@ FIRST_WAIT_SECONDS = 0.1
 
 
 def told(error: Exception) -> Exception:
-    """Return what Postgres did not take as a Conflict, and any other error as it is.
+    """Return what Postgres did not take as a Conflict, or as the caller's mistake, and any other error as it is.
 
     Postgres' own words are left out: they may hold a value.
     """
@@ -33,7 +33,7 @@ def told(error: Exception) -> Exception:
             "not done; try it again. If that lasts, look for what holds locks in Postgres (pg_stat_activity)."
         )
     if isinstance(error, UnwritableValue):
-        return Conflict(
+        return UsageError(
             "Postgres cannot store a value of this call; it was not done, and trying again does not help. "
             "Look for texts with NUL or other characters that are none, and for numbers that are too large."
         )
@@ -42,7 +42,7 @@ def told(error: Exception) -> Exception:
 
 @contextmanager
 def telling_conflicts() -> Iterator[None]:
-    """Tell what Postgres did not take in the block as a Conflict."""
+    """Tell what Postgres did not take in the block in our words. Raises Conflict and UsageError."""
     try:
         yield
     except (ConflictingWrite, UnwritableValue) as error:
@@ -56,11 +56,8 @@ def trying_again(verb: Callable[P, R]) -> Callable[P, R]:
     def tried(*arguments: P.args, **options: P.kwargs) -> R:
         with telling_conflicts():
             for number in range(TRIES - 1):
-                try:
+                with suppress(Conflict, ConflictingWrite):
                     return verb(*arguments, **options)
-                except (Conflict, ConflictingWrite) as error:
-                    if isinstance(error.__cause__, UnwritableValue):
-                        raise
                 # At random, so that two that broke each other off do not meet again.
                 seconds = FIRST_WAIT_SECONDS * 2**number * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
                 threading.Event().wait(seconds)  # nothing signals that the other is done

@@ -25,14 +25,21 @@ _DEPTH_EVENTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
+class Service:
+    """What works for all projects: how many workers take messages, and how the queues stand."""
+
+    active_workers: int
+    queues: tuple[QueueView, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Kpi:
     """The figures of a moment; attempts are those that ended within the window."""
 
     read_at: datetime
     project: str | None
     attempts: Measured
-    active_workers: int
-    queues: tuple[QueueView, ...]
+    service: Service
     budget: BudgetReport
 
     def as_json(self) -> dict[str, Any]:
@@ -46,19 +53,24 @@ class Kpi:
             "task_count": ended,
             "avg_latency_ms": None if latency is None else round(latency, 1),
             "success_rate": round(self.attempts.succeeded / ended, 4) if ended else None,
-            "active_workers": self.active_workers,
+            "active_workers": self.service.active_workers,
             "queues": [
                 {"name": each.name, "messages": each.messages, "outstanding": each.outstanding, "unsent": each.unsent}
-                for each in self.queues
+                for each in self.service.queues
             ],
             "budget": self.budget.as_json()["scopes"],
         }
 
 
-def read_kpi(flow: AgentFlow, project: str | None = None) -> Kpi:
+def read_service(flow: AgentFlow) -> Service:
+    """Read what is the same for all projects: once for all of which the figures are told at a time."""
+    serving = sum(worker.is_serving for worker in flow.workers().workers)
+    return Service(serving, flow.queues().queues)
+
+
+def read_kpi(flow: AgentFlow, service: Service, project: str | None = None) -> Kpi:
     """Read the figures: attempts and budgets of a project, or of all."""
     with flow.context.database.transaction() as tx:
         read_at = balances.read_now(tx)
         attempts = feeds.measure_attempts(tx, project, WINDOW_SECONDS, _DEPTH_EVENTS)
-    serving = sum(worker.is_serving for worker in flow.workers().workers)
-    return Kpi(read_at, project, attempts, serving, flow.queues().queues, flow.budget(project=project))
+    return Kpi(read_at, project, attempts, service, flow.budget(project=project))

@@ -18,7 +18,7 @@
     ├── Unauthenticated          no valid key was shown
     ├── NotAllowed               the actor may not do this
     ├── TooManyRequests          the caller asks more often than it may
-    ├── Conflict                 others, or a value that cannot be stored, kept Postgres from doing it
+    ├── Conflict                 others kept Postgres from doing it
     ├── TemplateError            a template that cannot be rendered
     ├── ContentError             the content store refuses or lacks something
     │   └── StoreMismatch        this process sees another content store than the runs use
@@ -179,7 +179,7 @@ class TooManyRequests(AgentflowError):
 
 
 class Conflict(AgentflowError):
-    """Postgres did not do the call: for the sake of others, again and again, or because of a value."""
+    """Postgres did not do the call for the sake of others, again and again."""
 
     code = "conflict"
 

@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from agentflow.domain.budget import usd_of
 from agentflow.domain.child import parent
@@ -28,8 +28,39 @@ Json = list[Any]
 """A row within the statement's answer: its values in the order of view_whole_run.sql."""
 
 
+class Placed(Protocol):
+    """What the order of steps and their needs follow from."""
+
+    @property
+    def id(self) -> str:
+        """The step's row."""
+
+    @property
+    def key(self) -> StepKey:
+        """Its id in the plan."""
+
+    @property
+    def action(self) -> str:
+        """What it does."""
+
+    @property
+    def items(self) -> int | None:
+        """How many items a foreach has."""
+
+    @property
+    def foreach(self) -> StepKey | None:
+        """In which foreach it stands."""
+
+    @property
+    def item(self) -> int | None:
+        """For which item of it."""
+
+
+P = TypeVar("P", bound=Placed)
+
+
 @dataclass(frozen=True, slots=True)
-class _Step:
+class StepFacts:
     """What a row says of a step; ``kept`` is the number of the attempt whose artifacts are shown."""
 
     id: str
@@ -46,7 +77,7 @@ class _Step:
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
+class CallFacts:
     """What a row says of a model call."""
 
     attempt: str
@@ -71,13 +102,9 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     row = tx.execute(statement("view_whole_run"), {"run_id": run_id}).one_or_none()
     if row is None:
         raise retention.missing_run(tx, run_id)
-    steps = _below_foreachs([_Step(*each) for each in row.steps or ()])
-    calls = [_Call(*each) for each in row.calls or ()]
-    attempts = _attempts(row.attempts or (), {call.attempt: call for call in calls})
-    artifacts: dict[str, Json] = defaultdict(list)
-    for step_id, *each in row.artifacts or ():
-        artifacts[step_id].append(each)
-    needs = _needs(row.edges or (), steps)
+    steps = below_foreachs([StepFacts(*each) for each in row.steps or ()])
+    calls = calls_of(row)
+    shown = step_views(row, steps, steps, calls)
     lineage = forks.lineage_of(row)
     opened = gates.view(tx, run_id=run_id, is_open=False) if any(each.action == "approval" for each in steps) else []
     if lineage.children:
@@ -85,8 +112,8 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
         opened += [view for view in below if view.run_id != run_id]
     return RunView(
         summary_of(tx, row),
-        _usage(read_active_time(tx, run_id).active, attempts.values(), calls),
-        {each.key: _step(each, needs[each.id], attempts.get(each.id, ()), artifacts[each.id]) for each in steps},
+        _usage(read_active_time(tx, run_id).active, [each.attempts for each in shown.values()], calls),
+        shown,
         balances.read_caps(tx, run_id) if row.has_budget else (),
         lineage,
         tuple(opened),
@@ -96,14 +123,31 @@ def read_run(tx: Connection, run_id: RunId) -> RunView:
     )
 
 
-def _below_foreachs(steps: Sequence[_Step]) -> list[_Step]:
+def calls_of(row: Row[Any]) -> list[CallFacts]:
+    """Return the model calls that an answer tells of."""
+    return [CallFacts(*each) for each in row.calls or ()]
+
+
+def step_views(
+    row: Row[Any], steps: Iterable[StepFacts], ordered: Sequence[Placed], calls: Iterable[CallFacts]
+) -> dict[str, StepView]:
+    """Return steps as they are shown, by id; ``ordered`` are all of the run, in the order in which they are shown."""
+    attempts = _attempts(row.attempts or (), {call.attempt: call for call in calls})
+    artifacts: dict[str, Json] = defaultdict(list)
+    for step_id, *each in row.artifacts or ():
+        artifacts[step_id].append(each)
+    needs = _needs(row.edges or (), ordered)
+    return {each.key: _step(each, needs[each.id], attempts.get(each.id, ()), artifacts[each.id]) for each in steps}
+
+
+def below_foreachs(steps: Sequence[P]) -> list[P]:
     """Put what foreachs made below them, item by item."""
-    inside: dict[str, list[_Step]] = defaultdict(list)
+    inside: dict[str, list[P]] = defaultdict(list)
     for step in steps:
         inside[step.foreach or ""].append(step)
     if len(inside) == 1:
         return list(steps)
-    ordered: list[_Step] = []
+    ordered: list[P] = []
     work = inside[""][::-1]
     while work:
         step = work.pop()
@@ -112,7 +156,7 @@ def _below_foreachs(steps: Sequence[_Step]) -> list[_Step]:
     return ordered
 
 
-def _needs(edges: Iterable[Json], steps: Sequence[_Step]) -> Mapping[str, list[StepKey]]:
+def _needs(edges: Iterable[Json], steps: Sequence[Placed]) -> Mapping[str, list[StepKey]]:
     """The needs of each step, in the order of the plan; what stands inside of a foreach or an item is no need of it."""
     positions = {step.id: position for position, step in enumerate(steps)}
     containers = {
@@ -126,7 +170,7 @@ def _needs(edges: Iterable[Json], steps: Sequence[_Step]) -> Mapping[str, list[S
     return {step.id: [steps[position].key for position in sorted(wanted[step.id])] for step in steps}
 
 
-def _attempts(rows: Iterable[Json], calls: Mapping[str, _Call]) -> dict[str, list[AttemptView]]:
+def _attempts(rows: Iterable[Json], calls: Mapping[str, CallFacts]) -> dict[str, list[AttemptView]]:
     """The attempts of each step, the first one first."""
     found: dict[str, list[AttemptView]] = defaultdict(list)
     for step_id, attempt_id, number, state, worker, started, ended, exit_code, signal, reason, retry in rows:
@@ -151,7 +195,7 @@ def _time(text: str | None) -> datetime | None:
     return None if text is None else datetime.fromisoformat(text)
 
 
-def _call(call: _Call) -> CallView:
+def _call(call: CallFacts) -> CallView:
     return CallView(
         provider=call.provider,
         model=call.model,
@@ -168,7 +212,7 @@ def _call(call: _Call) -> CallView:
 
 
 def _step(
-    step: _Step, needs: Sequence[StepKey], attempts: Sequence[AttemptView], artifacts: Iterable[Json]
+    step: StepFacts, needs: Sequence[StepKey], attempts: Sequence[AttemptView], artifacts: Iterable[Json]
 ) -> StepView:
     return StepView(
         id=step.key,
@@ -186,7 +230,7 @@ def _step(
     )
 
 
-def _usage(active_seconds: float, attempts: Iterable[Sequence[AttemptView]], calls: Sequence[_Call]) -> Usage:
+def _usage(active_seconds: float, attempts: Iterable[Sequence[AttemptView]], calls: Sequence[CallFacts]) -> Usage:
     own = (attempt for of_step in attempts for attempt in of_step if not attempt.is_reused)
     ended = [attempt.duration_seconds or 0.0 for attempt in own]
     return Usage(

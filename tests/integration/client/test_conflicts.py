@@ -14,7 +14,7 @@ from agentflow.cli.main import _report
 from agentflow.client import conflicts
 from agentflow.client.bulk import Outcome, act_on_each
 from agentflow.client.run import Run
-from agentflow.domain.error import Conflict
+from agentflow.domain.error import Conflict, UsageError
 from agentflow.domain.state import ShownRunState
 from agentflow.runtime import Runtime
 from agentflow.storage.database import ConflictingWrite, Database, statement
@@ -111,7 +111,7 @@ def test_what_postgres_cannot_store_is_told_without_its_words(house: Runtime, fl
         with flow.context.database.transaction() as tx:
             tx.execute(text("UPDATE run SET actor = :actor WHERE id = :id"), {"id": run.uuid, "actor": "se\0cret"})
 
-    with pytest.raises(Conflict, match="NUL") as told:
+    with pytest.raises(UsageError, match="NUL") as told:
         writing()
     assert calls == 1
     assert "cret" not in str(told.value)

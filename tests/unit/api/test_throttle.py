@@ -39,6 +39,11 @@ def test_who_is_refused_is_told_when_it_is_its_turn() -> None:
     throttle.admit("a")
 
 
+def test_nobody_is_told_to_come_again_in_no_time() -> None:
+    assert str(TooManyRequests(0.01)) == "Too many requests: ask again in 1 s."
+    assert str(TooManyRequests(1.2)) == "Too many requests: ask again in 2 s."
+
+
 def test_whoever_was_not_heard_of_for_long_is_forgotten() -> None:
     now = [0.0]
     throttle = Throttle(60, lambda: now[0])
