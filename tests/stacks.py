@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+from agentflow.cli.main import main
 from tests.workers import REPOSITORY
 
 COMMAND = (sys.executable, "-m", "agentflow")
@@ -54,6 +59,23 @@ class CommandLine:
             text=True,
             start_new_session=True,
         )
+
+    def ask(self, *arguments: str, **environment: str) -> tuple[int, Any]:
+        """Run one command with --json in this process, where only what it says matters; returns its exit code too."""
+        before, written = Path.cwd(), io.StringIO()
+        with patch.dict(os.environ, self._environment(environment), clear=True), redirect_stdout(written):
+            os.chdir(self.cwd)
+            try:
+                code = main([*arguments, "--json"])
+            finally:
+                os.chdir(before)
+        return code, json.loads(written.getvalue())
+
+    def kill(self) -> None:
+        """Kill whatever is left of it."""
+        for pid in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def processes(self) -> dict[int, str]:
         """Every process that has the home, or a command's HOME, in its arguments or environment; zombies apart."""

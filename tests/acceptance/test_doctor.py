@@ -38,8 +38,8 @@ def empty(own: CommandLine, servers: ServerUrls, tmp_path: Path) -> Iterator[Com
 
 
 def _examined(line: CommandLine, **environment: str) -> tuple[int, dict[str, Any]]:
-    done = line.run("doctor", "--json", **environment)
-    return done.returncode, {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    code, answer = line.ask("doctor", **environment)
+    return code, {check["name"]: check for check in answer["checks"]}
 
 
 def _statuses(checks: dict[str, Any], *names: str) -> list[str]:
@@ -52,6 +52,7 @@ def test_a_working_installation_has_no_problem(own: CommandLine, worker: WorkerP
     assert code == 0
     assert worker.name in checks["workers"]["detail"]
     assert "commands, control, models" in checks["workers"]["detail"]
+    assert "Everything is as it should be" in own.run("doctor").stdout, "as in a process of its own"
 
 
 def test_a_missing_worker_is_a_problem_with_advice(own: CommandLine, house: Runtime) -> None:
@@ -141,7 +142,7 @@ def test_migrate_brings_an_empty_database_up_and_says_from_where(empty: CommandL
     code, checks = _examined(empty)
     assert (code, checks["schema"]["advice"]) == (1, "run `agentflow migrate`")
     assert _statuses(checks, "content", "dispatcher") == ["skipped"] * 2
-    first, second = empty.answer("migrate"), empty.answer("migrate")
+    first, second = empty.answer("migrate"), empty.ask("migrate")[1]
     assert first["from"] is None
     assert second == {"from": first["to"], "to": first["to"]}
     assert _examined(empty)[1]["schema"]["status"] == "ok"
