@@ -26,6 +26,7 @@ from agentflow.client.run_logs import STREAMS, LogReader, read_cursor
 from agentflow.domain.error import UsageError
 from agentflow.domain.ids import RunId
 from agentflow.storage import feeds
+from agentflow.storage.database import ConflictingWrite
 
 _LONGEST_PLACE = 65536
 LastEventId = Annotated[str | None, Header(description="The id that came last: the stream goes on behind it.")]
@@ -141,8 +142,11 @@ def _place(after: int | None, last_event_id: str | None) -> int | None:
 
 def _check_place(caller: Caller, place: int) -> None:
     """Raise UsageError for a place above every event: who waits there would miss all up to it."""
-    with caller.flow.context.database.transaction() as tx:
-        newest = feeds.read_newest(tx)
+    try:
+        with caller.flow.context.database.autocommit() as tx:
+            newest = feeds.read_newest(tx)
+    except ConflictingWrite:  # given up: the stream tries its own reads again
+        return
     if place > newest:
         raise UsageError(
             f"There is no event {place} yet, so nothing goes on behind it. If agentflow was restored from a backup, "
