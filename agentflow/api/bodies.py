@@ -7,6 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SkipValidation
 from pydantic_core import PydanticCustomError
 
+from agentflow.client.documents import MOST_FILES
+
 Reason = Field(default=None, description="Why: it stands in the audit for ever.", examples=["the numbers are wrong"])
 
 
@@ -16,9 +18,16 @@ def _is_document_or_name(given: object) -> object:
     return given
 
 
+def _are_few(given: object) -> object:
+    if isinstance(given, dict) and len(given) > MOST_FILES:
+        raise PydanticCustomError("too_many_files", f"takes at most {MOST_FILES} files")
+    return given
+
+
 Json = SkipValidation[JsonValue]
 """A value that was read from JSON, and so is some: looking at each part of it again would take longer than reading."""
 Object = dict[str, Json]
+Files = Annotated[dict[str, str], BeforeValidator(_are_few)]
 Plan = Annotated[Object | str, BeforeValidator(_is_document_or_name)]
 
 
@@ -42,7 +51,7 @@ class Submission(Body):
             }
         ],
     )
-    files: dict[str, str] = Field(
+    files: Files = Field(
         default_factory=dict, description="Texts of the files that the document names beside itself, by their paths."
     )
     vars: Object = Field(default_factory=dict, description="Values of the plan's vars.")
@@ -65,7 +74,7 @@ class Fork(Body):
     plan: Plan | None = Field(
         default=None, description="An edited plan: what changed in it, and what follows, runs again."
     )
-    files: dict[str, str] = Field(default_factory=dict, description="Texts of files that the edited plan names.")
+    files: Files = Field(default_factory=dict, description="Texts of files that the edited plan names.")
     budget: Object | None = None
     directive: str | None = None
 
@@ -175,7 +184,7 @@ class Push(Body):
     """A plan that is to be stored under its name."""
 
     plan: Object
-    files: dict[str, str] = Field(default_factory=dict)
+    files: Files = Field(default_factory=dict)
     project: str | None = None
 
 

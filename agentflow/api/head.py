@@ -1,6 +1,7 @@
 """HEAD: what a GET would answer, without the body.
 
-Owns that no route need know of it. A stream has no HEAD, since it has no end.
+Owns that no route need know of it. A stream has none, since it has no end: who asks for one is told of the page that
+there is at its address.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ def wants_stream(headers: Headers) -> bool:
 
 def asks_head(scope: Scope) -> bool:
     """Whether a request is a HEAD that is answered as a GET."""
-    is_head = scope["method"] == "HEAD" and scope["path"].startswith(_ANSWERED)
-    return is_head and not wants_stream(Headers(scope=scope))
+    return scope["method"] == "HEAD" and bool(scope["path"].startswith(_ANSWERED))
 
 
 async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,7 +38,10 @@ async def answer_head(app: ASGIApp, scope: Scope, receive: Receive, send: Send) 
             await send({"type": "http.response.body", "body": b""})
             raise _ToldError
 
+    headers = scope["headers"]
+    if wants_stream(Headers(scope=scope)):
+        headers = [each for each in headers if each[0] != b"accept"]
     try:
-        await app({**scope, "method": "GET"}, receive, send_head)
+        await app({**scope, "method": "GET", "headers": headers}, receive, send_head)
     except _ToldError:
         return

@@ -7,6 +7,7 @@ of the API makes its routes of the class here; what a route takes is found out o
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -19,11 +20,13 @@ from starlette.requests import ClientDisconnect
 
 from agentflow.api.caller import Caller
 from agentflow.api.read_json import FIELD, read_json
-from agentflow.domain.misfit import FieldFault, Misfit
+from agentflow.domain.misfit import MOST_FAULTS, FieldFault, Misfit
 from agentflow.domain.plan import NAME_PATTERN
 from agentflow.domain.wording import did_you_mean, shorten
 
 IN_THREAD_BYTES = 64 * 1024
+MOST_FIELDS = 100
+"""More than any body has: what is unknown of a million fields would be looked at one by one."""
 _NAMES = ("project", "name")
 """What holds the name of a project or of a plan, wherever it is taken."""
 _EMPTY = (b"", b"{}", b"null")
@@ -72,11 +75,16 @@ def _query_names(dependant: Dependant) -> Iterator[str]:
 
 
 def _check_query(request: Request, known: frozenset[str] | None) -> None:
-    faults = []
-    for name, value in request.query_params.multi_items():
+    faults, given = [], request.query_params.multi_items()
+    names = sorted(known or ())
+    often = Counter(name for name, _ in given)
+    for name, value in given[:MOST_FAULTS]:
         field = f"query.{shorten(name)}"
         if known is not None and name not in known:
-            faults.append(FieldFault(field, "unknown_parameter", f"there is none: {did_you_mean(name, sorted(known))}"))
+            help_ = did_you_mean(name, names) if names else "this takes no parameters"
+            faults.append(FieldFault(field, "unknown_parameter", f"there is none: {help_}"))
+        elif known is not None and often[name] > 1:
+            faults.append(FieldFault(field, "duplicate_parameter", "stands twice"))
         elif not _is_text(value):
             faults.append(FieldFault(field, "not_a_text", "holds a NUL, or bytes that are no UTF-8"))
         elif name in _NAMES and known is not None and not re.match(NAME_PATTERN, value):
@@ -104,6 +112,8 @@ async def _take_body(request: _Told, *, takes_body: bool) -> None:
         _check_kind(headers.get("content-type", ""), headers.get("content-encoding", "identity"))
         is_large = len(body) > IN_THREAD_BYTES
         request.read = await to_thread.run_sync(read_json, body) if is_large else read_json(body)
+        if isinstance(request.read, dict) and len(request.read) > MOST_FIELDS:
+            raise Misfit([FieldFault(FIELD, "too_many_fields", f"has more than {MOST_FIELDS} fields, as none has")])
 
 
 def _check_kind(content_type: str, encoding: str) -> None:

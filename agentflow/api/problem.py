@@ -17,8 +17,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from agentflow.client.conflicts import told
+from agentflow.domain import misfit
 from agentflow.domain.error import AgentflowError, PlanRejected, TooManyRequests
-from agentflow.domain.misfit import Misfit, fields_that_misfit
 from agentflow.telemetry import get_logger
 
 MEDIA_TYPE = "application/problem+json"
@@ -77,7 +77,7 @@ def problem_of(error: AgentflowError, path: str) -> JSONResponse:
     if isinstance(error, PlanRejected):
         names = ("file", "line", "column", "step", "code", "message")
         members["faults"] = [{name: getattr(fault, name) for name in names} for fault in error.faults]
-    elif isinstance(error, Misfit):
+    elif isinstance(error, misfit.Misfit):
         members["faults"] = [fault.as_json() for fault in error.faults]
     return problem(status, error.code, str(error), path, headers=_headers(status, error), **members)
 
@@ -138,12 +138,12 @@ async def _answer_misfit(request: Request, error: Exception) -> JSONResponse:
     return problem_of(misfit_of(error, request), request.url.path)
 
 
-def misfit_of(error: RequestValidationError, request: Request) -> Misfit:
+def misfit_of(error: RequestValidationError, request: Request) -> misfit.Misfit:
     """Return what the framework found of a request, in our words."""
     given = {"body": error.body, "query": request.query_params, "header": request.headers, "path": request.path_params}
     body = getattr(request.scope.get("route"), "body_field", None)
     known = () if body is None else getattr(body.field_info.annotation, "model_fields", ())
-    return Misfit(fields_that_misfit(error.errors(), given, known))
+    return misfit.misfit_of(error.errors(), given, known)
 
 
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:

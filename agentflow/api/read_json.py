@@ -7,6 +7,7 @@ reads, and what nests so deep that whatever walks over it runs out of stack.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from json import JSONDecodeError
 from math import isfinite
 from typing import Any, Never
@@ -46,8 +47,7 @@ def _read(body: bytes) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise _misfit("duplicate_key", f"the key {shorten(twice)!r} stands twice in one object")
     return found
 

@@ -14,6 +14,7 @@ from agentflow.client import StepView
 from agentflow.client.documents import opened_document
 from agentflow.domain.ids import RunId
 from agentflow.storage import step_pages
+from agentflow.storage.events import hold_snapshot
 
 router = APIRouter(prefix="/runs", tags=["runs"], route_class=Route)
 
@@ -41,6 +42,7 @@ def steps(caller: Viewer, run: str, limit: Limit = 100, cursor: Cursor = None) -
     """List the steps of a run in the order of its plan, with their attempts."""
     found = caller.run(run)
     with caller.flow.context.database.transaction() as tx:
+        hold_snapshot(tx)  # items are made meanwhile, and edges from them to what is shown
         places = step_pages.read_places(tx, RunId(found.uuid))
         chosen, following = page(enumerate(places), lambda each: (each[0],), limit, cursor)
         shown = step_pages.read_steps(tx, [place for _, place in chosen], places)

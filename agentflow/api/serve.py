@@ -77,10 +77,29 @@ def _listening(host: str, port: int) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise ConfigurationError(
-            f"The API cannot listen at {host}, port {port}: {error.strerror}. Another program may have the port: "
-            "choose another one by --port or AGENTFLOW_API_PORT."
-        ) from None
+        raise _cannot_listen(host, port, error) from None
+
+
+def _bound(family: socket.AddressFamily, address: tuple[str, int]) -> socket.socket:
+    """Return a socket at an address that others of this account share; it hears nobody yet."""
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family is socket.AF_INET6:  # as a listener of one process is: IPv4 is another address
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise _cannot_listen(*address[:2], error) from None
+    return bound
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        f"The API cannot listen at {host}, port {port}: {error.strerror}. Another program may have the port: "
+        "choose another one by --port or AGENTFLOW_API_PORT."
+    )
 
 
 def _log(settings: Settings) -> None:
@@ -125,16 +144,13 @@ class _Processes(Multiprocess):
         self._tell = tell
         self._family, self._address = free.family, free.getsockname()
         free.close()
-        self._held = self._bound()  # it hears nobody, and keeps the address when no process lives
         self._lent: list[socket.socket] = []
 
     @property
     def sockets(self) -> list[socket.socket]:
-        """The listener of the next process."""
-        listener = self._bound()
-        listener.listen(_BACKLOG)
-        self._lent.append(listener)
-        return [listener]
+        """The socket of the next process, which listens there itself once it can answer."""
+        self._lent.append(_bound(self._family, self._address))
+        return self._lent[-1:]
 
     @sockets.setter
     def sockets(self, _: list[socket.socket]) -> None:
@@ -152,15 +168,8 @@ class _Processes(Multiprocess):
         super().keep_subprocess_alive()
         self._let_go()
 
-    def _bound(self) -> socket.socket:
-        bound = socket.socket(self._family, socket.SOCK_STREAM)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind(self._address)
-        return bound
-
     def _let_go(self) -> None:
-        """Close what processes listen at by now: who would call there once they died would wait for ever."""
+        """Close what processes have by now: who would call there once they died would wait for ever."""
         while self._lent:
             self._lent.pop().close()
 

@@ -21,6 +21,8 @@ from agentflow.domain.webhook import Webhook
 from agentflow.engine.create_webhook import WithSecret
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"], route_class=Route)
+_MOST = 1000
+"""Of what is named one by one."""
 
 
 class NewWebhook(Body):
@@ -30,6 +32,7 @@ class NewWebhook(Body):
     url: str = Field(description="Where messages are sent, http or https.", examples=["https://example.org/hook"])
     on: list[str] | None = Field(
         default=None,
+        max_length=_MOST,
         description="What is told; else ends of runs, gates that open and budgets that are exhausted.",
         examples=[["run.completed", "run.failed"]],
     )
@@ -40,7 +43,7 @@ class NewWebhook(Body):
 class SendAgain(Body):
     """Which deliveries are to be sent again: some, or all that failed since a time."""
 
-    deliveries: list[str] = Field(default_factory=list, description="Their ids.")
+    deliveries: list[str] = Field(default_factory=list, max_length=_MOST, description="Their ids.")
     failed_since: str | None = Field(default=None, description="A time, or how long ago.", examples=["2h"])
 
 

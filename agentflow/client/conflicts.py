@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import ParamSpec, TypeVar
 
+from sqlalchemy.exc import IntegrityError
+
 from agentflow.domain.error import Conflict, UsageError
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
 
@@ -32,6 +34,8 @@ def told(error: Exception) -> Exception:
             "Postgres broke the call off for the sake of another, or because it took too long. What it had begun was "
             "not done; try it again. If that lasts, look for what holds locks in Postgres (pg_stat_activity)."
         )
+    if isinstance(error, UnwritableValue) and isinstance(error.__cause__, IntegrityError):
+        return Conflict("Somebody else wrote what this call would have: it was not done. Look again, and decide anew.")
     if isinstance(error, UnwritableValue):
         return UsageError(
             "Postgres cannot store a value of this call; it was not done, and trying again does not help. "

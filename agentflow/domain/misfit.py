@@ -20,6 +20,7 @@ _TAKES = {
     "list": "takes a list",
     "dict": "takes an object",
     "model": "takes an object",
+    "uuid": "takes an id",
 }
 _BOUNDS = {
     "greater_than_equal": ("must be at least", "ge"),
@@ -27,7 +28,10 @@ _BOUNDS = {
     "less_than_equal": ("must be at most", "le"),
     "less_than": ("must be less than", "lt"),
 }
-_NOT_OF_TYPE = ("type", "parsing", "attributes_type", "from_float")
+_NOT_OF_TYPE = ("type", "parsing", "parsing_size", "attributes_type", "from_float")
+MOST_FAULTS = 100
+"""How many faults are worded: whoever sends more of them is not helped by the rest, and words cost."""
+_MOST_SAID = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +50,16 @@ class FieldFault:
 
 
 class Misfit(UsageError):
-    """Fields that do not fit, all of them."""
+    """Fields that do not fit: the first MOST_FAULTS of them, and in words the first few."""
 
     code = "misfit"
 
-    def __init__(self, faults: Sequence[FieldFault]) -> None:
-        self.faults = tuple(faults)
-        super().__init__("; ".join(f"{each.field}: {each.message}" for each in faults), faults=len(self.faults))
+    def __init__(self, faults: Sequence[FieldFault], count: int | None = None) -> None:
+        self.faults = tuple(faults[:MOST_FAULTS])
+        count = len(faults) if count is None else count
+        said = [f"{each.field}: {each.message}" for each in self.faults[:_MOST_SAID]]
+        more = [f"and {count - len(said)} more"] if count > len(said) else []
+        super().__init__("; ".join(said + more), faults=count)
 
 
 def fields_that_misfit(
@@ -61,15 +68,24 @@ def fields_that_misfit(
     """Return the faults of ``found``, a ValidationError's ``errors()``, one a field.
 
     ``given`` is what was checked: of a place only what leads into it is told, and not which of several types was tried.
-    ``known`` are the names of the fields that there are.
+    ``known`` are the names of the fields that there are. Those behind the first MOST_FAULTS are left out.
     """
     told: dict[str, list[Mapping[str, Any]]] = {}
     for each in found:
-        told.setdefault(_field(each, given), []).append(each)
-    return [_fault(field, faults, known) for field, faults in told.items()]
+        field = _field(each, given)
+        if field in told or len(told) < MOST_FAULTS:
+            told.setdefault(field, []).append(each)
+    names = sorted(known)
+    return [_fault(field, faults, names) for field, faults in told.items()]
 
 
-def _fault(field: str, faults: list[Mapping[str, Any]], known: Collection[str]) -> FieldFault:
+def misfit_of(found: Sequence[Mapping[str, Any]], given: Any = None, known: Collection[str] = ()) -> Misfit:
+    """Return the misfit of ``found``, as fields_that_misfit words it."""
+    told = fields_that_misfit(found, given, known)
+    return Misfit(told, len(told) if len(told) < MOST_FAULTS else len(found))
+
+
+def _fault(field: str, faults: list[Mapping[str, Any]], known: Sequence[str]) -> FieldFault:
     words = list(dict.fromkeys(_words(each, known) for each in faults))
     takes = [each.removeprefix("takes ") for each in words if each.startswith("takes ")]
     message = f"takes {' or '.join(takes)}" if len(takes) == len(words) else "; ".join(words)
@@ -89,13 +105,13 @@ def _field(fault: Mapping[str, Any], given: Any) -> str:
     return ".".join(path)
 
 
-def _words(fault: Mapping[str, Any], known: Collection[str]) -> str:
+def _words(fault: Mapping[str, Any], known: Sequence[str]) -> str:
     kind, context = str(fault["type"]), fault.get("ctx") or {}
     family, _, rest = kind.partition("_")
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
-        return f"there is no such field: {did_you_mean(str(fault['loc'][-1]), sorted(known))}"
+        return f"there is no such field: {did_you_mean(str(fault['loc'][-1]), known)}"
     if kind in ("literal_error", "enum"):
         return f"takes {context['expected']}"
     if kind in _BOUNDS:

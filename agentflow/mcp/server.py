@@ -25,7 +25,7 @@ from agentflow.client.conflicts import told
 from agentflow.client.documents import opened_document
 from agentflow.domain.api_key import Role
 from agentflow.domain.error import AgentflowError, NotAllowed
-from agentflow.domain.misfit import Misfit, fields_that_misfit
+from agentflow.domain.misfit import misfit_of
 from agentflow.domain.why_words import sentence
 from agentflow.mcp.shapes import RunLine, RunStatus
 
@@ -93,7 +93,7 @@ class _StrictTool(Tool):
             if type(error) is not ToolError or not isinstance(error.__cause__, ValidationError):
                 raise
             found = error.__cause__.errors(include_url=False)
-            misfit = Misfit(fields_that_misfit(found, arguments, self.fn_metadata.arg_model.model_fields))
+            misfit = misfit_of(found, arguments, self.fn_metadata.arg_model.model_fields)
             raise ToolError(f"Error executing tool {self.name}: {misfit.code}: {misfit}") from None
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import httpx2
+import pytest
+from sqlalchemy import text
 
 from agentflow.domain.ids import RunId
 from agentflow.runtime import Runtime
+from agentflow.storage import step_pages
 from tests.factories import work_off
 from tests.integration.api.conftest import Api
 
@@ -120,3 +124,32 @@ def test_everything_rests_and_goes_on(opened: Opened) -> None:
     assert actions[-2:] == ["pause_all", "resume_all"]
     dry = admin.post("/retention/prune", json={"older_than": "2d", "dry_run": True}).json()
     assert (dry["is_dry_run"], dry["runs"]) == (True, 0)
+
+
+def test_a_page_of_steps_is_of_one_moment_while_items_are_made(
+    house: Runtime, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = opened("operator")
+    run = client.post("/runs", json={"plan": PLAN}).json()["id"]
+    read, made = step_pages.read_places, [run]
+
+    def read_and_make(*given: Any) -> Any:
+        """Make an item that a step on the page needs, once it is known where all stand."""
+        places = read(*given)
+        with house.context.database.transaction() as tx:
+            tx.execute(
+                text(
+                    "WITH item AS (INSERT INTO step SELECT (jsonb_populate_record(step, jsonb_build_object("
+                    "'id', gen_random_uuid(), 'key', 'item', 'position', 9))).* FROM step WHERE run_id = :run "
+                    "AND key = 'a' RETURNING id) INSERT INTO edge (from_step, to_step) "
+                    "SELECT item.id, step.id FROM item, step WHERE run_id = :run AND key = 'b'"
+                ),
+                {"run": made.pop()},
+            )
+        return places
+
+    monkeypatch.setattr(step_pages, "read_places", read_and_make)
+    shown = client.get(f"/runs/{run}/steps")
+
+    assert (shown.status_code, made) == (200, [])
+    assert [each["id"] for each in shown.json()["steps"]] == ["a", "b"]

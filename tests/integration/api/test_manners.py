@@ -196,7 +196,9 @@ def test_head_has_the_headers_of_get_and_no_body(opened: Opened, run: str, api: 
             assert head.headers[name] == got.headers[name], (path, name)
     assert stranger.head("/livez").status_code == 200
     assert stranger.head(f"{openapi.BASE}/runs").status_code == 401
-    assert client.head(f"/runs/{run}/events", headers=STREAM).status_code == 405
+    page = client.head(f"/runs/{run}/events", headers=STREAM)
+    assert (page.status_code, page.headers["Content-Type"]) == (200, "application/json")
+    assert client.head("/events", headers=STREAM).status_code == 406
     assert client.head(f"/runs/{run}/cancel").status_code == 405
     assert client.head(f"{api.url}/mcp").status_code == 405
     founding = stranger.head(f"/api/agent-runs/{run}/", headers={"Authorization": client.headers["Authorization"]})

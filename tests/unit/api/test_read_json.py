@@ -35,6 +35,13 @@ def test_what_no_other_program_reads_alike_is_refused_with_its_place(body: bytes
     assert words in fault.message
 
 
+def test_many_keys_of_which_one_stands_twice_are_looked_at_once() -> None:
+    many = ",".join(f'"k{number}": 1' for number in range(200_000))
+
+    with pytest.raises(Misfit, match="'k199999'"):
+        read_json(f'{{{many}, "k199999": 2}}'.encode())
+
+
 def test_what_is_json_is_read_whatever_it_holds() -> None:
     whole = b'{"a": [1, -2.5e3, true, null, "\\ud83d\\ude00", "\xc3\xa4", {}], "b": {"a": ""}}'
     deep = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH

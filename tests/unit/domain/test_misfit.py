@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, Field, ValidationError
 
-from agentflow.domain.misfit import Misfit, fields_that_misfit
+from agentflow.domain.misfit import MOST_FAULTS, Misfit, fields_that_misfit, misfit_of
 
 
 class _Asked(BaseModel, extra="forbid"):
@@ -41,3 +41,15 @@ def test_what_is_missing_and_what_cannot_be_read_is_told() -> None:
         "limit": "takes a whole number",
         "x": "there is no such field: known: form, limit, names, plan",
     }
+
+
+def test_of_very_many_faults_the_first_are_told_and_all_are_counted() -> None:
+    given = {f"x{number}": 1 for number in range(5 * MOST_FAULTS)}
+    with pytest.raises(ValidationError) as failed:
+        _Asked.model_validate(given)
+
+    misfit = misfit_of(failed.value.errors(), given, _Asked.model_fields)
+
+    assert len(misfit.faults) == MOST_FAULTS
+    assert misfit.details == {"faults": 5 * MOST_FAULTS + 1}
+    assert str(misfit).endswith(f"; and {5 * MOST_FAULTS - 4} more")
