@@ -219,7 +219,9 @@ def test_a_child_run_is_cancelled_with_its_parent_and_the_parent_ends_last(stati
     [deepest] = children_of(context, below)
     assert (run_state(context, below), run_state(context, deepest)) == (RunState.CANCELLED, RunState.CANCELLED)
     assert not Path(f"/proc/{process}").exists()
-    ends = [state_row(context, each).ended_at for each in (deepest, below, run_id)]
+    with context.database.transaction() as tx:  # by what was written last: ended_at is when a transaction began
+        last = text("SELECT max(id) FROM audit_event WHERE run_id = :id")
+        ends = [tx.execute(last, {"id": each}).scalar_one() for each in (deepest, below, run_id)]
     assert ends == sorted(ends)
     assert state_row(context, deepest).reason == {"code": "cancelled", "detail": {"actor": "alice@test"}}
 
