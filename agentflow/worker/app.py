@@ -18,7 +18,7 @@ from agentflow.domain.error import ConfigurationError
 from agentflow.executors.base import known_actions
 from agentflow.executors.guarded_network import PrivateHosts
 from agentflow.settings import load_settings
-from agentflow.worker import control, drain
+from agentflow.worker import control, drain, whole_results
 from agentflow.worker.beside import DispatcherBeside
 from agentflow.worker.children import ChildWatch
 from agentflow.worker.event_loans import EventLoans
@@ -57,6 +57,7 @@ def make_worker_app(profile: Profile = COMPLETE) -> Celery:
     runtime.install(runtime.Runtime(settings, celery=app, pool_size=DATABASE_CONNECTIONS))
     control.install()
     drain.install(app, settings.drain_seconds)
+    whole_results.install()
     app.steps["worker"].add(DispatcherBeside)
     app.steps["worker"].add(ChildWatch)
     app.steps["worker"].add(EventLoans)
