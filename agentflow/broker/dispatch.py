@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from celery import Celery
-from kombu import Producer
-from kombu.exceptions import LimitExceeded, OperationalError
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from agentflow.broker.canvas import Bell, stretch
 from agentflow.broker.outage import outage_of
+from agentflow.broker.producing import producing
 from agentflow.broker.queues import QUEUE_NAMES, task_queues
 from agentflow.domain.error import ServersUnreachable
 
@@ -20,27 +20,9 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]], origin: str | None = 
 
     Raises ServersUnreachable at the first that cannot be sent; whether that one arrived is then unknown.
     """
-    try:
-        with (
-            outage_of(app.conf.broker_write_url).asking(),
-            app.producer_pool.acquire(block=True, timeout=10) as producer,
-        ):
-            for bells in stretches:
-                _publish(app, producer, bells, origin)
-    except (OperationalError, LimitExceeded, RedisError, OSError) as error:
-        raise ServersUnreachable(f"Redis does not take messages: {error}") from error
-
-
-def _publish(app: Celery, producer: Producer, bells: Sequence[Bell], origin: str | None) -> None:
-    """Send one chain. ServersUnreachable too where the channel was closed under the producer: kombu does not notice."""
-    message = stretch(app, bells, origin)
-    try:
-        message.apply_async(producer=producer, root_id=str(bells[0].run_id))
-    except AttributeError as error:
-        if not producer.channel.closed:
-            raise
-        producer.connection.collect()  # or whoever takes it next meets the same channel
-        raise ServersUnreachable("Redis does not take messages: the channel was closed") from error
+    with producing(app) as producer:
+        for bells in stretches:
+            stretch(app, bells, origin).apply_async(producer=producer, root_id=str(bells[0].run_id))
 
 
 def queue_depths(app: Celery) -> dict[str, int]:

@@ -14,10 +14,10 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Celery
-from kombu.exceptions import LimitExceeded, OperationalError
+from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from agentflow.broker.outage import outage_of
+from agentflow.broker.producing import producing
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -40,29 +40,23 @@ class TaskEvent:
 
 
 def publish(app: Celery, events: Iterable[TaskEvent]) -> None:
-    """Publish events; when Redis does not take one the rest is dropped and logged."""
+    """Publish events. ServersUnreachable when Redis does not take one; the rest is not sent then."""
     to_send = list(events)
     if not to_send:
         return
-    try:
-        with (
-            outage_of(app.conf.broker_write_url).asking(),
-            app.producer_pool.acquire(block=True, timeout=10) as producer,
-        ):
-            # Left to itself kombu tries for six seconds, in which the dispatcher would do nothing else.
-            producer.connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-            for hostname, group in groupby(to_send, key=lambda event: event.hostname):
-                dispatcher = app.events.Dispatcher(producer.connection, hostname, True, producer.channel, False)
-                for event in group:
-                    dispatcher.send(
-                        event.type,
-                        uuid=event.task_id,
-                        retry=True,  # a pooled connection may have gone stale
-                        retry_policy=app.conf.task_publish_retry_policy,
-                        **event.fields,
-                    )
-    except (OperationalError, LimitExceeded, RedisError, OSError) as error:
-        log.warning("monitors_not_told", error=str(error))
+    with producing(app) as producer:
+        # Left to itself kombu tries for six seconds, in which the dispatcher would do nothing else.
+        producer.connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
+        for hostname, group in groupby(to_send, key=lambda event: event.hostname):
+            dispatcher = app.events.Dispatcher(producer.connection, hostname, True, producer.channel, False)
+            for event in group:
+                dispatcher.send(
+                    event.type,
+                    uuid=event.task_id,
+                    retry=True,  # a pooled connection may have gone stale
+                    retry_policy=app.conf.task_publish_retry_policy,
+                    **event.fields,
+                )
 
 
 class Watching:

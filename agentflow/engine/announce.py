@@ -18,6 +18,7 @@ from agentflow.domain.state import FINAL_STEP_STATES, StepState
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import Moves
 from agentflow.storage import standings
+from agentflow.storage.database import ConflictingWrite
 from agentflow.telemetry import get_logger
 
 log = get_logger(__name__)
@@ -49,10 +50,11 @@ def announce(context: EngineContext, run_id: RunId, moves: Moves, *, told: StepI
     ]
     try:
         events = events_of(context, run_id, keys)
-    except ServersUnreachable as error:
+        monitor_events.publish(context.celery, [event for event in events if event.hostname])
+    except (ServersUnreachable, ConflictingWrite) as error:
         log.warning("monitors_not_told", error=str(error))
-        return
-    monitor_events.publish(context.celery, [event for event in events if event.hostname])
+    except Exception:  # whatever it is, what is left to do for the run matters more
+        log.exception("monitors_not_told")
 
 
 def events_of(context: EngineContext, run_id: RunId, keys: Iterable[StepKey]) -> list[TaskEvent]:

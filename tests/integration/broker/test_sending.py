@@ -12,7 +12,11 @@ from agentflow.broker import dispatch
 from agentflow.broker.canvas import Bell
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.ids import RunId, StepKey, step_id
+from agentflow.domain.state import RunState
+from agentflow.engine.cancel import cancel
+from agentflow.engine.execute import Doorbell, execute
 from agentflow.runtime import Runtime
+from tests.factories import run_state, shell_step, submitted
 
 
 def _bell() -> Bell:
@@ -37,3 +41,17 @@ def test_a_channel_that_is_closed_while_sending_is_an_outage_and_no_error_of_our
     dispatch.send(house.celery, [[_bell()], [_bell()]])
 
     assert dispatch.queue_depths(house.celery)["control"] == 2
+
+
+def test_a_verb_is_done_whole_although_the_channel_to_monitors_was_closed(house: Runtime) -> None:
+    """The step was attempted, so that monitors know it."""
+    context = house.context
+    retries = {"max_attempts": 2, "on_exit_codes": [75], "base": "1h"}
+    run_id = submitted(context, [shell_step("a", "exit 75", retry=retries)])
+    execute(context, house.lease_keeper, Doorbell(run_id, StepKey("a")), "worker@here:1")
+    with house.celery.producer_pool.acquire(block=True) as producer:
+        producer.channel.close()
+
+    cancel(context, run_id, "ana")
+
+    assert run_state(context, run_id) is RunState.CANCELLED
