@@ -1,7 +1,7 @@
 """Reply once: what is asked for under an idempotency key is done once, and its answer given again for a day.
 
-A request that ends with an error that says so has done nothing, and lets go of its key. What broke off otherwise keeps
-it: nobody can tell whether it was done, and doing it again would be a guess.
+A request that is refused before anything was recorded has done nothing, and lets go of its key. What broke off
+otherwise keeps it: nobody can tell whether it was done, and doing it again would be a guess.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from agentflow.domain.error import AgentflowError, RequestConflict, ServersUnreachable
 from agentflow.engine.context import EngineContext
 from agentflow.storage import replies
+from agentflow.storage.database import ConflictingWrite, UnwritableValue
+from agentflow.storage.deeds import noting
 from agentflow.storage.replies import Asked, Reply, Standing
 from agentflow.telemetry import get_logger
 
@@ -27,14 +29,16 @@ def reply_once(context: EngineContext, asked: Asked, do: Callable[[], Reply]) ->
         standing = replies.read(tx, asked) if begun_at is None else None
     if begun_at is None:
         return _again(asked, standing)
-    try:
-        reply = do()
-    except ServersUnreachable:
-        raise
-    except AgentflowError:
-        with context.database.transaction() as tx:
-            replies.forget(tx, asked, begun_at)
-        raise
+    with noting() as deeds:
+        try:
+            reply = do()
+        except ServersUnreachable:
+            raise
+        except (AgentflowError, ConflictingWrite, UnwritableValue):
+            if not deeds.is_any:
+                with context.database.transaction() as tx:
+                    replies.forget(tx, asked, begun_at)
+            raise
     try:
         with context.database.transaction() as tx:
             replies.finish(tx, asked, begun_at, reply)

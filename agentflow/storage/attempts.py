@@ -171,7 +171,7 @@ def count_running(tx: Connection, run_id: RunId | None = None) -> int:
 
 
 def find_lapsed(tx: Connection, limit: int) -> list[LapsedAttempt]:
-    """Find running attempts whose lease is over, oldest lease first."""
+    """Find running attempts whose lease is over."""
     rows = tx.execute(statement("find_lapsed"), {"limit": limit})
     return [LapsedAttempt(RunId(row.run_id), StepId(row.step_id), AttemptId(row.id)) for row in rows]
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib import resources
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
-from sqlalchemy import Connection, Engine, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, ExceptionContext, TextClause, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -41,6 +42,8 @@ PING_AFTER_REST_SECONDS = 1.0
 
 #: Serialization failure, deadlock, lock not available, statement cancelled: the same may well succeed the next time.
 _CONFLICTS = frozenset({"40001", "40P01", "55P03", "57014"})
+#: What a server says that another took over from, or that stands by: one that can be written to has to be found.
+_READ_ONLY = "25006"
 
 
 class ConflictingWrite(Exception):
@@ -67,11 +70,15 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """Open a transaction: committed at the end of the block, rolled back when it raises.
 
-        Raises ServersUnreachable when Postgres does not answer or the connection breaks; whether a commit that was
-        under way took place is then unknown.
+        Raises ServersUnreachable when Postgres does not answer, takes no writes, or the connection breaks; whether a
+        commit that was under way took place is then unknown.
         """
+        afterwards: list[Callable[[], None]] = []
         with self._timing(), _naming_outages(), self._engine.begin() as connection:
+            _afterwards[connection] = afterwards
             yield connection
+        for call in afterwards:
+            call()
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
@@ -106,13 +113,22 @@ class Database:
         self._engine.dispose()
 
 
+_afterwards: WeakKeyDictionary[Connection, list[Callable[[], None]]] = WeakKeyDictionary()
+
+
+def after_commit(tx: Connection, call: Callable[[], None]) -> None:
+    """Have ``call`` made once a ``transaction`` is committed; never where it is rolled back, or its end is unknown."""
+    _afterwards[tx].append(call)
+
+
 @contextmanager
 def _naming_outages() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
         if is_disconnect(error):
-            raise ServersUnreachable(f"Postgres does not answer: {_first_line(error)}") from error
+            how = "takes no writes" if _is_read_only(error.orig) else "does not answer"
+            raise ServersUnreachable(f"Postgres {how}: {_first_line(error)}") from error
         if getattr(error.orig, "sqlstate", None) in _CONFLICTS:
             raise ConflictingWrite(_first_line(error)) from error
         if isinstance(error, (DataError, IntegrityError)):
@@ -123,13 +139,19 @@ def _naming_outages() -> Iterator[None]:
 
 
 def is_disconnect(error: DBAPIError) -> bool:
-    """Whether the error means that the server is away rather than that it refused the statement."""
+    """Whether the error means that the server is away, or can only be read, and not that it refused the statement."""
     sqlstate = getattr(error.orig, "sqlstate", None)
     if error.connection_invalidated:
+        return True
+    if _is_read_only(error.orig):
         return True
     if sqlstate is None:  # raised by the driver, not by the server
         return isinstance(error, (OperationalError, InterfaceError))
     return sqlstate[:2] in ("08", "53") or sqlstate[:3] == "57P"
+
+
+def _is_read_only(error: BaseException | None) -> bool:
+    return getattr(error, "sqlstate", None) == _READ_ONLY
 
 
 def _first_line(error: DBAPIError) -> str:
@@ -173,7 +195,17 @@ def _make_engine(url: str, pool_size: int) -> Engine:
         },
     )
     _ping_after_rest(engine)
+    _leave_read_only(engine)
     return engine
+
+
+def _leave_read_only(engine: Engine) -> None:
+    """Take no connection again whose server turned out to be read-only, nor any that was opened before."""
+
+    @event.listens_for(engine, "handle_error")
+    def _leave(error: ExceptionContext) -> None:
+        if _is_read_only(error.original_exception):
+            error.is_disconnect = True
 
 
 def _ping_after_rest(engine: Engine) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 
 from agentflow.domain.event import AuditEvent
 from agentflow.domain.ids import INSTALLATION_CHAIN, RunId, StepId
+from agentflow.storage import deeds
 from agentflow.storage.database import statement, to_json
 
 
@@ -34,6 +35,7 @@ def append(tx: Connection, event: AuditEvent, mac: bytes) -> None:
         tx.execute(statement("append_run_event"), parameters).one()
     else:
         tx.execute(statement("append_step_event"), {**parameters, "step_id": event.step_id}).one()
+    deeds.note(tx)
 
 
 def read_run(tx: Connection, run_id: RunId) -> Iterator[tuple[AuditEvent, bytes]]:

@@ -16,7 +16,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row
 
 from agentflow.domain.error import AmbiguousId, NotFound, UsageError
-from agentflow.domain.ids import RunId
+from agentflow.domain.ids import SMOKE_PROJECT, RunId
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.state import RunFacts, RunState, ShownRunState, shown_state
@@ -58,11 +58,13 @@ def whole_id(reference: str) -> RunId | None:
 def find_run(tx: Connection, reference: str, project: str | None = None) -> RunId:
     """Return the run that a person names: by its id, a prefix of at least 4 hex digits, or ``@last``.
 
-    UsageError when that is none of the three, NotFound when there is no such run (in ``project``), AmbiguousId when the
-    prefix fits several.
+    ``@last`` is a smoke test's run only in its own project. UsageError when that is none of the three, NotFound when
+    there is no such run (in ``project``), AmbiguousId when the prefix fits several.
     """
     if reference == LAST:
-        last = tx.execute(statement("view_last_run"), {"project": project}).scalar_one_or_none()
+        last = tx.execute(
+            statement("view_last_run"), {"project": project, "left_out": SMOKE_PROJECT}
+        ).scalar_one_or_none()
         if last is None:
             raise NotFound(f"There is no run yet{_within(project)}.", reference=reference)
         return RunId(last)

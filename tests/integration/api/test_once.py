@@ -11,9 +11,12 @@ import pytest
 from sqlalchemy import text
 
 from agentflow.domain.error import NotFound, RequestConflict, ServersUnreachable
+from agentflow.engine.pause import pause
 from agentflow.engine.reply_once import reply_once
 from agentflow.runtime import Runtime
+from agentflow.storage.database import ConflictingWrite
 from agentflow.storage.replies import Asked, Reply
+from tests.factories import submitted
 from tests.integration.api.conftest import TLS, Api
 
 Opened = Callable[..., httpx2.Client]
@@ -170,3 +173,27 @@ def test_an_answer_is_kept_for_a_day(house: Runtime, asked: Asked) -> None:
 
 def _refuse() -> Reply:
     raise NotFound("There is none.")
+
+
+def test_what_postgres_broke_off_before_anything_was_done_may_be_asked_for_again(house: Runtime, asked: Asked) -> None:
+    def break_off() -> Reply:
+        raise ConflictingWrite("deadlock detected")
+
+    with pytest.raises(ConflictingWrite):
+        reply_once(house.context, asked, break_off)
+
+    assert reply_once(house.context, asked, lambda: Reply(200, None, "{}")) is None
+
+
+def test_what_was_refused_after_something_was_done_is_not_done_again(house: Runtime, asked: Asked) -> None:
+    run_id = submitted(house.context, [{"id": "w", "wait": {"event": "go"}}])
+
+    def do_half() -> Reply:
+        pause(house.context, run_id, "ana")
+        raise NotFound("There is none of the rest.")
+
+    with pytest.raises(NotFound):
+        reply_once(house.context, asked, do_half)
+
+    with pytest.raises(RequestConflict, match="no answer yet"):
+        reply_once(house.context, asked, do_half)

@@ -54,11 +54,17 @@ def test_a_gate_is_listed_shown_explained_and_decided(
     ):
         assert words in say(capsys, "gates", short), words
     assert f"agentflow approve {short} ship --set region=..." in say(capsys, "show", short)
+    monkeypatch.setenv("AGENTFLOW_ACTOR", "tester@test")
+    own = say(capsys, "show", short)
+    assert f"agentflow gates {short}  " in own
+    assert f"agentflow reject {short} ship" in own
+    assert "agentflow approve" not in own
+    monkeypatch.setenv("AGENTFLOW_ACTOR", "alice")
     assert ask(capsys, "show", short, "--json")["gates"] == ask(capsys, "gates", short, "--json")["gates"]
     why = ask(capsys, "why", short, "ship", "--json")["reason"]
     assert why["detail"]["gate"]["missing"] == 2
-    assert "alice, bob, @ops but tester@test, who submitted the run, may give the 2 missing" in why["sentence"]
-    assert f"agentflow approve {run.id} ship" in why["advice"]
+    assert "; alice, bob may give the 2 missing (@ops: no members here)" in why["sentence"]
+    assert f"`agentflow approve {run.id} ship --set region=...` by one of them" in why["advice"]
 
     decided = ask(capsys, "approve", short, "--set", "region=eu", "--why", "looks good", "--json")["decided"]
     assert (decided["gate"], decided["approved_by"], decided["ready"]) == ("open", ["alice"], [])

@@ -117,7 +117,7 @@ def test_a_pause_waits_until_nothing_runs_and_says_after_how_long(
     ending.join()
 
     assert (answer["is_new"], answer["running"], answer["drained"]) == (False, 0, True)
-    assert 0.1 < answer["waited_seconds"] < 30
+    assert 0 <= answer["waited_seconds"] < 30
     assert "--timeout says how long to --wait" in complain(capsys, "pause", run.id, "--timeout", "1s", code=2)
 
 
@@ -239,6 +239,7 @@ def test_everything_is_paused_and_everybody_is_told(
     flow.cancel(detached.split()[1])
     [check] = _doctor(capsys, "maintenance")
     assert (check["status"], "no step starts" in check["detail"]) == ("problem", True)
+    assert "a new disk" in check["detail"]
 
     assert {each["id"] for each in ask(capsys, "resume", "--all", "--dry-run")["runs"]} == {run.id, late.id}
     assert "The maintenance is over: 2 runs resumed." in say(capsys, "resume", "--all")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.state import RunState
 from agentflow.engine.verify import verify_run
 from agentflow.runtime import Runtime
-from tests.factories import attempt_rows, lines_of, shell_step, submitted, wait_for, wait_for_end
+from tests.factories import attempt_rows, lines_of, noop_step, shell_step, submitted, wait_for, wait_for_end
 from tests.workers import WorkerProcess
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -87,3 +87,46 @@ def test_a_value_that_the_driver_refuses_is_no_outage(house: Runtime) -> None:
     with pytest.raises(Exception, match="NUL") as refused, house.context.database.transaction() as tx:
         tx.execute(text("SELECT :value"), {"value": "a\0b"})
     assert not isinstance(refused.value, ServersUnreachable)
+
+
+def _take_no_writes(tx: Connection, *, is_so: bool) -> None:
+    """Let new sessions be as on a server that stands by: it can be read only."""
+    how = "SET default_transaction_read_only = on" if is_so else "RESET default_transaction_read_only"
+    tx.execute(text(f"ALTER DATABASE {tx.engine.url.database} {how}"))
+
+
+def test_a_step_that_ends_while_postgres_takes_no_writes_is_settled_once_it_does(
+    house: Runtime, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    """The worker's sessions that were opened meanwhile are ended by nobody but itself."""
+    marker, go = tmp_path / "marker", tmp_path / "go"
+    run_id = submitted(house.context, [shell_step("a", f"echo a >> {marker}; until test -e {go}; do sleep 0.05; done")])
+    wait_for(lambda: lines_of(marker))
+    house.context.database.engine.dispose()
+    with house.context.database.autocommit() as tx:
+        _take_no_writes(tx, is_so=True)
+        tx.execute(text(f"SELECT count(pg_terminate_backend(pid)) {OTHERS}"))
+        go.touch()
+        wait_for(lambda: "settle_delayed" in worker.output() and "read-only transaction" in worker.output())
+        _take_no_writes(tx, is_so=False)
+
+    assert wait_for_end(house.context, run_id) is RunState.COMPLETED
+    assert lines_of(marker) == ["a"]
+    assert [row.state for row in attempt_rows(house.context, run_id)] == ["succeeded"]
+
+
+def test_a_server_that_takes_no_writes_is_away_and_its_sessions_are_left(house: Runtime) -> None:
+    context = house.context
+    with context.database.autocommit() as tx:
+        _take_no_writes(tx, is_so=True)
+    context.database.engine.dispose()
+    with pytest.raises(ServersUnreachable, match="takes no writes"):
+        submitted(context, [noop_step("a")])
+    with context.database.autocommit() as tx:
+        tx.execute(text("SET default_transaction_read_only = off"))
+        _take_no_writes(tx, is_so=False)
+        tx.execute(text("SET default_transaction_read_only = on"))
+
+    with pytest.raises(ServersUnreachable, match="takes no writes"):
+        submitted(context, [noop_step("a")])
+    assert submitted(context, [noop_step("a")])
