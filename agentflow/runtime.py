@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -132,13 +133,16 @@ def audit_key_of(settings: Settings) -> bytes:
 def _key_file(path: Path) -> str:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        with (
+            suppress(FileExistsError),  # made by an earlier use
+            os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file,
+        ):
             file.write(secrets.token_hex(32) + "\n")
-    except FileExistsError:
-        pass  # made by an earlier use
+        return path.read_text(encoding="ascii").strip()
     except OSError as error:
-        raise ConfigurationError(f"The audit key {path} cannot be made: {error}; set AGENTFLOW_AUDIT_KEY") from error
-    return path.read_text(encoding="ascii").strip()
+        raise ConfigurationError(
+            f"The audit key {path} cannot be made or read: {error}; set AGENTFLOW_AUDIT_KEY"
+        ) from error
 
 
 def current() -> Runtime:

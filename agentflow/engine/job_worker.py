@@ -123,6 +123,8 @@ def _beat(context: EngineContext, job: Job) -> None:
                 job.is_given_up = not jobs.beat(tx, job.id, job.progress)
         except (AgentflowError, ConflictingWrite) as error:
             log.warning("job_sign_waits", job=str(job.id), error=type(error).__name__)
+        except Exception:  # whatever it is, the job goes on, and without its signs somebody takes it for lost
+            log.exception("job_sign_waits", job=str(job.id))
 
 
 def _end(context: EngineContext, job: Job, ending: Ending) -> bool:
@@ -136,4 +138,7 @@ def _end(context: EngineContext, job: Job, ending: Ending) -> bool:
     except UnwritableValue:
         log.exception("job_end_refused", job=str(job.id))
         return _end(context, job, Ending(JobState.FAILED, problem=BUG))
+    except Exception:  # whatever it is, Postgres may take the end the next time
+        log.exception("job_end_waits", job=str(job.id))
+        return False
     return True

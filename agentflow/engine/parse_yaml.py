@@ -34,6 +34,7 @@ _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
 )
 _KINDS = {"null": _NULL, "bool": _BOOL, "int": _INT, "float": _FLOAT}
 _MERGE = "<<"
+_TAB = ": a tab stands here, and YAML is indented by spaces only"
 
 
 def parse_yaml(text: str, file: str) -> SourceDocument:
@@ -56,6 +57,7 @@ def _described(error: yaml.YAMLError, text: str) -> tuple[str, int, int]:
         case yaml.MarkedYAMLError(problem_mark=mark) if mark is not None:
             parts = [part for part in (error.context, error.problem) if part]
             message, line, column = ", ".join(parts), mark.line + 1, mark.column + 1
+            message += _TAB if _is_tab(text, mark) else ""
         case yaml.reader.ReaderError():
             before = text[: error.position]
             message, line = (
@@ -66,6 +68,12 @@ def _described(error: yaml.YAMLError, text: str) -> tuple[str, int, int]:
         case _:
             message, line, column = str(error), 1, 1
     return f"the YAML cannot be read: {message}", line, column
+
+
+def _is_tab(text: str, mark: yaml.Mark) -> bool:
+    """Whether a tab stands where ``mark`` is, or indents its line: the scanner mostly does not say so."""
+    line = "".join(text.split("\n")[mark.line : mark.line + 1])
+    return "\t" in (line[mark.column : mark.column + 1], *line[: len(line) - len(line.lstrip())])
 
 
 class _BrokenError(Exception):

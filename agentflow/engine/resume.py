@@ -25,7 +25,11 @@ from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.start_guard import lock_parent
 from agentflow.storage import child_runs, installations, runs
+from agentflow.storage.database import ConflictingWrite
 from agentflow.storage.retention import missing_run
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,13 @@ def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
         _check_parent(tx, run)
         _check_budget(tx, run)
         ready = lift(context, tx, run, actor) if run.rests else []
-    below = resume_below(context, run_id, actor)
+    try:
+        below = resume_below(context, run_id, actor)
+    except ConflictingWrite as error:
+        if not run.rests:
+            raise
+        log.warning("child_runs_left_to_dispatcher", run_id=str(run_id), error=str(error))
+        below = 0
     if not (run.rests or below):
         raise InvalidTransition(f"Run {run_id} is {run.state} and does not rest", state=run.state)
     context.side_channel.wake()

@@ -74,7 +74,7 @@ class Explanation:
 def why(context: EngineContext, run_id: RunId, step: StepKey | None = None, seen_by: str | None = None) -> Explanation:
     """Explain a run, or one step of it, to who sees one project, or all. NotFound when it has no such step."""
     settings = context.settings
-    terms = Terms(settings.lost_doorbell_seconds, settings.doorbells_per_queue, ASKS)
+    terms = Terms(settings.lost_doorbell_seconds, settings.doorbells_per_queue, ASKS, settings.approver_groups)
     with context.database.transaction() as tx:
         facts = standing_facts.read_facts(tx, run_id, SERVICE, terms, step, seen_by)
         shown = views.read_summary(tx, run_id).state

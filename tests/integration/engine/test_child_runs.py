@@ -290,6 +290,29 @@ def test_pauses_go_down_and_one_of_a_child_by_itself_stays(house: Runtime) -> No
     assert run_state(house.context, run_id) is RunState.COMPLETED
 
 
+def test_a_run_is_resumed_although_postgres_breaks_off_what_is_below_it(house: Runtime) -> None:
+    plan = loaded([run_step("below", "./c.yaml")], {"./c.yaml": loaded([noop_step("a")])})
+    run_id = submitted(house.context, plan)
+    below = started(house, run_id, "below")
+    pause(house.context, run_id, ACTOR)
+    waiting = text(
+        "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    database = house.context.database
+    with ThreadPoolExecutor(1) as pool, database.transaction() as tx, database.autocommit() as looking:
+        tx.execute(text("SELECT FROM run_state WHERE run_id = :id FOR UPDATE"), {"id": below})
+        resumed = pool.submit(resume, house.context, run_id, ACTOR)
+        wait_for(lambda: looking.execute(waiting).scalar_one())
+        assert resumed.result(30).ready == ()
+
+    assert (paused(house, run_id), paused(house, below)) == (None, ("parent", ACTOR))
+    for _, tend in find_child_work(house.context, ACTOR, 100, is_sweep=True):
+        tend()
+    assert paused(house, below) is None
+
+
 def test_no_child_run_is_started_while_its_parent_rests(house: Runtime) -> None:
     plan = loaded([run_step("below", "./c.yaml")], {"./c.yaml": loaded([noop_step("a")])})
     run_id = submitted(house.context, plan)

@@ -544,3 +544,17 @@ def test_of_many_schedules_that_wait_a_pass_attends_to_some_and_the_next_to_othe
         states.append((states_of(context, new), states_of(context, last)[1]))
 
     assert states == [(["started"], "queued"), (["started"], "queued"), (["started"], "started")]
+
+
+def test_a_schedule_that_was_fired_by_hand_starts_by_beat_what_could_not_start_then(context: EngineContext) -> None:
+    pushed(context, [{"id": "a", "subprocess": {"command": ["cat"], "stdin": "hello"}}], name="speaks")
+    schedule = scheduled(context, plan="speaks", overlap="queue")
+    root = context.store.root  # type: ignore[attr-defined]  # the shared directory
+    root.rename(root.with_name("away"))
+
+    fired = run_schedule(context, "default", "nightly", ACTOR)
+
+    assert (fired.state, fired.run_id) == ("starting", None)
+    root.with_name("away").rename(root)
+    _pass(context)
+    assert states_of(context, schedule) == ["started"]
