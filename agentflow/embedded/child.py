@@ -104,6 +104,7 @@ class ServerLog:
         older.unlink(missing_ok=True)
         older.touch(mode=0o600)
         older.write_bytes(self.path.read_bytes())
+        self._mark = 0
         os.truncate(self.path, 0)  # the server goes on in the same file: it opened it for appending
 
 

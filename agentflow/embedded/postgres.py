@@ -14,8 +14,9 @@ from typing import ClassVar
 from agentflow.embedded.binaries import postgres_binaries
 from agentflow.embedded.cluster import DATABASE, ROLE, Cluster
 from agentflow.embedded.paths import check_owner, write_private
+from agentflow.embedded.ports import HOST
 from agentflow.embedded.process import Stages, end_process, is_server, process_arguments, processes_in
-from agentflow.embedded.server import HOST, EmbeddedServer
+from agentflow.embedded.server import EmbeddedServer
 
 _SETTINGS = {
     "listen_addresses": HOST,

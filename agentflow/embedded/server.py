@@ -7,7 +7,6 @@ told and how one knows that it is ready. Who may own a home is lock.py's matter,
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -18,9 +17,9 @@ from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded.child import Child, ServerLog
 from agentflow.embedded.lock import HomeLock
 from agentflow.embedded.paths import kept_password, make_passage, prepare_home, server_account, write_private
+from agentflow.embedded.ports import free_port
 from agentflow.embedded.process import Stages
 
-HOST = "127.0.0.1"
 _PORT_TRIES = 5
 _READY_POLL_SECONDS = 0.01
 _PORT_TAKEN = "Address already in use"  # both servers run with LC_ALL=C
@@ -143,7 +142,11 @@ class EmbeddedServer(ABC):
 
     def _did_not_start(self, what: str) -> ServersUnreachable:
         said = self._log.text().strip() or "nothing"
-        return ServersUnreachable(f"The embedded {self.name} {what}. It said:\n{said}", log=str(self._log.path))
+        return ServersUnreachable(
+            f"The embedded {self.name} {what}. It said:\n{said}",
+            log=str(self._log.path),
+            why=f"its {self.name} was started and {what}",
+        )
 
 
 def bring_up(servers: Sequence[EmbeddedServer], lock: HomeLock) -> None:
@@ -161,11 +164,3 @@ def bring_up(servers: Sequence[EmbeddedServer], lock: HomeLock) -> None:
             "choose another AGENTFLOW_HOME.",
             path=str(error.filename),
         ) from error
-
-
-def free_port() -> int:
-    """A port on 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

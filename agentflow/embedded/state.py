@@ -44,8 +44,8 @@ def read_state(home: Path) -> StackState | None:
         facts = json.loads((home / _FILE).read_text(encoding="utf-8"))
         facts |= {name: Path(facts[name]) for name in ("content_dir", "audit_key_file")}
         state = StackState(**facts)
-    except (FileNotFoundError, PermissionError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # another version's file, or another account's: not a stack that this caller can use
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # no home, another version's file, or another account's: not a stack that this caller can use
     return state if process_started(state.pid) == state.pid_started else None
 
 

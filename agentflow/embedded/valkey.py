@@ -13,8 +13,9 @@ from typing import ClassVar
 
 from agentflow.embedded.binaries import valkey_binary
 from agentflow.embedded.paths import make_data_directory, write_private
+from agentflow.embedded.ports import HOST
 from agentflow.embedded.process import Stages, end_process, is_server
-from agentflow.embedded.server import HOST, EmbeddedServer
+from agentflow.embedded.server import EmbeddedServer
 
 _ANSWER_SECONDS = 1.0
 _LISTENS = "Ready to accept connections"

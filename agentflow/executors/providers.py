@@ -179,6 +179,12 @@ class _Loading:
             self.loaded[entry.id] = found
             self.statuses[entry.id] = CredentialStatus(entry.id, entry.provider.value, source, loaded=True)
 
+    def add_built_in(self, entry: _Entry) -> None:
+        """Add an entry that is written nowhere: its variable is named, since nobody can have put a key in its place."""
+        self.add(entry, Path())
+        if entry.auth is not None and self.statuses[entry.id].error == KeyProblem.VARIABLE_NOT_SET.sentence:
+            self.refuse(entry.id, f"{entry.auth.env_var} is not set, or empty", entry.provider.value, entry.auth.source)
+
 
 def load_credentials(settings: Settings) -> Credentials:
     """Read the file of credentials, if there is one, and the built-in ids; one bad entry harms no other."""
@@ -191,7 +197,7 @@ def load_credentials(settings: Settings) -> Credentials:
             _add_written(loading, number, entry, path.absolute().parent)
     for built_in in _built_in():
         if built_in.id not in loading.statuses:
-            loading.add(built_in, Path())
+            loading.add_built_in(built_in)
     return Credentials(loading.loaded, tuple(loading.statuses.values()), entries if isinstance(entries, str) else None)
 
 

@@ -21,6 +21,7 @@ from agentflow import runtime, telemetry
 from agentflow.broker.app import make_celery
 from agentflow.broker.monitor_events import RENEW_SECONDS, Watching
 from agentflow.domain.error import ConfigurationError, UsageError
+from agentflow.embedded.ports import cannot_listen
 from agentflow.settings import Settings
 from agentflow.telemetry import get_logger
 
@@ -32,7 +33,8 @@ CONFIG_FILE = Path("config", "flowerconfig.py")
 def run_flower(arguments: Sequence[str], settings: Settings) -> int:
     """Run Flower with its own ``arguments`` until it is stopped; returns the exit code.
 
-    ConfigurationError: it would be open to other machines without a password, or its configuration file is missing.
+    ConfigurationError: it would be open to other machines without a password, its configuration file is missing, or it
+    cannot listen where it should.
     UsageError: an argument is none of its options. ServersUnreachable: there is no broker to look at.
     """
     telemetry.configure(log_format=settings.log_format, level=settings.log_level, is_redacting=settings.is_redacting)
@@ -108,7 +110,7 @@ def _serve(app: Celery, options: Any) -> None:
     command.setup_logging()
     borrows, options.enable_events = options.enable_events, False  # what Flower turns on, it leaves on for ever
     monitor = Flower(capp=app, options=options, **command.settings)
-    port = monitor.start_http_server()
+    port = _listen(monitor)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: monitor.io_loop.add_callback_from_signal(monitor.io_loop.stop))
     command.print_banner(app, "ssl_options" in command.settings, port)
@@ -117,6 +119,19 @@ def _serve(app: Celery, options: Any) -> None:
             monitor.start()
     finally:
         monitor.stop()
+
+
+def _listen(monitor: Any) -> int | None:
+    """Open its door; returns the port, None at a socket of this machine. ConfigurationError: it cannot."""
+    options = monitor.options
+    try:
+        port: int | None = monitor.start_http_server()
+    except OSError as error:
+        if options.unix_socket:
+            raise ConfigurationError(f"Flower cannot listen at {options.unix_socket}: {error.strerror}.") from None
+        host = options.address or "every address"
+        raise cannot_listen("Flower", host, options.port, error, "--port or FLOWER_PORT") from None
+    return port
 
 
 @contextmanager

@@ -10,11 +10,14 @@ from agentflow.settings.sources import (
     secret_from_environment,
     variable_from_environment,
 )
+from agentflow.settings.variables import Variables, given_variables
 
 __all__ = [
     "Settings",
+    "Variables",
     "configuration_file",
     "exports_traces",
+    "given_variables",
     "load_settings",
     "read_configuration",
     "secret_from_environment",

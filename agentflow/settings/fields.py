@@ -41,7 +41,7 @@ from agentflow.settings.sources import (
     read_secret_file,
 )
 
-_FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth", "smtp_url")
+FILE_FORMS = ("database_url", "redis_url", "audit_key", "checkpoint_key", "flower_basic_auth", "smtp_url")
 _FIELD = re.compile(r'field "(\w+)"')
 _LONGEST_SCHEME = 30
 POSTGRES = "PostgreSQL"
@@ -234,7 +234,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_file_forms(cls, values: dict[str, Any]) -> dict[str, Any]:
-        for name in _FILE_FORMS:
+        for name in FILE_FORMS:
             path = os.environ.get(f"AGENTFLOW_{name.upper()}_FILE")
             if path and not values.get(name):
                 values[name] = read_secret_file(f"AGENTFLOW_{name.upper()}_FILE", Path(path))

@@ -37,9 +37,9 @@ class BackgroundStack:
 
     def __init__(self, home: Path, options: StackOptions) -> None:
         self._home = home.absolute()
-        self.log = log_directory(self._home) / "up.log"
+        self._log = ServerLog(log_directory(self._home) / "up.log")
         self._line, theirs = socket.socketpair()
-        with theirs, ServerLog(self.log).open() as output:
+        with theirs, self._log.open() as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "agentflow.stack.background", *_arguments(options)],
                 stdin=theirs.fileno(),
@@ -72,8 +72,8 @@ class BackgroundStack:
         code = self._process.wait()
         raise ConfigurationError(
             f"The stack ended with exit code {code} before it was ready. "
-            f"The last lines of {self.log}:\n{last_lines(self.log)}",
-            log=str(self.log),
+            f"The last lines of {self._log.path}:\n{last_lines(self._log)}",
+            log=str(self._log.path),
         )
 
     def keep(self) -> None:

@@ -58,6 +58,11 @@ class Companion:
         self._failures = 0
 
     @property
+    def title(self) -> str:
+        """What it is called in a sentence."""
+        return self.name if self.name == "Flower" else f"the {self.name}"
+
+    @property
     def pid(self) -> int | None:
         """The running process, None while there is none."""
         return self._process.pid if self._process is not None else None

@@ -9,27 +9,31 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
+
+from sqlalchemy import Connection
 
 from agentflow import __version__, runtime
 from agentflow.broker.health import live_queues, read_redis
 from agentflow.broker.queues import QUEUE_NAMES
 from agentflow.domain.error import ServersUnreachable
-from agentflow.domain.schedule import due_times
+from agentflow.domain.wording import listing
 from agentflow.embedded import read_state
 from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.registration import check_registration
-from agentflow.engine.scheduler import SERVICE as SCHEDULES
 from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load_credentials
-from agentflow.settings import Settings, configuration_file, load_settings, read_configuration
+from agentflow.settings import Settings, configuration_file, given_variables, load_settings, read_configuration
 from agentflow.stack.api_access import api_answers, api_key_file
-from agentflow.stack.findings import Check, Problem, Skipped, find
+from agentflow.stack.attention import examine_maintenance, examine_schedules, examine_webhooks
+from agentflow.stack.findings import Check, Concern, Problem, Skipped, find
 from agentflow.stack.home import log_directory
 from agentflow.stack.last_end import last_end_of
-from agentflow.storage import checkpoints, health, installations, migrations, runs, schedules
+from agentflow.storage import checkpoints, health, migrations
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_POSTGRES = 15  # the first with UNIQUE NULLS NOT DISTINCT, which a table has
@@ -52,10 +56,11 @@ class Doctor:
 
     def checks(self) -> Iterator[Check]:
         """Examine everything, in the order in which one thing rests on another."""
-        questions = {
+        questions: dict[str, Callable[[], str]] = {
             "python": _python,
             "packages": _packages,
             "configuration": _configuration,
+            "environment": _environment,
             "settings": self._read_settings,
             "credentials": self._credentials,
             "embedded": self._embedded,
@@ -67,9 +72,10 @@ class Doctor:
             "content": self._content,
             "workers": self._workers,
             "dispatcher": self._dispatcher,
-            "schedules": self._schedules,
+            "schedules": partial(self._asked, examine_schedules),
+            "webhooks": partial(self._asked, examine_webhooks),
             "checkpoints": self._checkpoints,
-            "maintenance": self._maintenance,
+            "maintenance": partial(self._asked, examine_maintenance),
             "api": self._api,
         }
         try:
@@ -126,7 +132,7 @@ class Doctor:
     def _postgres(self) -> str:
         context = self._known_house().context
         before = time.time()
-        with context.database.transaction() as tx:
+        with self._advising("postgres", "AGENTFLOW_DATABASE_URL"), context.database.transaction() as tx:
             asked, facts = time.time(), health.read_server(tx)
             took = time.time() - asked
         self._facts = facts
@@ -135,6 +141,23 @@ class Doctor:
         if major < OLDEST_POSTGRES:
             raise Problem(f"version {major}", f"use PostgreSQL {OLDEST_POSTGRES} or later")
         return f"version {major}.{facts.version_number % 10_000}, answered in {(time.time() - before) * 1000:.0f} ms"
+
+    @contextmanager
+    def _advising(self, name: str, variable: str) -> Iterator[None]:
+        """Say what to do about a server that does not answer; ``name`` is the stack's."""
+        settings = self._known_settings()
+        try:
+            yield
+        except ServersUnreachable as error:
+            if settings.has_own_servers:
+                advice = f"see that the server runs, and that {variable} names it as it is reached from here"
+            else:
+                log = settings.home.absolute() / name / f"{name}.log"
+                advice = (
+                    "the stack starts a server again that ended, but not one that hangs: then `agentflow down` and "
+                    f"`agentflow up`; see {log}"
+                )
+            raise Problem(str(error), advice, is_unreachable=True) from error
 
     def _schema(self) -> str:
         facts, head = self._known_facts(), migrations.head_revision()
@@ -155,7 +178,9 @@ class Doctor:
         return f"Postgres' clock and this host's differ by {abs(self._skew_seconds):.2f} s"
 
     def _redis(self) -> str:
-        facts = read_redis(self._known_house().servers.redis_url)
+        url = self._known_house().servers.redis_url
+        with self._advising("valkey", "AGENTFLOW_REDIS_URL"):
+            facts = read_redis(url)
         self._has_redis = True
         if facts.may_evict:
             raise Problem(
@@ -199,39 +224,12 @@ class Doctor:
             raise Problem("nobody leads", "start a worker or `agentflow beat`: each brings a dispatcher")
         return f"{leadership.holder} leads, term {leadership.term}"
 
-    def _schedules(self) -> str:
-        """Whether a beat keeps the schedules, where there are any that are not stopped."""
+    def _asked(self, question: Callable[[Connection], str]) -> str:
+        """Ask the tables, which are to be those of this version."""
         if self._known_facts().revision != migrations.head_revision():
             raise Skipped("the tables are not those of this version")
         with self._known_house().context.database.transaction() as tx:
-            kept = [each.schedule for each in schedules.view(tx) if each.schedule.is_enabled]
-            keeper = schedules.read_keeper(tx, SCHEDULES)
-        enabled = sum(next(due_times(each.timing, each.at), None) is not None for each in kept)
-        if keeper is not None:
-            return f"{enabled} in force, kept by {keeper}"
-        if enabled:
-            raise Problem(
-                f"{enabled} in force, and no beat keeps them: nothing fires",
-                "start `celery -A beat beat`, or `agentflow beat`",
-            )
-        return "none in force, and no beat"
-
-    def _maintenance(self) -> str:
-        """Whether one stands, and whether the verb that began or ended it reached all runs."""
-        if self._known_facts().revision is None:
-            raise Skipped("the database has no tables yet")
-        with self._known_house().context.database.transaction() as tx:
-            stands = installations.read_maintenance(tx)
-            unpaused = stands is not None and bool(runs.find_unpaused(tx, None, 1, is_hard=stands.is_hard))
-            is_left = stands is None and bool(runs.find_maintained(tx, None, 1))
-        if is_left:
-            raise Problem("none, but the end of one did not reach all runs", "finish it: `agentflow resume --all`")
-        if stands is None:
-            return "none"
-        found = f"everything is paused by {stands.actor} since {stands.at:%Y-%m-%d %H:%M:%S} UTC"
-        if unpaused:
-            raise Problem(f"{found}, but some runs still go on", "finish it: `agentflow pause --all`")
-        raise Problem(f"{found}: no step starts", "end it once it is done: `agentflow resume --all`")
+            return question(tx)
 
     def _checkpoints(self) -> str:
         """Whether what ended is signed: by whichever dispatcher leads, whose key and file may lie on another host."""
@@ -289,6 +287,14 @@ def _configuration() -> str:
     if path is None:
         return "no file: all settings are the environment's or the defaults"
     return f"{path} sets {', '.join(sorted(written)) or 'nothing'}"
+
+
+def _environment() -> str:
+    """Only a warning: a platform may set variables of the same beginning, after a service that is called agentflow."""
+    given = given_variables()
+    if given.unknown:
+        raise Concern(f"nothing reads {listing(given.unknown)}", "set what was meant, and unset what is not known")
+    return f"sets {', '.join(given.known)}" if given.known else "none of agentflow's variables is set"
 
 
 def _status(credential: CredentialStatus) -> str:

@@ -17,13 +17,14 @@ class Status(StrEnum):
     """What a check found."""
 
     OK = "ok"
+    WARNING = "warning"
     PROBLEM = "problem"
     SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One finding. ``advice`` says what to do about a problem; ``is_unreachable`` marks a server that is away."""
+    """One finding. ``advice`` says what to do about it; ``is_unreachable`` marks a server that is away."""
 
     name: str
     status: Status
@@ -38,6 +39,15 @@ class Check:
 
 class Problem(Exception):
     """The answer is not as it has to be; the text says how it is."""
+
+    def __init__(self, detail: str, advice: str, *, is_unreachable: bool = False) -> None:
+        super().__init__(detail)
+        self.advice = advice
+        self.is_unreachable = is_unreachable
+
+
+class Concern(Exception):
+    """All works, and somebody should look at something; the text says at what."""
 
     def __init__(self, detail: str, advice: str) -> None:
         super().__init__(detail)
@@ -55,6 +65,8 @@ def find(name: str, question: Callable[[], str]) -> Check:
     except Skipped as why:
         return Check(name, Status.SKIPPED, str(why))
     except Problem as problem:
-        return Check(name, Status.PROBLEM, str(problem), problem.advice)
+        return Check(name, Status.PROBLEM, str(problem), problem.advice, problem.is_unreachable)
+    except Concern as concern:
+        return Check(name, Status.WARNING, str(concern), concern.advice)
     except AgentflowError as error:  # their messages say what to do themselves
         return Check(name, Status.PROBLEM, str(error), is_unreachable=isinstance(error, ServersUnreachable))

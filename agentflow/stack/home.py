@@ -10,6 +10,7 @@ from pathlib import Path
 
 from agentflow import runtime
 from agentflow.domain.error import ConfigurationError
+from agentflow.embedded.child import ServerLog
 from agentflow.embedded.paths import write_private
 from agentflow.settings import Settings
 
@@ -26,10 +27,10 @@ def log_directory(home: Path) -> Path:
     return path
 
 
-def last_lines(path: Path, count: int = 12) -> str:
-    """The end of a log; says so when there is none."""
+def last_lines(log: ServerLog, count: int = 12) -> str:
+    """The end of what was written since the log was opened; says so when there is nothing."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = log.text().splitlines()
     except OSError as error:
         return f"(cannot be read: {error.strerror})"
     return "\n".join(lines[-count:]) or "(empty)"

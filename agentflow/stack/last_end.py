@@ -24,7 +24,7 @@ def keep_last_end(home: Path, error: Exception) -> None:
     lines = str(error).splitlines() or [type(error).__name__]
     facts = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "reason": details.get("why") or lines[0],
+        "reason": details.get("why") or lines[0].rstrip(".:"),
         "log": details.get("log") or str(home / "log" / "up.log"),
     }
     with suppress(OSError):

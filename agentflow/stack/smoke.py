@@ -23,13 +23,12 @@ from agentflow.client import AgentFlow, Plan
 from agentflow.client.run import Run
 from agentflow.domain.call import CallProblem
 from agentflow.domain.error import AgentflowError, ServersUnreachable, WaitTimeout
-from agentflow.domain.ids import RunId
+from agentflow.domain.ids import SMOKE_PROJECT, RunId
 from agentflow.domain.state import ShownRunState, StepState, is_final
 from agentflow.embedded import StackState, read_state
 from agentflow.engine.verify import verify_run
 from agentflow.stack.findings import Check, Problem, Skipped, find
 
-PROJECT = "agentflow-smoke"
 ARTIFACT = "smoke.txt"
 STEPS = {CONTROL: "control", COMMANDS: "commands", MODELS: "models"}
 CANCEL_SECONDS = 10.0
@@ -161,11 +160,11 @@ class Smoke:
         if not self._served:
             raise Skipped("no worker would take it")
         began = time.monotonic()
-        self._run = self._flow.submit(_plan(self._served), {"nonce": self._nonce}, project=PROJECT, mode="auto")
+        self._run = self._flow.submit(_plan(self._served), {"nonce": self._nonce}, project=SMOKE_PROJECT, mode="auto")
         self._submit_seconds = time.monotonic() - began
         if not self._run.is_sent:
             raise Problem("accepted, and Redis did not take its messages", "`agentflow doctor` looks at Redis")
-        return f"run {self._run.id} in project {PROJECT}, {len(self._served)} steps"
+        return f"run {self._run.id} in project {SMOKE_PROJECT}, {len(self._served)} steps"
 
     def _wait(self) -> str:
         run = self._submitted()

@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 from agentflow import __version__
 from agentflow.domain.error import ConfigurationError, ServersUnreachable
 from agentflow.embedded import EmbeddedServers, StackState, clear_state, process_started, write_state
+from agentflow.embedded.child import ServerLog
 from agentflow.settings import Settings
 from agentflow.stack.api_access import api_url, keep_api_key
 from agentflow.stack.companion import (
@@ -29,10 +30,10 @@ from agentflow.stack.companion import (
 )
 from agentflow.stack.home import keep_audit_key, last_lines, log_directory
 from agentflow.stack.last_end import forget_last_end, keep_last_end
+from agentflow.stack.ports import check_api_port, check_flower_port, flower_url
 from agentflow.stack.restarts import MOST_RESTARTS, WINDOW_SECONDS, RestartBudget
 from agentflow.stack.wishes import Wishes
 
-FLOWER_URL = "http://127.0.0.1:5555"
 LOOK_SECONDS = 2.0
 READY_SECONDS = 60.0
 
@@ -80,22 +81,21 @@ class Stack:
         AlreadyRunning: another process keeps this home's stack. ConfigurationError, ServersUnreachable: something did
         not start, or a server died again and again; by then nothing runs any more.
         """
-        is_serving = False
         try:
             self._start(wishes)
             self._look_after(wishes)
-            is_serving = True
         except Exception as error:
             if self._has_state:  # others may use it by now, and are told how it went
                 keep_last_end(self._home, error)
             raise
         finally:
             wishes.interrupts = False
-            self._stop(wishes, is_serving=is_serving)
+            self._stop(wishes)
 
     def _start(self, wishes: Wishes) -> None:
         log_directory(self._home)  # a home that cannot be written is found here, before any server is
         urls = self._servers.start()
+        self._check_ports()
         self._tell("servers", "PostgreSQL and Valkey are up")
         key_file = keep_audit_key(self._settings)
         content = self._settings.content_root().absolute()
@@ -109,7 +109,7 @@ class Stack:
             audit_key_file=key_file,
             version=__version__,
             api_url=api_url(self._settings) if self._options.has_api else None,
-            flower_url=FLOWER_URL if self._options.has_flower else None,
+            flower_url=flower_url(os.environ) if self._options.has_flower else None,
         )
         write_state(self._home, state)
         self._has_state = True
@@ -120,6 +120,13 @@ class Stack:
         self._companions = self._first_companions(content)
         for companion in self._companions:
             companion.start()
+
+    def _check_ports(self) -> None:
+        """Ask before anything takes a step, and after the servers: by then no other process starts this stack."""
+        if self._options.has_api:
+            check_api_port(self._settings)
+        if self._options.has_flower:
+            check_flower_port(self._settings, os.environ)
 
     def _first_companions(self, content: Path) -> list[Companion]:
         """Return the worker, and what was asked for beside it."""
@@ -159,11 +166,11 @@ class Stack:
         if not companion.hear():
             return
         if self._has_been_ready:
-            self._tell("back", f"the {companion.name} is ready again")
+            self._tell("back", f"{companion.title} is ready again")
         elif all(each.is_ready for each in self._companions):
             self._has_been_ready = True
             api = f", the API answers at {api_url(self._settings)}" if self._options.has_api else ""
-            flower = f", and Flower starts at {FLOWER_URL}" if self._options.has_flower else ""
+            flower = f", and Flower starts at {flower_url(os.environ)}" if self._options.has_flower else ""
             self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{api}{flower}")
             self._keep_schedules()
 
@@ -181,7 +188,7 @@ class Stack:
             if not self._has_been_ready:
                 raise _not_ready(companion, how)
             seconds = companion.seconds_to_restart() or 0.0
-            self._tell("ended", f"the {companion.name} {how}; it is started again in {seconds:.1f} s")
+            self._tell("ended", f"{companion.title} {how}; it is started again in {seconds:.1f} s")
         elif companion.seconds_to_restart() == 0.0:
             companion.start()
 
@@ -194,7 +201,7 @@ class Stack:
         if not self._restarts.take(time.monotonic()):
             again = f"{dead} ended again after {MOST_RESTARTS} restarts within {WINDOW_SECONDS:.0f} s"
             raise ServersUnreachable(
-                f"The embedded {again}, so the stack ends too. The last lines of {log}:\n{last_lines(log)}",
+                f"The embedded {again}, so the stack ends too. The last lines of {log}:\n{last_lines(ServerLog(log))}",
                 log=str(log),
                 why=f"its {again}",
             )
@@ -202,11 +209,12 @@ class Stack:
         self._servers.start()
         self._tell("back", f"the embedded {dead} is up again")
 
-    def _stop(self, wishes: Wishes, *, is_serving: bool) -> None:
+    def _stop(self, wishes: Wishes) -> None:
         try:
-            if is_serving:
+            # Of a start that fails too: the worker may hold steps by then, and only it can give them back.
+            if any(not each.has_ended() for each in self._companions[:1]):
                 self._tell("stopping", "the worker finishes its running steps")
-            self._end_companions(wishes, patience_seconds=drain_patience(self._settings) if is_serving else 0.0)
+            self._end_companions(wishes, drain_patience(self._settings))
         finally:
             if self._has_state:
                 clear_state(self._home)
@@ -244,7 +252,10 @@ def _install(database_url: str, content: Path, key_file: Path) -> None:
 
 
 def _not_ready(companion: Companion, how: str) -> ConfigurationError:
-    log = companion.log.path
+    """Return the error of a start; ``why`` is its words where another command tells of it later."""
+    log, why = companion.log.path, f"{companion.title} {how} before it was ready"
     return ConfigurationError(
-        f"The {companion.name} {how} before it was ready. The last lines of {log}:\n{last_lines(log)}", log=str(log)
+        f"{why[:1].upper()}{why[1:]}. The last lines of {log}:\n{last_lines(companion.log)}",
+        log=str(log),
+        why=why,
     )

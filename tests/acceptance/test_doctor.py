@@ -84,6 +84,8 @@ def test_servers_that_are_away_give_their_own_exit_code(own: CommandLine) -> Non
     code, checks = _examined(own, **nowhere)
     assert code == 6
     assert _statuses(checks, "postgres", "redis") == ["problem"] * 2
+    assert "AGENTFLOW_DATABASE_URL" in checks["postgres"]["advice"]
+    assert "AGENTFLOW_REDIS_URL" in checks["redis"]["advice"]
     assert _statuses(checks, "schema", "content", "workers", "dispatcher") == ["skipped"] * 4
 
 
@@ -94,9 +96,11 @@ def test_no_servers_at_all_is_said_with_what_to_do(cli: CommandLine) -> None:
 
 
 def test_settings_that_cannot_be_read_are_a_finding(own: CommandLine) -> None:
-    code, checks = _examined(own, AGENTFLOW_LEASE_SECONDS="many")
+    code, checks = _examined(own, AGENTFLOW_LEASE_SECONDS="many", AGENTFLOW_LEESE_SECONDS="5")
     assert (code, checks["settings"]["status"]) == (1, "problem")
     assert "AGENTFLOW_LEASE_SECONDS" in checks["settings"]["detail"]
+    assert checks["environment"]["status"] == "warning"
+    assert "AGENTFLOW_LEESE_SECONDS (did you mean AGENTFLOW_LEASE_SECONDS?)" in checks["environment"]["detail"]
 
 
 def test_the_configuration_file_is_examined(own: CommandLine, house: Runtime) -> None:
@@ -118,7 +122,7 @@ def test_credentials_are_listed_with_why_one_is_not_loaded_and_never_with_a_valu
     _, checks = _examined(own, OPENAI_API_KEY="sesame-of-openai")
     assert checks["credentials"]["status"] == "ok"
     assert "openai loaded (env)" in checks["credentials"]["detail"]
-    assert "anthropic not loaded: the variable that auth.env_var names is not set" in checks["credentials"]["detail"]
+    assert "anthropic not loaded: ANTHROPIC_API_KEY is not set, or empty" in checks["credentials"]["detail"]
 
     file = own.cwd / "credentials.yaml"
     file.write_text(

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from agentflow.embedded.ports import free_port
 from tests.factories import wait_for
 from tests.stacks import CommandLine, read_until
+from tests.workers import REPOSITORY
 
 SLEEPER = """
 agentflow: 1
@@ -27,6 +30,14 @@ name: lasting
 steps:
   - id: last
     subprocess: {command: "echo > %(folder)s/began; while [ ! -e %(folder)s/end ]; do sleep 0.1; done", shell: true}
+"""
+# On the path of every Python of the stack: its API ends once the step has begun, and so before it was ready.
+ENDS_THE_API = """
+import os, pathlib, sys, time
+if "agentflow.api.supervised" in sys.orig_argv:
+    while not pathlib.Path(%r).exists():
+        time.sleep(0.05)
+    os._exit(3)
 """
 
 
@@ -187,11 +198,50 @@ def test_a_demo_interrupted_at_any_moment_leaves_nothing(cli: CommandLine, secon
 def test_a_worker_that_cannot_start_is_quoted(cli: CommandLine) -> None:
     # It stands before Celery on the worker's path: the worker works in the home.
     (cli.home / "celery.py").write_text("raise SystemExit('this Celery is broken')", encoding="utf-8")
+    (cli.home / "log").mkdir()
+    log = cli.home / "log" / "worker.log"
+    log.write_text("what an earlier one said\n", encoding="utf-8")
     done = cli.run("up", "--detach")
     assert done.returncode == 2
     assert "The worker ended with exit code 1 before it was ready" in done.stderr
     assert "this Celery is broken" in done.stderr
-    assert str(cli.home / "log" / "worker.log") in done.stderr
+    assert str(log) in done.stderr
+    assert "an earlier one" not in done.stderr
+    assert cli.processes() == {}
+    assert f"because the worker ended with exit code 1 before it was ready; see {log}." in cli.run("runs").stderr
+
+
+@pytest.mark.parametrize(
+    ("verb", "who", "variable"), [("--api", "The API", "AGENTFLOW_API_PORT"), ("--flower", "Flower", "FLOWER_PORT")]
+)
+def test_a_port_that_is_taken_is_found_before_a_worker_starts(
+    cli: CommandLine, verb: str, who: str, variable: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = cli.run("up", "--detach", verb, **{variable: str(port)})
+    assert done.returncode == 2
+    assert f"{who} cannot listen at 127.0.0.1, port {port}: Address already in use." in done.stderr
+    assert f"choose another one by {variable}." in done.stderr
+    assert list((cli.home / "log").glob("worker*")) == []
+    assert cli.processes() == {}
+
+
+def test_a_start_that_fails_gives_back_the_steps_that_its_worker_took(cli: CommandLine) -> None:
+    began = cli.cwd / "began"
+    (cli.cwd / "lasting.yaml").write_text(LASTING % {"folder": cli.cwd}, encoding="utf-8")
+    (cli.cwd / "path").mkdir()
+    (cli.cwd / "path" / "sitecustomize.py").write_text(ENDS_THE_API % str(began), encoding="utf-8")
+    path = os.pathsep.join([str(cli.cwd / "path"), str(REPOSITORY)])
+    more = {"AGENTFLOW_DRAIN_SECONDS": "0", "AGENTFLOW_API_PORT": str(free_port()), "PYTHONPATH": path}
+    stack = cli.start("up", "--api", **more)
+    wait_for((cli.home / "stack.json").exists)
+    cli.answer("run", "--detach", "lasting.yaml")
+    words, _ = stack.communicate(timeout=60)
+    assert began.exists()
+    assert stack.returncode == 2
+    assert "The API ended with exit code 3 before it was ready" in words
+    assert "outcome=Released" in (cli.home / "log" / "worker.log").read_text(encoding="utf-8")
     assert cli.processes() == {}
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+import agentflow
 from agentflow.domain.error import ConfigurationError, UsageError
-from agentflow.settings import Settings, load_settings
+from agentflow.settings import Settings, given_variables, load_settings
 from agentflow.storage.database import Database
 from tests.unit.cli.answers import complain
 
+NAMED = re.compile(r"\bAGENTFLOW_[A-Z0-9]+(?:_[A-Z0-9]+)*\b(?!_)")
 CAPS = """
 http_private_hosts = ["10.0.0.0/8"]
 is_redacting = false
@@ -223,3 +226,34 @@ def test_no_error_of_settings_holds_what_was_given(home: Path) -> None:
         Settings(database_url=SecretStr("mysql://someone:sesame@db/x"), redis_url=SecretStr("redis://cache"))
 
     assert "sesame" not in str(refusal.value)
+
+
+def test_a_variable_that_nothing_reads_is_named_with_the_one_that_was_meant(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in (
+        "LEESE_SECONDS",
+        "FROBNICATE",
+        "SECRET_TOKEN",
+        "TEST_POSTGRES_BIN",
+        "REDACT",
+        "AUDIT_KEY_FILE",
+        "CONFIG",
+    ):
+        monkeypatch.setenv(f"AGENTFLOW_{name}", "x")
+    monkeypatch.setenv("AGENTFLOW_EMPTY", "")
+
+    given = given_variables()
+
+    assert given.unknown == ("AGENTFLOW_FROBNICATE", "AGENTFLOW_LEESE_SECONDS (did you mean AGENTFLOW_LEASE_SECONDS?)")
+    assert given.known == ("AGENTFLOW_AUDIT_KEY_FILE", "AGENTFLOW_CONFIG", "AGENTFLOW_HOME", "AGENTFLOW_REDACT")
+
+
+def test_every_variable_that_the_code_names_is_known(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path(agentflow.__file__).parent
+    named = {each for path in package.rglob("*.py") for each in NAMED.findall(path.read_text(encoding="utf-8"))}
+    for name in named:
+        monkeypatch.setenv(name, "x")
+
+    assert len(named) > 20
+    assert given_variables().unknown == ()

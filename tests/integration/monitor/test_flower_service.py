@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -117,6 +118,21 @@ def test_a_misspelt_option_is_refused_and_not_passed_over(house: Runtime, tmp_pa
     for arguments, code, told in _refusals(house, tmp_path, ["--adress=127.0.0.1"], ["-x"], ["127.0.0.1"]):
         assert code == 2, arguments
         assert arguments[0] in told
+
+
+def test_a_port_that_is_taken_is_said_in_a_sentence(house: Runtime, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        told = subprocess.run(
+            [sys.executable, "-m", "agentflow", "flower", f"--port={port}"],
+            cwd=tmp_path, env=environment_of(house.settings, tmp_path), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    assert told.returncode == 2
+    assert told.stderr.endswith(
+        f"Flower cannot listen at 127.0.0.1, port {port}: Address already in use. Another program may have the port: "
+        "choose another one by --port or FLOWER_PORT.\n"
+    )
+    assert "Traceback" not in told.stderr
 
 
 def test_with_a_password_nobody_gets_in_without_it(flower: FlowerProcess) -> None:

@@ -73,6 +73,15 @@ def test_a_log_tells_only_of_the_last_start(tmp_path: Path) -> None:
     assert log.path.read_bytes() == b"first\nsecond\n"
 
 
+def test_a_log_that_was_set_aside_tells_what_came_since(tmp_path: Path) -> None:
+    log = ServerLog(tmp_path / "server.log")
+    log.path.write_bytes(b"earlier\n" * 100)
+    with log.open() as server:
+        log.trim(limit_bytes=1)
+        server.write(b"since\n")
+    assert log.text() == "since\n"
+
+
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(["/bin/sleep", "60"]) as process:

@@ -52,6 +52,11 @@ def test_without_a_file_there_is_no_stack(tmp_path: Path) -> None:
     assert read_state(tmp_path / "missing") is None
 
 
+@pytest.mark.parametrize("home", ["/dev/null", "/dev/null/below", "/" + "x" * 300])
+def test_a_home_that_can_be_none_holds_no_stack(home: str) -> None:
+    assert read_state(Path(home)) is None
+
+
 def test_the_state_of_a_dead_process_is_not_believed(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as process:
         started = process_started(process.pid)

@@ -209,3 +209,11 @@ def test_the_kinds_of_all_readable_ids_are_known_for_their_prices(load: Load) ->
     assert kinds["gate"] is ProviderKind.OPENAI_COMPATIBLE
     assert kinds["openai"] is ProviderKind.OPENAI
     assert "broken" not in kinds
+
+
+def test_what_is_built_in_names_the_variable_that_is_not_set(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+    assert _status(load(), "openai") == CredentialStatus(
+        "openai", "openai", "env", False, "OPENAI_API_KEY is not set, or empty"
+    )

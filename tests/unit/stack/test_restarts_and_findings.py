@@ -9,9 +9,10 @@ import pytest
 from pydantic import SecretStr
 
 from agentflow.domain.error import ConfigurationError, ServersUnreachable, UsageError
+from agentflow.runtime import audit_key_of
 from agentflow.settings import Settings
 from agentflow.stack.background import OwnerLine
-from agentflow.stack.companion import restart_delay_seconds
+from agentflow.stack.companion import api_companion, flower_companion, restart_delay_seconds
 from agentflow.stack.findings import Problem, Skipped, Status, find
 from agentflow.stack.home import keep_audit_key
 from agentflow.stack.last_end import forget_last_end, keep_last_end, last_end_of
@@ -21,6 +22,11 @@ from agentflow.stack.starter import FOLDER, write_starter
 
 def test_the_pause_before_a_restart_doubles_up_to_half_a_minute() -> None:
     assert [restart_delay_seconds(failures) for failures in (1, 2, 3, 7, 8, 10_000)] == [0.5, 1, 2, 30, 30, 30]
+
+
+def test_what_the_stack_keeps_running_is_called_as_in_a_sentence(tmp_path: Path) -> None:
+    made = [flower_companion(tmp_path, tmp_path), api_companion(tmp_path, tmp_path, 1)]
+    assert [each.title for each in made] == ["Flower", "the API"]
 
 
 def test_restarts_of_servers_are_bounded_within_a_window() -> None:
@@ -33,6 +39,8 @@ def test_a_stack_that_gave_up_is_told_until_the_next_one(tmp_path: Path) -> None
     assert last_end_of(settings) == ""
     keep_last_end(tmp_path, ServersUnreachable("valkey died.\nIts log:", log="/x/valkey.log", why="valkey died"))
     assert last_end_of(settings).endswith(" UTC because valkey died; see /x/valkey.log.")
+    keep_last_end(tmp_path, ConfigurationError("No key can be made.\nSee there.", log="/x/up.log"))
+    assert last_end_of(settings).endswith(" UTC because No key can be made; see /x/up.log.")
     forget_last_end(tmp_path)
     assert last_end_of(settings) == ""
 
@@ -84,6 +92,11 @@ def test_another_audit_key_than_the_home_has_is_refused(tmp_path: Path) -> None:
     keep_audit_key(_settings(tmp_path, None))
     with pytest.raises(ConfigurationError, match="differs from"):
         keep_audit_key(_settings(tmp_path, "k" * 32))
+
+
+def test_a_home_that_can_hold_no_key_is_said() -> None:
+    with pytest.raises(ConfigurationError, match="cannot be made or read"):
+        audit_key_of(Settings(home=Path("/dev/null")))
 
 
 def test_the_starter_is_written_whole_and_never_over_anything(tmp_path: Path) -> None:
