@@ -16,7 +16,7 @@ from agentflow.domain.document import Form, Value
 from agentflow.domain.gate import MAX_REDO_ROUNDS, CheckMode, FormField, GateKind, GateTerms, Redo
 from agentflow.domain.gate_form import FormMisfit, read_value
 from agentflow.domain.ids import StepKey
-from agentflow.domain.variable import NAME
+from agentflow.domain.variable import NAME, NAME_WORDS
 from agentflow.domain.wording import listing, shorten
 
 APPROVAL_FORM = Form(
@@ -92,7 +92,7 @@ def _read_form(value: Value) -> dict[str, FormField]:
     form = {}
     for name, entry in (value.entries() or {}).items():
         if not NAME.fullmatch(name):
-            entry.fault("bad_id", f"{shorten(name)!r} is no name of a var: use letters, digits and _")
+            entry.fault("bad_id", f"{shorten(name)!r} is no name of a var: {NAME_WORDS}")
         form[name] = _read_field(entry)
     return form
 

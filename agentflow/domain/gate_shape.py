@@ -12,7 +12,18 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.domain.child import loops
-from agentflow.domain.gate import Decision, GateKind, GateState, GateTerms, Groups, approved_by, group_of
+from agentflow.domain.gate import (
+    Decision,
+    GateKind,
+    GateState,
+    GateTerms,
+    Groups,
+    Verdict,
+    approved_by,
+    group_of,
+    refusal,
+    values_given,
+)
 from agentflow.domain.ids import RunId, StepId, StepKey
 
 
@@ -44,6 +55,16 @@ class Gate:
         if self.state is not GateState.OPEN:
             return 0
         return max(0, self.terms.count - len(approved_by(self.decisions)))
+
+    @property
+    def to_fill_in(self) -> tuple[str, ...]:
+        """The fields of its form that nobody has filled in and that must be."""
+        given = values_given(self.decisions)
+        return tuple(
+            name
+            for name, field in self.terms.form.items()
+            if field.required and field.default is None and name not in given
+        )
 
     def as_json(self) -> dict[str, Any]:
         """The gate without its run."""
@@ -107,10 +128,36 @@ class GateView:
 
     def is_for(self, actor: str, groups: Groups) -> bool:
         """Whether ``actor`` may approve it and has not yet."""
-        gate = self.gate
-        if group_of(gate.approvers, actor, groups) is None or actor in approved_by(gate.decisions):
-            return False
-        return actor != self.submitted_by or gate.terms.allows_self
+        return group_of(self.gate.approvers, actor, groups) is not None and self._is_free_to(actor)
+
+    def verdicts_of(self, actor: str, groups: Groups) -> tuple[Verdict, ...]:
+        """What ``actor`` may say to it, and has not yet."""
+        terms, who, submitters = self.gate.terms, self.gate.approvers, (self.submitted_by,)
+        allowed = [each for each in Verdict if refusal(terms, who, actor, each, submitters, groups) is None]
+        has_approved = actor in approved_by(self.gate.decisions)
+        return tuple(each for each in allowed if not (has_approved and each is Verdict.APPROVE))
+
+    def left_json(self, groups: Groups) -> dict[str, Any]:
+        """Who may approve it and has not yet: names, and groups with somebody who may; None for anyone.
+
+        ``may_give`` counts the approvals that can still come. ``but_not`` is who submitted the run, where that leaves
+        them out; a group without members is told by itself.
+        """
+        approvers, by = self.gate.approvers, self.submitted_by
+        members = {each: groups.get(each[1:], ()) if each.startswith("@") else (each,) for each in approvers}
+        left = [each for each in approvers if any(map(self._is_free_to, members[each]))]
+        people = {person for each in left for person in members[each] if self._is_free_to(person)}
+        is_out = not self.gate.terms.allows_self and (not approvers or any(by in members[each] for each in left))
+        return {
+            "may_approve": left if approvers else None,
+            "may_give": min(len(people), self.gate.missing) if approvers else self.gate.missing,
+            "but_not": by if is_out else None,
+            "empty_groups": [each for each in approvers if not members[each]],
+        }
+
+    def _is_free_to(self, approver: str) -> bool:
+        is_own = approver == self.submitted_by and not self.gate.terms.allows_self
+        return not is_own and approver not in approved_by(self.gate.decisions)
 
 
 def by_items(found: Sequence[GateView]) -> list[GateView]:

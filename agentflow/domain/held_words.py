@@ -32,20 +32,35 @@ def _who_decides(gate: Mapping[str, Any] | None) -> str:
     if gate is None:
         return ""
     given = f" by {listing(gate['approved_by'])}" if gate["approved_by"] else ""
-    who = listing(gate["approvers"]) or "anyone"
-    but = "" if gate["allow_self"] else f" but {gate['submitted_by']}, who submitted the run,"
-    return f"{given}; {who}{but} may give the {gate['missing']} missing"
+    anyone = "anyone else" if gate["approved_by"] else "anyone"
+    who = anyone if gate["may_approve"] is None else listing(gate["may_approve"]) or "nobody"
+    but = f" but {gate['but_not']}, who submitted the run," if gate["but_not"] else ""
+    empty = f" ({listing(gate['empty_groups'])}: no members here)" if gate["empty_groups"] else ""
+    some = f"{gate['may_give']} of " if 0 < gate["may_give"] < gate["missing"] else ""
+    return f"{given}; {who}{but} may give {some}the {gate['missing']} missing{empty}"
 
 
-def held_advice(reason: Mapping[str, Any] | None) -> str | None:
-    """Return what a person may do for a step that is held for this; None where this owns no words."""
+def held_advice(reason: Mapping[str, Any] | None, gate: Mapping[str, Any] | None = None) -> str | None:
+    """Return what a person may do for a step that is held for this, at this gate; None where this owns no words."""
     if _code(reason) is ReasonCode.AWAITS_SIGNAL and reason is not None:
         return f"`agentflow signal {{run}} {(reason.get('detail') or {}).get('event')}` ends its wait"
     if _code(reason) is ReasonCode.AWAITS_DECISION:
-        return "`agentflow approve {run} {step}` or `agentflow reject {run} {step} --why ...`"
+        return f"{_to_approve(gate)}`agentflow reject {{run}} {{step}} --why ...`"
     if _code(reason) is ReasonCode.AWAITS_TIME:
         return "it goes on by itself; `agentflow cancel {run}` ends the run"
     return None
+
+
+def _to_approve(gate: Mapping[str, Any] | None) -> str:
+    """Return how it comes to be approved, and the word to what else may be done; where nobody may, what lets them."""
+    if gate is None:
+        return "`agentflow approve {run} {step}` or "
+    if gate["may_approve"] == []:
+        empty = listing(gate["empty_groups"])
+        return f"put members into {empty} (approver_groups in agentflow.toml), or " if empty else ""
+    fields = "".join(f" --set {name}=..." for name in gate["to_fill_in"])
+    by = "" if gate["may_approve"] is None and not gate["but_not"] else " by one of them,"
+    return f"`agentflow approve {{run}} {{step}}{fields}`{by} or "
 
 
 def _code(reason: Mapping[str, Any] | None) -> ReasonCode | None:

@@ -13,6 +13,8 @@ from uuid import UUID
 RunId = NewType("RunId", UUID)
 INSTALLATION_CHAIN = RunId(UUID(int=0))
 """Stands for a run in the audit events of what happens outside of runs: schedules, stored plans, maintenance."""
+SMOKE_PROJECT = "agentflow-smoke"
+"""The project of the runs that try an installation out: nobody asked for them by themselves."""
 StepId = NewType("StepId", UUID)
 """A step's row id. It is also the id of the Celery task that rings for it, in every attempt."""
 StepKey = NewType("StepKey", str)

@@ -23,6 +23,8 @@ from agentflow.domain.retry_policy import DEFAULT_RETRY, RetryPolicy
 
 ID_PATTERN = r"^[A-Za-z_][A-Za-z0-9_-]{0,63}\Z"
 NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,99}\Z"
+NAME_WORDS = "start with a letter, a digit or _, then also . and -, at most 100 characters"
+"""What it asks of a name, for people."""
 MAX_STEPS = 10_000
 """Of a plan as written, and of a run with what its foreachs made."""
 DEFAULT_CHILDREN = 1_000

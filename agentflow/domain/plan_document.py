@@ -24,7 +24,7 @@ from agentflow.domain.gate_check import check_gates, form_fields
 from agentflow.domain.ids import StepKey
 from agentflow.domain.item_flow import FlowNode, ItemFlow
 from agentflow.domain.limit_document import read_concurrency, read_rate_limit
-from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, Plan, PlanFile, VarSpec
+from agentflow.domain.plan import MAX_STEPS, NAME_PATTERN, NAME_WORDS, Plan, PlanFile, VarSpec
 from agentflow.domain.plan_check import check_order, check_roots, check_switches
 from agentflow.domain.reference_check import Declared, Producer, check_references
 from agentflow.domain.retry_document import read_retry
@@ -125,11 +125,7 @@ def _read_header(fields: dict[str, Value]) -> tuple[dict[str, object], tuple[tup
         if key in fields and (text := fields[key].text()) is not None:
             header[key] = text
             if not re.match(NAME_PATTERN, text):
-                fields[key].fault(
-                    "bad_id",
-                    f"{key} cannot be {shorten(text)!r}: start with a letter, a digit or _, "
-                    "then also . and -, at most 100 characters",
-                )
+                fields[key].fault("bad_id", f"{key} cannot be {shorten(text)!r}: {NAME_WORDS}")
     if "budget" in fields:
         header["budget"] = read_budget(fields["budget"])
     patterns = []

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from agentflow.domain.cron import instant_of, read_cron
 from agentflow.domain.duration import format_duration, parse_duration
 from agentflow.domain.fault import Fault
-from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan import NAME_PATTERN, NAME_WORDS
 from agentflow.domain.schedule import (
     MOST_CAUGHT_UP,
     CronTiming,
@@ -85,7 +85,7 @@ def read_schedule(written: WrittenSchedule, now: datetime) -> tuple[ReadSchedule
     """Return what is written, or None and every fault of it; ``now`` is the installation's."""
     reader = _Reader(written, now)
     if not re.match(NAME_PATTERN, written.name):
-        reader.fault("name", f"{shorten(written.name)!r} is no name: use letters, digits, _, . and -")
+        reader.fault("name", f"{shorten(written.name)!r} is no name: {NAME_WORDS}")
     zone = _read_zone(reader)
     timing = _read_timing(reader, zone)
     overlap = _read_overlap(reader)

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from agentflow.domain.error import UsageError
-from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan import NAME_PATTERN, NAME_WORDS
 from agentflow.domain.stored_json import NotStorable, stored_text
 from agentflow.domain.wording import shorten
 
@@ -29,10 +29,7 @@ def is_signal_name(text: str) -> bool:
 def checked_name(name: str) -> str:
     """Return the name of a signal. UsageError for what is none."""
     if not is_signal_name(name):
-        raise UsageError(
-            f"{shorten(name)!r} is no name of a signal: start with a letter, a digit or _, then also . and -, at "
-            "most 100 characters."
-        )
+        raise UsageError(f"{shorten(name)!r} is no name of a signal: {NAME_WORDS}.")
     return name
 
 

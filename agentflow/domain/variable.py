@@ -18,6 +18,8 @@ from agentflow.domain.plan import Plan, VarSpec
 from agentflow.domain.wording import did_you_mean, listing, shorten
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
+NAME_WORDS = "start with a letter or _, then also digits, at most 64 characters"
+"""What a name of a var has to be, for people."""
 _SPEC = Form(known=("default", "required", "one_of"), may_be_empty=("default",))
 
 
@@ -33,7 +35,7 @@ def read_vars(value: Value) -> dict[str, VarSpec] | None:
     specs = {}
     for name, entry in entries.items():
         if not NAME.fullmatch(name):
-            entry.fault("bad_id", f"{shorten(name)!r} is no name of a var: use letters, digits and _")
+            entry.fault("bad_id", f"{shorten(name)!r} is no name of a var: {NAME_WORDS}")
         specs[name] = _read_spec(entry) if isinstance(entry.value, Mapping) else VarSpec(default=entry.json())
     return specs
 

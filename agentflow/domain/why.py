@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from agentflow.domain.budget import BudgetKind
+from agentflow.domain.gate import Groups
 from agentflow.domain.ids import StepKey
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.shortfall import cap_of, missing
@@ -152,7 +153,7 @@ class Explainer:
             case StepState.PENDING:
                 return self._unmet(step)
             case StepState.HELD:
-                detail = {"reason": step.reason, **self._looked_at(step), **_asked(step)}
+                detail = {"reason": step.reason, **self._looked_at(step), **_asked(step, self._facts.terms.groups)}
                 return Why(WhyCode.HELD, detail, step.key, cause=self._children.get(step.key))
             case _:
                 return self._put_off(step) or self._due(step)
@@ -343,11 +344,12 @@ _ASKED = ("kind", "message", "approvers", "approved_by", "count", "missing", "al
 """What is told of the gate that a step waits at."""
 
 
-def _asked(step: StepFacts) -> dict[str, Any]:
+def _asked(step: StepFacts, groups: Groups) -> dict[str, Any]:
     if step.gate is None:
         return {}
     told = step.gate.as_json()
-    return {"gate": {name: told[name] for name in (*_ASKED, "submitted_by")}}
+    more = {"to_fill_in": list(step.gate.gate.to_fill_in), **step.gate.left_json(groups)}
+    return {"gate": {name: told[name] for name in (*_ASKED, "submitted_by")} | more}
 
 
 _EACH_ITS_OWN = frozenset({WhyCode.RUNNING, WhyCode.RETRYING, WhyCode.HELD})

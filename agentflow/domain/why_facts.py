@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from agentflow.domain.budget import Budget
+from agentflow.domain.gate import Groups
 from agentflow.domain.gate_shape import GateView
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.state import RunState, StepState
@@ -170,11 +171,14 @@ class StandingFacts:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The settings that the dispatchers go by: when a doorbell is lost, how many are out a queue, and to ask a rate."""
+    """The settings that are gone by: when a doorbell is lost, how many are out a queue, and to ask a rate; who is in
+    which group of approvers.
+    """
 
     lost_doorbell_seconds: float = 3.0
     doorbells_per_queue: int = 1000
     asks: int = 32
+    groups: Groups = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ def advice(why: Why) -> str | None:
         return "`agentflow show {run}` tells what it did"
     if why.code is WhyCode.STEP_FINAL:
         return _look_at(why)
-    if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"])) is not None:
+    if why.code is WhyCode.HELD and (told := held_advice(why.detail["reason"], why.detail.get("gate"))) is not None:
         return told.replace("{step}", shlex.quote(why.step or ""))
     if why.cause is not None and why.code is not WhyCode.RUN_ENDED:
         told = advice(why.cause)
@@ -63,6 +63,9 @@ def _look_at(why: Why) -> str | None:
         return f"mend what ended its workers, then `agentflow dead-letters replay {{run}} {step}`"
     if reason.get("code") == ReasonCode.CHILD_ENDED:
         return f"`agentflow why {reason['detail']['run']}` tells why its child run ended so"
+    if reason.get("code") == ReasonCode.SECRET_MISSING:
+        name = reason["detail"]["name"]
+        return f"set AGENTFLOW_SECRET_{name} where its worker starts, start that again, then `agentflow retry {{run}}`"
     return f"`agentflow logs {{run}} {step}` prints what it wrote" if why.detail["has_logs"] else None
 
 
@@ -180,10 +183,12 @@ def _running(why: Why) -> str:
     asked = " and was told to stop" if detail["is_stop_requested"] else ""
     asked = asked or (" and was told to give the step back" if detail["is_yield_requested"] else "")
     lease = detail["lease_seconds"]
-    held = f"its lease holds for {_span(lease)}" if lease > 0 else f"its lease ended {_span(-lease)} ago"
+    where, since, which = detail["worker"], _span(detail["seconds"]), f"(attempt {detail['attempt']}){asked}"
+    if lease > 0:
+        return f"runs on {where} for {since} {which}; its lease holds for {_span(lease)} unless it is heard of again"
     return (
-        f"runs on {detail['worker']} for {_span(detail['seconds'])} (attempt {detail['attempt']}){asked}; "
-        f"{held} unless it is heard of again"
+        f"began on {where} {since} ago {which}; its lease ended {_span(-lease)} ago and nothing was heard of it since: "
+        "a dispatcher takes it for lost, and it goes on elsewhere or is held, as its on_lost says"
     )
 
 

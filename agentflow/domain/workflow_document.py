@@ -13,7 +13,7 @@ from typing import Any
 from agentflow.domain.document import NOT_AVAILABLE, Form, Value
 from agentflow.domain.duration import format_duration
 from agentflow.domain.llm_document import LLM_FORM
-from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan import NAME_PATTERN, NAME_WORDS
 from agentflow.domain.wording import listing, shorten
 from agentflow.domain.workflow import ARGUMENT, Agent, Edge, Kind, MergeMode, Node, Operation, Role
 
@@ -57,7 +57,7 @@ def read_workflow(value: Value, default_name: str) -> tuple[str, list[Node], lis
     fields = value.fields(_WORKFLOW) or {}
     name = fields["name"].text() if "name" in fields else default_name
     if "name" in fields and name is not None and not re.match(NAME_PATTERN, name):
-        fields["name"].fault("bad_id", f"name cannot be {shorten(name)!r}: letters, digits, _, . and -")
+        fields["name"].fault("bad_id", f"name cannot be {shorten(name)!r}: {NAME_WORDS}")
     nodes = [node for item in _items(fields.get("nodes")) if (node := _read_node(item)) is not None]
     edges = [edge for item in _items(fields.get("edges")) if (edge := _read_edge(item)) is not None]
     return name or default_name, nodes, edges

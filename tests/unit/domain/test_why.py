@@ -12,7 +12,9 @@ from uuid import UUID
 import pytest
 
 from agentflow.domain.budget import Budget
-from agentflow.domain.ids import RunId, StepKey
+from agentflow.domain.gate import Decision, FormField, GateKind, GateState, GateTerms, Groups, Verdict
+from agentflow.domain.gate_shape import Gate, GateView
+from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.domain.state import RunState, StepState
 from agentflow.domain.why import Explainer, Why, WhyCode
 from agentflow.domain.why_facts import (
@@ -25,6 +27,7 @@ from agentflow.domain.why_facts import (
     StandingFacts,
     StepFacts,
     SuspectFacts,
+    Terms,
     WorkerFacts,
 )
 from agentflow.domain.why_words import advice, sentence, sentence_of_group, why_json
@@ -201,6 +204,10 @@ def test_a_step_that_is_over_is_looked_into_where_there_is_something_to_see() ->
 
     assert advice(_why(replace(failed, has_logs=True))) == "`agentflow logs {run} a` prints what it wrote"
     assert advice(_why(failed)) is None
+    lacks = replace(failed, reason={"code": "secret_missing", "detail": {"name": "CHAT_TOKEN"}})
+    assert advice(_why(lacks)) == (
+        "set AGENTFLOW_SECRET_CHAT_TOKEN where its worker starts, start that again, then `agentflow retry {run}`"
+    )
     assert advice(_why(skipped)) is None
     assert advice(_why(replace(failed, attempts=0, reason=ended))) == (
         f"`agentflow why {child}` tells why its child run ended so"
@@ -221,7 +228,10 @@ def test_a_lease_that_is_over_and_a_stop_that_was_asked_for_are_told() -> None:
 
     told = sentence(_why(replace(DUE, state=StepState.RUNNING, attempt=late)))
 
-    assert "and was told to stop; its lease ended 4s ago" in told
+    assert told == (
+        "began on w1@host:77 30s ago (attempt 2) and was told to stop; its lease ended 4s ago and nothing was heard of "
+        "it since: a dispatcher takes it for lost, and it goes on elsewhere or is held, as its on_lost says"
+    )
     yielding = replace(ATTEMPT, is_yield_requested=True)
     assert "told to give the step back" in sentence(_why(replace(DUE, state=StepState.RUNNING, attempt=yielding)))
 
@@ -232,6 +242,62 @@ def test_a_held_step_says_what_for_and_how_it_is_taken_up() -> None:
     assert why.code is WhyCode.HELD
     assert "on_lost is hold" in sentence(why)
     assert advice(why) == "`agentflow retry {run} --step a` runs it again, on your word"
+
+
+def _gate(*approvers: str, by: tuple[str, ...] = (), **terms: Any) -> GateView:
+    decisions = tuple(Decision(actor, Verdict.APPROVE, _ago(9)) for actor in by)
+    gate = Gate(
+        UUID(int=9), GateState.OPEN, GateKind.APPROVAL, 1, GateTerms(approvers=approvers, **terms), {}, "f", _ago(60),
+        None, False, None, decisions,
+    )  # fmt: skip
+    return GateView(RUN, StepId(UUID(int=8)), StepKey("a"), "ours", "ship", "root@vm", NOW, gate)
+
+
+def _at_gate(view: GateView, groups: Groups) -> Why:
+    reason = {"code": "awaits_decision", "detail": {"given": len(view.gate.decisions), "count": view.gate.terms.count}}
+    waiting = replace(DUE, state=StepState.HELD, reason=reason, gate=view, not_before=None)
+    return _why(waiting, terms=Terms(groups=groups))
+
+
+ASKED_WHOM = [
+    (_gate(), {}, "; anyone but root@vm, who submitted the run, may give the 1 missing"),
+    (_gate(allows_self=True), {}, "; anyone may give the 1 missing"),
+    (_gate("alice", "bob", by=("alice",), count=2), {}, " by alice; bob may give the 1 missing"),
+    (_gate("@ops", "bob"), {"ops": ("ann",)}, "; @ops, bob may give the 1 missing"),
+    (_gate("@ops"), {"ops": ("ann", "root@vm")}, "; @ops but root@vm, who submitted the run, may give the 1 missing"),
+    (_gate("alice", "@ops", count=2), {}, "; alice may give 1 of the 2 missing (@ops: no members here)"),
+    (_gate("alice", "@ops", count=2), {"ops": ("alice",)}, "; alice, @ops may give 1 of the 2 missing"),
+    (_gate("@ops", "root@vm"), {"ops": ("root@vm",)}, "; nobody may give the 1 missing"),
+    (
+        _gate("alice", "@ops", by=("alice",), count=2), {},
+        " by alice; nobody may give the 1 missing (@ops: no members here)",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("view", "groups", "words"), ASKED_WHOM)
+def test_a_step_at_a_gate_names_who_may_approve_it_yet(view: GateView, groups: Groups, words: str) -> None:
+    assert sentence(_at_gate(view, groups)).endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("actor", "verdicts"),
+    [("root@vm", ["reject"]), ("bob", ["approve", "reject"]), ("alice", ["reject"]), ("mallory", [])],
+)
+def test_each_may_say_to_a_gate_what_would_not_be_refused(actor: str, verdicts: list[str]) -> None:
+    assert list(_gate("alice", "bob", by=("alice",), count=2).verdicts_of(actor, {})) == verdicts
+
+
+def test_a_gate_is_answered_with_what_its_form_asks_and_by_who_may() -> None:
+    form = {"region": FormField(), "note": FormField(required=False), "size": FormField(default="s")}
+    reject = "`agentflow reject {run} a --why ...`"
+
+    approve = "`agentflow approve {run} a --set region=...` by one of them, or "
+    assert advice(_at_gate(_gate("bob", form=form), {})) == approve + reject
+    assert advice(_at_gate(_gate(allows_self=True), {})) == f"`agentflow approve {{run}} a` or {reject}"
+    fill = "put members into @ops (approver_groups in agentflow.toml), or "
+    assert advice(_at_gate(_gate("@ops"), {})) == fill + reject
+    assert advice(_at_gate(_gate("root@vm"), {})) == reject
 
 
 @pytest.mark.parametrize(
