@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SkipValidation
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ModelWrapValidatorHandler,
+    SkipValidation,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from agentflow.api.written_schedule import with_what_it_says
 from agentflow.client.documents import MOST_FILES
 
 Reason = Field(default=None, description="Why: it stands in the audit for ever.", examples=["the numbers are wrong"])
@@ -206,6 +217,14 @@ class Schedule(Body):
     directive: str | None = None
     project: str | None = None
     is_enabled: bool = True
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _tell_all(cls, given: object, read: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return read(given)
+        except ValidationError as error:
+            raise with_what_it_says(error, given) from None
 
 
 class NamedSchedule(Schedule):

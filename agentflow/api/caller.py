@@ -7,7 +7,7 @@ project only; roles are domain/api_key.py's.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from anyio import to_thread
@@ -16,14 +16,17 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from agentflow.api.probe import ANSWER_SECONDS, Probes, deadline
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow, Run
 from agentflow.domain.api_key import ApiKey, Role
-from agentflow.domain.error import NotAllowed, Unauthenticated
+from agentflow.domain.error import NotAllowed, ServersUnreachable, Unauthenticated
 from agentflow.domain.ids import RunId
 from agentflow.engine.authenticate import authenticate
 from agentflow.storage.views import whole_id
 
+READY = "/api/v1/health/ready"
+"""The address that answers in time whatever hangs."""
 _bearer = HTTPBearer(auto_error=False, description="A key of `agentflow key create NAME --role ROLE`.")
 
 
@@ -34,6 +37,7 @@ class House:
     flow: AgentFlow
     by_address: Throttle
     by_key: Throttle
+    probes: Probes = field(default_factory=Probes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +85,25 @@ async def look_at(scope: Scope) -> bool:
     found: Caller | Exception
     try:
         house.by_address.admit(scope["client"][0] if scope.get("client") else "")
-        found = await to_thread.run_sync(identify, house, _shown(scope))
+        found = await _find_out(scope, house, _shown(scope))
     except Exception as error:  # noqa: BLE001 - raised again by the route
         found = error
     scope.setdefault("state", {})["caller"] = found
     return isinstance(found, Caller)
+
+
+async def _find_out(scope: Scope, house: House, shown: str) -> Caller:
+    """Identify who shows a key: for ``READY`` in time, and with the word which part is away that cannot be asked."""
+    if scope["path"] != READY:
+        return await to_thread.run_sync(identify, house, shown)
+    until = scope.setdefault("state", {})["until"] = deadline()
+    try:
+        return await house.probes.key.ask(lambda: identify(house, shown), until)
+    except TimeoutError:
+        said = f"Postgres does not answer within {ANSWER_SECONDS:g} s."
+        raise ServersUnreachable(said, component="database") from None
+    except ServersUnreachable as error:
+        raise ServersUnreachable(str(error), **error.details, component="database") from error
 
 
 def _shown(scope: Scope) -> str:
@@ -118,6 +136,14 @@ Identified = Annotated[Caller, Depends(_identified)]
 """Whoever shows a key that opens something: for what is taken beside a role."""
 
 
+_ROLES: dict[Callable[..., object], Role] = {}
+
+
+def role_of(check: Callable[..., object] | None) -> Role | None:
+    """Return the role that a dependency asks for; None for one that asks for none."""
+    return None if check is None else _ROLES.get(check)
+
+
 def _at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
     async def check(caller: Identified) -> Caller:
         if not caller.key.role.includes(role):
@@ -129,6 +155,7 @@ def _at_least(role: Role) -> Callable[..., Awaitable[Caller]]:
         return caller
 
     check.__name__ = f"is_{role.value}"
+    _ROLES[check] = role
     return check
 
 

@@ -56,7 +56,7 @@ class Guard:
         caller.set(headers.get(HEADER))
         told = headers.get("content-length", "0")
         if scope["path"] != OPEN and not await look_at(scope):
-            await self._app(scope, _nothing, request.send)
+            await self._app(scope, nothing, request.send)
         elif told.isdecimal() and int(told) > BODY_BYTES:
             await request.refuse()
         else:
@@ -65,7 +65,7 @@ class Guard:
                 await request.refuse()
 
 
-async def _nothing() -> Message:
+async def nothing() -> Message:
     """The body of a request that is refused: it is left where it is."""
     return {"type": "http.request", "body": b"", "more_body": False}
 

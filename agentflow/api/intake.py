@@ -18,10 +18,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
-from agentflow.api.caller import Caller
+from agentflow.api.caller import Caller, role_of
+from agentflow.api.guard import nothing
 from agentflow.api.read_json import FIELD, read_json
+from agentflow.domain.api_key import Role
 from agentflow.domain.misfit import MOST_FAULTS, FieldFault, Misfit
-from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan import NAME_PATTERN, NAME_WORDS
 from agentflow.domain.wording import did_you_mean, shorten
 
 IN_THREAD_BYTES = 64 * 1024
@@ -56,16 +58,28 @@ class Route(APIRoute):
         names = frozenset(_query_names(self.dependant))
         takes_body, is_strict = self.body_field is not None, self.knows_all_names
 
+        roles = list(_roles(self.dependant))
+
         async def answer(request: Request) -> Response:
+            caller = request.scope.get("state", {}).get("caller")
+            if not isinstance(caller, Caller) or not all(caller.key.role.includes(role) for role in roles):
+                return await handle(_Told(request.scope, nothing))  # who may not ask is told that, and nothing is read
             told = _Told(request.scope, request.receive)
-            if isinstance(request.scope.get("state", {}).get("caller"), Caller):  # who is none is told that first
-                if request.scope["query_string"]:
-                    _check_query(told, names if is_strict else None)
-                if request.method not in ("GET", "HEAD"):
-                    await _take_body(told, takes_body=takes_body)
+            if request.scope["query_string"]:
+                _check_query(told, names if is_strict else None)
+            if request.method not in ("GET", "HEAD"):
+                await _take_body(told, takes_body=takes_body)
             return await handle(told)
 
         return answer
+
+
+def _roles(dependant: Dependant) -> Iterator[Role]:
+    role = role_of(dependant.call)
+    if role is not None:
+        yield role
+    for each in dependant.dependencies:
+        yield from _roles(each)
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:
@@ -88,7 +102,7 @@ def _check_query(request: Request, known: frozenset[str] | None) -> None:
         elif not _is_text(value):
             faults.append(FieldFault(field, "not_a_text", "holds a NUL, or bytes that are no UTF-8"))
         elif name in _NAMES and known is not None and not re.match(NAME_PATTERN, value):
-            faults.append(FieldFault(field, "not_a_name", "is no name: use letters, digits, _, . and -"))
+            faults.append(FieldFault(field, "not_a_name", f"is no name: {NAME_WORDS}"))
     if faults:
         raise Misfit(faults)
 

@@ -28,7 +28,8 @@ from agentflow.domain.ids import RunId
 from agentflow.storage import feeds
 from agentflow.storage.database import ConflictingWrite
 
-_LONGEST_PLACE = 65536
+_LONGEST_PLACE = 48 * 1024
+"""Some 800 streams at once; an address is read up to 64 KiB, and this stands in it escaped."""
 LastEventId = Annotated[str | None, Header(description="The id that came last: the stream goes on behind it.")]
 After = Annotated[
     int | None, Query(ge=0, le=feeds.LAST_ID, description="The same as Last-Event-ID, which goes over it.")

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from agentflow.client.conflicts import told
 from agentflow.domain import misfit
 from agentflow.domain.error import AgentflowError, PlanRejected, TooManyRequests
+from agentflow.storage.database import ConflictingWrite, UnwritableValue
 from agentflow.telemetry import get_logger
 
 MEDIA_TYPE = "application/problem+json"
@@ -50,6 +51,7 @@ STATUSES: Mapping[str, HTTPStatus] = {
     "configuration": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 """The status of an error by its code; of what is not in the table it is 500."""
+NOTHING_HERE = "Nothing is served here: /api/v1/docs says what is and where, /api/v1/metrics has the metrics."
 TOO_LARGE, INTERNAL = "too_large", "internal"
 CODES: Mapping[HTTPStatus, str] = {
     HTTPStatus.BAD_REQUEST: "bad_request",
@@ -65,6 +67,8 @@ CODES: Mapping[HTTPStatus, str] = {
 def add_handlers(app: FastAPI) -> None:
     """Let every error that leaves a route become a problem."""
     app.add_exception_handler(Exception, _answer_any)
+    for known in (ConflictingWrite, UnwritableValue):  # else the server logs them as what nobody knows
+        app.add_exception_handler(known, _answer_any)
     app.add_exception_handler(AgentflowError, _answer)
     app.add_exception_handler(RequestValidationError, _answer_misfit)
     app.add_exception_handler(HTTPException, _answer_http)
@@ -149,5 +153,5 @@ def misfit_of(error: RequestValidationError, request: Request) -> misfit.Misfit:
 async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - what the handler is registered for
     status = HTTPStatus(error.status_code)
-    detail = str(error.detail)
+    detail = NOTHING_HERE if error.detail == HTTPStatus.NOT_FOUND.phrase else str(error.detail)
     return problem(status, CODES[status], detail, request.url.path, headers=error.headers)

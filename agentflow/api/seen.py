@@ -25,7 +25,8 @@ from agentflow.domain.ids import RunId
 from agentflow.storage import precondition, schedules
 from agentflow.storage.whole_run import read_run
 
-_TAGS = re.compile(r'\s*(W/)?("[\x21\x23-\x7e]*")\s*(?:,|$)', re.ASCII)
+_TAGS = re.compile(r'(W/)?("[\x21\x23-\x7e]*")[ \t]*(?:,[ \t]*|$)', re.ASCII)
+"""One tag of several, with what comes behind it and nothing before it: a header is gone through once, however long."""
 _OF_THE_CLOCK = ("read_at", "next", "last", "waiting", "held_since", "keeper")
 
 

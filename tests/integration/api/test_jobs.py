@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
+from threading import Event
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from agentflow.api import audit_report
 from agentflow.domain.error import InvalidTransition, UsageError
 from agentflow.domain.ids import INSTALLATION_CHAIN
 from agentflow.domain.job import JobKind, JobState
+from agentflow.engine import job_worker
 from agentflow.engine.context import EngineContext
 from agentflow.engine.job_worker import Job, JobWorker, Work
 from agentflow.runtime import Runtime
@@ -221,3 +224,33 @@ def test_jobs_are_seen_by_who_may_begin_them(house: Runtime, api: Api, opened: O
             assert client.request(method, path).status_code == 403
     assert admin.get(f"/jobs/{uuid4()}").status_code == 404
     assert admin.get("/jobs/nonsense").status_code == 422
+
+
+def test_a_job_goes_on_giving_signs_after_postgres_refused_one(
+    house: Runtime, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here for a reason that nothing in the worker knows."""
+    monkeypatch.setattr(job_worker, "BEAT_SECONDS", 0.05)
+    context, go = house.context, Event()
+
+    def work(_job: Job) -> dict[str, Any]:
+        go.wait(60)
+        return {}
+
+    with working() as worker:
+        begun = worker.begin(context, JobKind.VERIFY, "ana", work)
+        with context.database.transaction() as tx:
+            tx.execute(text("ALTER TABLE job RENAME TO job_away"))
+        wait_for(lambda: "job_sign_waits" in caplog.text)
+        with context.database.transaction() as tx:
+            tx.execute(text("ALTER TABLE job_away RENAME TO job"))
+        before = _beaten_at(context, begun)
+        assert wait_for(lambda: _beaten_at(context, begun) > before)
+        go.set()
+        assert ended(context, begun).state is JobState.DONE
+
+
+def _beaten_at(context: EngineContext, job: JobView) -> datetime:
+    with context.database.transaction() as tx:
+        beaten: datetime = tx.execute(text("SELECT beaten_at FROM job WHERE id = :id"), {"id": job.id}).scalar_one()
+    return beaten

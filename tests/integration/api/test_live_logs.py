@@ -64,6 +64,9 @@ def test_a_place_that_is_none_and_a_step_that_is_not_there_are_refused(opened: O
 
     wrong = client.get(f"/runs/{run}/logs", params={"cursor": "1;a/x/stdout:3"})
     unknown = client.get(f"/runs/{run}/logs", params={"step": "b"})
+    longest = ";".join(("1", *(f"step{number:04}/1/stdout:{10**17}" for number in range(1400))))[: 48 * 1024]
+    long = client.get(f"/runs/{run}/logs", params={"cursor": longest})
 
+    assert (len(longest), long.status_code, long.json()["code"]) == (48 * 1024, 400, "usage")
     assert (wrong.status_code, wrong.json()["code"]) == (400, "usage")
     assert unknown.status_code == 404

@@ -162,6 +162,19 @@ def test_the_founding_paths_refuse_bodies_in_their_own_shape(api: Api, opened: O
     assert httpx2.get(f"{url}?format=json", headers={"Authorization": key}).status_code == 200
 
 
+def test_who_may_not_ask_is_told_that_and_nothing_of_the_body_is_read(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(_: bytes) -> Any:
+        raise AssertionError("the body was read")
+
+    monkeypatch.setattr(intake, "read_json", read)
+
+    refused = opened("viewer").post("/runs?nonsense=1", content=b'{"plan": 5', headers=JSON)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_allowed")
+
+
 def test_a_large_body_is_read_in_a_thread(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     where: dict[int, bool] = {}
     read = intake.read_json

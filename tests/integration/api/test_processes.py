@@ -38,11 +38,15 @@ def command(port: int) -> list[str]:
 
 
 @pytest.fixture
-def api(command: list[str], port: int, settings: Settings, tmp_path: Path) -> Iterator[int]:
-    """The process above the two that answer; killed at the end, which ends them too."""
-    with subprocess.Popen(command, env=environment_of(settings, tmp_path), cwd=tmp_path) as started:
+def api(command: list[str], settings: Settings, tmp_path: Path) -> Iterator[int]:
+    """The process above the two that answer, once both do; killed at the end, which ends them too."""
+    said = tmp_path / "said"
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(command, env=environment_of(settings, tmp_path), cwd=tmp_path, stderr=output) as started,
+    ):
         try:
-            assert wait_for(lambda: _lives(port), 60)
+            assert wait_for(lambda: "The API answers" in said.read_text(), 60)
             yield started.pid
         finally:
             started.kill()
@@ -71,7 +75,7 @@ def _serving(api: int) -> list[int]:
 def test_callers_that_come_at_once_are_dealt_out_and_a_process_that_dies_takes_no_others_along(
     api: int, command: list[str], port: int, settings: Settings, tmp_path: Path
 ) -> None:
-    assert wait_for(lambda: len(_serving(api)) == 2, 60)
+    assert len(_serving(api)) == 2
     before = {pid: _connections(pid) for pid in _serving(api)}
     with ExitStack() as opened:
         callers = [opened.enter_context(socket.create_connection(("127.0.0.1", port), 60)) for _ in range(CALLERS)]

@@ -24,6 +24,13 @@ def client(opened: Opened) -> httpx2.Client:
     return operator
 
 
+def test_a_body_is_told_all_that_is_wrong_with_it_at_once(client: httpx2.Client) -> None:
+    problem = client.put("/schedules/s", json=WANTED | {"crn": "@daily", "every": "1h", "start": "nope"}).json()
+
+    assert problem["code"] == "misfit"
+    assert sorted(fault["field"] for fault in problem["faults"]) == ["body", "body.crn", "body.start"]
+
+
 def test_a_schedule_is_made_and_replaced_at_its_address(client: httpx2.Client) -> None:
     made = client.put("/schedules/s", json=WANTED)
     again = client.put("/schedules/s", json=WANTED)

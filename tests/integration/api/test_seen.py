@@ -8,8 +8,17 @@ from typing import Any
 
 import httpx2
 import pytest
+from sqlalchemy import Connection, text
 
 from agentflow.api.seen import names
+from agentflow.domain.error import PreconditionFailed
+from agentflow.domain.ids import RunId
+from agentflow.engine.context import EngineContext
+from agentflow.engine.guide import Guidance, guide
+from agentflow.engine.signal import signal
+from agentflow.runtime import Runtime
+from agentflow.storage import precondition
+from tests.factories import submitted
 from tests.integration.api.conftest import Api
 
 Opened = Callable[..., httpx2.Client]
@@ -143,3 +152,38 @@ def test_what_is_no_tag_is_told(opened: Opened) -> None:
 def test_a_header_of_tags_names_what_it_names(header: str, strong: bool, weak: bool) -> None:
     assert names(header, '"a"') is strong
     assert names(header, '"a"', is_weak=True) is weak
+
+
+def test_a_header_of_tags_is_gone_through_once() -> None:
+    """What is not a tag behind a long gap would be looked for from each place of the gap."""
+    header = '"a",' + " " * 1_000_000 + "x"
+    assert names(header, '"a"')
+    assert not names(header, '"b"')
+
+
+def test_a_verb_that_looks_first_is_held_against_what_was_seen_when_it_acts(house: Runtime) -> None:
+    """Both look at the run in a transaction of their own; what comes after that look must not pass unseen."""
+    context = house.context
+    for verb in (_guide, _signal):
+        run_id = submitted(context, GATED["steps"], budget={"tokens": 100_000})
+        looks: list[int] = []
+
+        def changed_after_the_first_look(_tx: Connection, looks: list[int] = looks) -> None:
+            looks.append(1)
+            if len(looks) > 1:
+                raise PreconditionFailed("changed", etag=None)
+
+        with pytest.raises(PreconditionFailed), precondition.only_if(run_id, changed_after_the_first_look):
+            verb(context, run_id)
+
+        with context.database.transaction() as tx:
+            done = tx.execute(text("SELECT action FROM audit_event WHERE run_id = :id"), {"id": run_id}).scalars().all()
+        assert done == ["submit"]
+
+
+def _guide(context: EngineContext, run_id: RunId) -> None:
+    guide(context, Guidance(run_id, "be brief", None, "ana"))
+
+
+def _signal(context: EngineContext, run_id: RunId) -> None:
+    signal(context, run_id, "go", "ana")

@@ -15,6 +15,8 @@ from starlette.types import Message
 from agentflow.api.app import make_app
 from agentflow.settings import Settings
 
+KEY = f"af_{'0' * 12}_{'a' * 43}"
+"""What looks like a key."""
 SERVERS = {"database_url": "postgresql://a@127.0.0.1:1/b", "redis_url": "redis://127.0.0.1:1"}
 
 
@@ -73,6 +75,15 @@ def test_no_body_is_read_of_whoever_shows_no_key(path: str, said: str, shown: st
     assert "key" in answer[said]
 
 
+@pytest.mark.parametrize("path", ["/", "/metrics", "/api/v1/nowhere"])
+def test_where_nothing_is_served_it_is_said_where_something_is(path: str) -> None:
+    status, answer = _ask(_app(), "GET", path)
+
+    assert (status, answer["code"]) == (404, "not_found")
+    assert "/api/v1/docs" in answer["detail"]
+    assert "/api/v1/metrics" in answer["detail"]
+
+
 def test_no_body_is_read_of_an_address_that_asks_too_often() -> None:
     app = _app(api_requests_per_minute=1)
 
@@ -92,3 +103,16 @@ def test_that_it_lives_is_told_while_every_thread_waits() -> None:
             return await _answer(_app(), "GET", "/livez")
 
     assert asyncio.run(ask()) == (200, {"status": "ok"})
+
+
+def test_that_the_database_is_away_is_told_while_every_thread_waits() -> None:
+    async def ask() -> tuple[int, dict[str, Any]]:
+        threads = to_thread.current_default_thread_limiter()
+        for _ in range(int(threads.total_tokens)):
+            threads.acquire_on_behalf_of_nowait(object())
+        with fail_after(30):
+            return await _answer(_app(audit_key="k" * 32), "GET", "/api/v1/health/ready", authorization=f"Bearer {KEY}")
+
+    status, problem = asyncio.run(ask())
+
+    assert (status, problem["code"], problem["details"]) == (503, "servers_unreachable", {"component": "database"})
