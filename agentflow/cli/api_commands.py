@@ -41,7 +41,8 @@ def api(host: Host = "127.0.0.1", port: Port = None, processes: Processes = None
         )
 
     def tell() -> None:
-        printing.note(f"The API answers at http://{host}:{chosen}/api/v1; end it with Ctrl-C.")
+        named = f"[{host}]" if ":" in host else host
+        printing.note(f"The API answers at http://{named}:{chosen}/api/v1; end it with Ctrl-C.")
 
     serve(settings, host, chosen, tell)
 

@@ -51,7 +51,7 @@ def _heads(diff: RunDiff) -> Table:
 
 def _spent(view: RunView) -> str:
     usage = view.usage
-    took = f"{words.duration(usage.active_seconds)} in {words.count(usage.attempts, 'attempt')}"
+    took = f"{words.took(view)} in {words.count(usage.attempts, 'attempt')}"
     return "; ".join(filter(None, (took, used(usage))))
 
 

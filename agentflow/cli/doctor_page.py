@@ -11,7 +11,12 @@ from agentflow.stack.findings import Check, Status
 
 SCHEMA = "agentflow.doctor/1"
 _NAME_WIDTH = 14
-_SIGNS = {Status.OK: ("✓", "green"), Status.PROBLEM: ("✗", "bold red"), Status.SKIPPED: ("·", "dim")}
+_SIGNS = {
+    Status.OK: ("✓", "green"),
+    Status.WARNING: ("!", "yellow"),
+    Status.PROBLEM: ("✗", "bold red"),
+    Status.SKIPPED: ("·", "dim"),
+}
 
 
 def show(checks: Iterable[Check], *, as_json: bool) -> int:
@@ -23,10 +28,13 @@ def show(checks: Iterable[Check], *, as_json: bool) -> int:
         if not as_json:
             print_check(check)
     problems = [check for check in found if check.status is Status.PROBLEM]
+    warnings = [check for check in found if check.status is Status.WARNING]
     if as_json:
         printing.print_json({"schema": SCHEMA, "ok": not problems, "checks": [check.as_json() for check in found]})
     elif problems:
         console.print(f"\n{len(problems)} of {len(found)} checks found a problem.")
+    elif warnings:
+        console.print(f"\nNo problem, but {len(warnings)} of {len(found)} checks found something to look at.")
     else:
         console.print("\nEverything is as it should be.")
     return exit_code(problems)

@@ -39,10 +39,10 @@ def follow(run: Run, *, is_quiet: bool = False, as_events: bool = False, has_adv
         run.wait()
     elif console.is_terminal:
         _follow_live(run, console)
-        console.print(ending(run.view, is_named=False, has_advice=has_advice))
+        console.print(ending(run, is_named=False, has_advice=has_advice))
     else:
         _follow_in_lines(run)
-        printing.page(ending(run.view, has_advice=has_advice))
+        printing.page(ending(run, has_advice=has_advice))
 
 
 def _looks(run: Run) -> Iterator[RunView]:
@@ -102,8 +102,8 @@ def _clocked(view: RunView, percent: int, now: datetime) -> Text:
     line = headline(view)
     if view.summary.ended_at is None:
         line.append(f"  {percent} %", "dim")
-    if view.summary.ended_at is None and view.summary.started_at and view.summary.round == 1:
-        line.append(f"  {words.duration((now - view.summary.started_at).total_seconds())}", "dim")
+    if view.summary.ended_at is None and view.summary.started_at:
+        line.append(f"  {words.duration(words.run_seconds(view.summary, now))}", "dim")
     return line
 
 
@@ -114,12 +114,13 @@ def is_untaken(view: RunView, now: datetime) -> bool:
     return is_old and summary.state is ShownRunState.RUNNING and not view.usage.attempts
 
 
-def ending(view: RunView, *, is_named: bool = True, has_advice: bool = True) -> RenderableType:
+def ending(run: Run, *, is_named: bool = True, has_advice: bool = True) -> RenderableType:
     """Return how a run ended and, with advice, what to do next."""
+    view = run.view
     if not has_advice:
         return closing_line(view, is_named=is_named)
     show = (f"agentflow show {words.short_id(view.summary.id)}", "everything about it")
-    suggestions = commands_table([*next_things(view), show])
+    suggestions = commands_table([*next_things(view, run.verdicts), show])
     return Group(closing_line(view, is_named=is_named), Padding(suggestions, (0, 0, 0, 2), expand=False))
 
 

@@ -69,7 +69,6 @@ def _found(found: dict[str, Any]) -> Iterator[str]:
 def answers(view: GateView) -> Iterator[str]:
     """Yield what to type to answer."""
     short, step = words.short_id(view.run_id), shlex.quote(view.step)
-    wanted = [name for name, field in view.gate.terms.form.items() if field.required and field.default is None]
-    fields = "".join(f" --set {name}=..." for name in wanted)
+    fields = "".join(f" --set {name}=..." for name in view.gate.to_fill_in)
     yield f"agentflow approve {short} {step}{fields}"
     yield f"agentflow reject {short} {step} --why ..."

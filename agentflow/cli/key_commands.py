@@ -51,7 +51,7 @@ def list_(as_json: options.AsJson = False) -> None:
     if as_json:
         printing.print_json({"schema": "agentflow.keys/1", "keys": [key.as_json() for key in found]})
     elif found:
-        printing.page(_table(found))
+        printing.page(keys_table(found))
     else:
         print("There are no keys yet: agentflow key create NAME --role viewer")
 
@@ -74,13 +74,14 @@ def _told(key: ApiKey) -> str:
     return f"Key {key.name}: {key.role.value} of {where}{until}."
 
 
-def _table(found: Sequence[ApiKey]) -> Table:
+def keys_table(found: Sequence[ApiKey]) -> Table:
+    """Return the list of keys."""
     from rich.table import Table
 
     from agentflow.cli.words import moment, printable
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("NAME", "ROLE", "PROJECT", "STATE", "CREATED", "EXPIRES", "LAST USED"):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("name", "role", "project", "state", "created (UTC)", "expires (UTC)", "last used (UTC)"):
         table.add_column(heading)
     for key in found:
         times = [moment(at) if at else "" for at in (key.created_at, key.expires_at, key.last_used_at)]

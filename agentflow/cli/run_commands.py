@@ -141,7 +141,7 @@ def show(
             return
         from agentflow.cli.run_page import run_page
 
-        printing.page(run_page(found.view, has_all_items=all_items))
+        printing.page(run_page(found.view, found.verdicts, has_all_items=all_items))
 
 
 def _show_diff(old: str, new: str | None, *, has_flag: bool, as_json: bool, project: str | None) -> None:

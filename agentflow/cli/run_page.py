@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from rich.console import Group, RenderableType
@@ -21,21 +21,29 @@ from agentflow.cli.calls_table import calls_table, used, used_in_all
 from agentflow.cli.gates_page import answers, gates_page
 from agentflow.cli.steps_table import steps_table, tally
 from agentflow.client import ArtifactView, Run, RunPage
+from agentflow.domain.gate import Verdict
+from agentflow.domain.gate_shape import GateView
 from agentflow.domain.pause import Pause
 from agentflow.domain.reason import ReasonCode
 from agentflow.domain.shortfall import missing
 from agentflow.domain.state import FINAL_RUN_STATES, ShownRunState
 from agentflow.domain.wording import listing
-from agentflow.storage.view_shapes import RunSummary, RunView, StepView
+from agentflow.storage.view_shapes import RunView, StepView
 
 ROOM = 200
 """How many steps and files a page lists; ``--json`` has all of them."""
-_WITH_OUTPUT = frozenset({"subprocess", "python"})
-"""Actions of which stdout and stderr are kept."""
 _CAN_BE_RETRIED = (ShownRunState.FAILED, ShownRunState.PARTIAL, ShownRunState.CANCELLED)
 
 
-def run_page(view: RunView, *, has_all_items: bool = False) -> Group:
+Verdicts = Callable[[GateView], Sequence[Verdict]]
+"""What the reader of a page may say to a gate."""
+
+
+def _every_verdict(_: GateView) -> Sequence[Verdict]:
+    return tuple(Verdict)
+
+
+def run_page(view: RunView, verdicts: Verdicts = _every_verdict, *, has_all_items: bool = False) -> Group:
     """Return the page of one run; with all items of its foreachs, or folded to counts where they are many."""
     now = view.summary.read_at
     parts: list[RenderableType] = [headline(view), _facts(view), Text(), _steps(view, has_all_items=has_all_items)]
@@ -56,7 +64,7 @@ def run_page(view: RunView, *, has_all_items: bool = False) -> Group:
     if view.signals:
         told = ", ".join(f"{each.name} by {each.actor} {words.ago(each.at, now)}" for each in view.signals[:ROOM])
         parts += [Text(), Text("signals that no step has taken", "dim"), Text(words.printable(f"  {told}"))]
-    suggestions = list(next_things(view))
+    suggestions = list(next_things(view, verdicts))
     if suggestions:
         parts += [Text(), Text("next", "dim"), Padding(commands_table(suggestions), (0, 0, 0, 2), expand=False)]
     return Group(*parts)
@@ -100,8 +108,9 @@ def is_code(step: StepView, code: ReasonCode) -> bool:
 def closing_line(view: RunView, *, is_named: bool = True) -> Text:
     """Return how a run ended, in one line, under its name or not."""
     line = headline(view) if is_named else Text(view.summary.state.value, words.STATE_STYLES[view.summary.state])
-    if view.summary.ended_at:
-        line.append(f"  in {words.duration(view.usage.active_seconds)}")
+    took = words.run_seconds(view.summary)
+    if view.summary.ended_at and took is not None:
+        line.append(f"  in {words.duration(took)}")
     return line.append(f"  ({tally(Counter(step.state.value for step in view.steps.values()))})", "dim")
 
 
@@ -109,7 +118,7 @@ def _facts(view: RunView) -> Table:
     summary, usage = view.summary, view.usage
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim")
-    took = f"{words.duration(usage.active_seconds)} in {words.count(usage.attempts, 'attempt')}"
+    took = f"{words.took(view)} in {words.count(usage.attempts, 'attempt')}"
     again = f", round {summary.round}" if summary.round > 1 else ""
     above = view.lineage.parent
     for name, value in (
@@ -159,7 +168,7 @@ def _files_table(files: list[ArtifactView]) -> Table:
     return table
 
 
-def next_things(view: RunView) -> Iterator[tuple[str, str]]:
+def next_things(view: RunView, verdicts: Verdicts = _every_verdict) -> Iterator[tuple[str, str]]:
     """Yield what to type next, with the words for it."""
     short, state = words.short_id(view.summary.id), view.summary.state
     if first := next(filter(None, (_look_into(short, step) for step in view.steps.values())), None):
@@ -168,7 +177,7 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
     dead = [step.id for step in view.steps.values() if (step.reason or {}).get("code") == ReasonCode.POISONED]
     for gate in view.gates:
         if gate.gate.state == "open":
-            yield from zip(answers(gate), ("approve it", "reject it"), strict=True)
+            yield from _answers(gate, verdicts(gate))
     if event := next(filter(None, map(_signal_of, view.steps.values())), None):
         yield f"agentflow signal {short} {event}", "end its wait; --data gives the result"
     if dead and state in _CAN_BE_RETRIED:
@@ -197,14 +206,31 @@ def next_things(view: RunView) -> Iterator[tuple[str, str]]:
         yield f"agentflow artifact get {short} {shlex.quote(words.printable(files[-1].name))}{which}", "print it"
 
 
+def _answers(gate: GateView, verdicts: Sequence[Verdict]) -> Iterator[tuple[str, str]]:
+    """Yield what the reader may answer to a gate; where others must approve it, how to see who."""
+    approve, reject = answers(gate)
+    if Verdict.APPROVE in verdicts:
+        yield approve, "approve it"
+    else:
+        yield f"agentflow gates {words.short_id(gate.run_id)}", "see who else may approve it"
+    if Verdict.REJECT in verdicts:
+        yield reject, "reject it"
+
+
 def _look_into(short: str, step: StepView) -> tuple[str, str] | None:
-    """Return what tells of a failed step how it failed; None for one that left nothing to look into."""
+    """Return what tells of a failed step how it failed, or mends that; None for one that left nothing to look into."""
     if step.state != "failed":
         return None
     if is_code(step, ReasonCode.CHILD_ENDED):
         child = words.short_id(((step.reason or {}).get("detail") or {})["run"])
         return f"agentflow why {child}", f"why the child run of {step.id} failed"
-    has_output = step.attempts and step.action in _WITH_OUTPUT
+    if is_code(step, ReasonCode.SECRET_MISSING):
+        name = ((step.reason or {}).get("detail") or {})["name"]
+        return (
+            f"export AGENTFLOW_SECRET_{name}=...",
+            f"set it for the worker and start that again: {step.id} lacks it",
+        )
+    has_output = any(file.is_stream and file.bytes for file in step.artifacts)
     return (f"agentflow logs {short} {shlex.quote(step.id)}", f"what {step.id} wrote") if has_output else None
 
 
@@ -283,13 +309,7 @@ def _run_row(run: Run) -> list[Text]:
         Text(summary.plan_name),
         Text(summary.state.value, words.STATE_STYLES[summary.state]),
         Text(words.ago(summary.created_at, summary.read_at)),
-        Text(_took(summary)),
+        Text(words.duration(words.run_seconds(summary))),
         Text(summary.project, "dim"),
         Text(words.reason(summary.reason)),
     ]
-
-
-def _took(summary: RunSummary) -> str:
-    if summary.started_at is None or summary.round > 1:  # between its rounds a run was not going
-        return ""
-    return words.duration(((summary.ended_at or summary.read_at) - summary.started_at).total_seconds())

@@ -81,7 +81,7 @@ def create(
 
     Without @VERSION each firing runs the newest version. A var `due_at` of the plan gets the firing's due time.
     """
-    from agentflow.cli.schedule_page import schedule_page
+    from agentflow.cli.schedule_page import kept_line, schedule_page
 
     when: dict[str, Any] = {"cron": cron, "every": every, "at": at, "start": start, "time_zone": tz, "jitter": jitter}
     how: dict[str, Any] = {"overlap": overlap, "queue_depth": queue_depth, "catch_up": catch_up, "directive": directive}
@@ -90,8 +90,9 @@ def create(
     with opened() as flow, naming(CREATE):
         report = flow.schedules.create(name, plan, vars=given, budget=caps, **what, **when, **how)
     if as_json:
-        printing.print_json(report.as_json())
+        printing.print_json(report.as_json() | report.kept_json())
     else:
+        print(kept_line(report))
         printing.page(schedule_page(report))
 
 

@@ -17,6 +17,7 @@ from agentflow.domain.budget import BudgetKind
 from agentflow.domain.duration import format_duration
 from agentflow.domain.schedule import FiringState, IntervalTiming, OnceTiming, Overlap, Timing
 from agentflow.domain.shortfall import cap_of, written
+from agentflow.domain.wording import listing
 from agentflow.engine.backfill import Backfilled
 from agentflow.storage.schedules import FiringView
 
@@ -55,6 +56,19 @@ def schedule_page(report: ScheduleReport) -> RenderableType:
         if value:
             table.add_row(Text(name, "dim"), value)
     return Group(table, Text(), _next_times(report), *_warnings([report]))
+
+
+def kept_line(report: ScheduleReport) -> str:
+    """Say what became of a schedule that was to be kept."""
+    kept, name = report.kept, report.schedule.name
+    if kept is None:
+        return f"Schedule {name} would do: nothing was kept."
+    if kept.is_new:
+        return f"Schedule {name} is made."
+    if not kept.changed:
+        return f"Schedule {name} is so already: nothing was changed."
+    skipped = f"; {kept.skipped} that waited {'was' if kept.skipped == 1 else 'were'} skipped" if kept.skipped else ""
+    return f"Schedule {name} is replaced: {listing(kept.changed)} changed{skipped}."
 
 
 def schedules_page(reports: Sequence[ScheduleReport]) -> RenderableType:

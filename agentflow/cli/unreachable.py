@@ -35,5 +35,8 @@ def _advice(settings: Settings) -> str:
     if settings.has_own_servers:
         return "Look at AGENTFLOW_DATABASE_URL and AGENTFLOW_REDIS_URL: `agentflow doctor` says which server is away."
     if read_state(settings.home) is not None:
-        return "The stack that is up starts a server of its again: try again soon; `agentflow doctor` tells more."
+        return (
+            "The stack that is up starts a server again that ended, but not one that hangs: try again soon, else "
+            "`agentflow down` and `agentflow up`. `agentflow doctor` tells more."
+        )
     return "Start a stack with `agentflow up`; `agentflow doctor` tells more."

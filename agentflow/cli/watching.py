@@ -87,7 +87,7 @@ def watch(run: Run) -> int:
             table.said = _act(run, key or "", keys)
     if is_final(run.state):
         console.print(table.without_keys())
-        console.print(ending(run.view, is_named=False))
+        console.print(ending(run, is_named=False))
     else:
         printing.note(f"Left; the run is {run.state}.\n  watch it again: agentflow watch {run.id[:8]}")
     return exit_codes.of_state(run.state)

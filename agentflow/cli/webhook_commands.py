@@ -77,7 +77,7 @@ def list_(project: options.Project = None, as_json: options.AsJson = False) -> N
         told = [each.as_json() for each in found]
         printing.print_json({"schema": "agentflow.webhooks/1", "webhooks": told, "next_cursor": None})
     elif found:
-        printing.page(_table(found))
+        printing.page(webhooks_table(found))
     else:
         print("There are no webhooks yet: agentflow webhook create NAME --url https://...")
 
@@ -107,7 +107,7 @@ def deliveries(
     if not page.deliveries:
         print("There are no such deliveries.")
         return
-    printing.page(_deliveries_table(page.deliveries))
+    printing.page(deliveries_table(page.deliveries))
     if page.next_cursor is not None:
         printing.note(f"More: --cursor {page.next_cursor}")
 
@@ -211,10 +211,11 @@ def _answer(told: Delivery) -> str:
     return f"{told.state}: {status} after {took}" + ("" if told.problem is None else f" ({told.problem})")
 
 
-def _table(found: Sequence[Webhook]) -> Table:
+def webhooks_table(found: Sequence[Webhook]) -> Table:
+    """Return the list of webhooks."""
     from agentflow.cli.words import moment, printable
 
-    table = _columns("NAME", "ID", "PROJECT", "PLAN", "STATE", "DELIVERED", "FAILING SINCE", "URL")
+    table = _columns("name", "id", "project", "plan", "state", "delivered (UTC)", "failing since (UTC)", "url")
     for each in found:
         times = [moment(at) if at else "" for at in (each.delivered_at, each.failing_since)]
         state = "enabled" if each.is_enabled else f"disabled ({each.disabled_code})"
@@ -223,10 +224,11 @@ def _table(found: Sequence[Webhook]) -> Table:
     return table
 
 
-def _deliveries_table(found: Sequence[Delivery]) -> Table:
+def deliveries_table(found: Sequence[Delivery]) -> Table:
+    """Return the list of deliveries."""
     from agentflow.cli.words import moment
 
-    table = _columns("DELIVERY", "TYPE", "STATE", "CREATED", "TRIES", "STATUS", "PROBLEM", "NEXT", "RUN")
+    table = _columns("delivery", "type", "state", "created (UTC)", "tries", "status", "problem", "next (UTC)", "run")
     for each in found:
         table.add_row(
             str(each.id),
@@ -245,7 +247,7 @@ def _deliveries_table(found: Sequence[Delivery]) -> Table:
 def _columns(*headings: str) -> Table:
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in headings:
         table.add_column(heading)
     return table

@@ -15,7 +15,7 @@ from agentflow.domain.figures import size as size
 from agentflow.domain.figures import usd as usd
 
 if TYPE_CHECKING:
-    from agentflow.storage.view_shapes import AttemptView, StepView
+    from agentflow.storage.view_shapes import AttemptView, RunSummary, RunView, StepView
 
 STATE_STYLES: Mapping[str, str] = {
     "pending": "dim",
@@ -156,6 +156,19 @@ def _wait_left(step: StepView, now: datetime) -> str:
         return ""
     left = duration(max(0.0, (datetime.fromisoformat(until) - now).total_seconds()))
     return f", in {left}" if code == "awaits_time" else f", for at most {left} more"
+
+
+def run_seconds(summary: RunSummary, now: datetime | None = None) -> float | None:
+    """Return how long a run took from its start to its end, rests and all, or goes by now; None before its start."""
+    if summary.started_at is None:
+        return None
+    return max(0.0, ((summary.ended_at or now or summary.read_at) - summary.started_at).total_seconds())
+
+
+def took(view: RunView) -> str:
+    """Return how long a run took, and how much of that was active time where the rest was rest."""
+    whole, active = duration(run_seconds(view.summary) or 0.0), duration(view.usage.active_seconds)
+    return whole if whole == active else f"{whole}, of which active {active},"
 
 
 def attempt_seconds(attempt: AttemptView, now: datetime) -> float:

@@ -18,6 +18,7 @@ from agentflow.storage.workers import WorkerState, WorkerView
 
 ROOM = 100
 """How many workers the page lists, and how many attempts of a worker."""
+_NOBODY = {True: "none, though something waits", False: "none"}
 _STYLES = {
     WorkerState.ALIVE: "green",
     WorkerState.DRAINING: "yellow",
@@ -85,7 +86,7 @@ def _add_queue(table: Table, queue: QueueView, now: datetime) -> None:
         Text(f"{queue.unsent:,}"),
         Text(waits),
         Text(f"{queue.busy} of {queue.slots} busy"),
-        Text(words.printable(listing(queue.workers)) or "none", "bold red" if is_stuck else ""),
+        Text(words.printable(listing(queue.workers)) or _NOBODY[is_stuck], "bold red" if is_stuck else ""),
     )
 
 

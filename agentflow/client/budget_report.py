@@ -19,7 +19,8 @@ from agentflow.broker.budgets import Account, Ledger
 from agentflow.domain.budget import BudgetKind, ConfiguredBudgets, Scope, scopes_of
 from agentflow.domain.error import ServersUnreachable, UsageError
 from agentflow.domain.ids import RunId
-from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan import NAME_PATTERN, NAME_WORDS
+from agentflow.domain.wording import shorten
 from agentflow.storage import balances, runs
 from agentflow.storage.balances import Balance, Spender
 from agentflow.storage.view_shapes import moment
@@ -118,7 +119,7 @@ def checked_owner(project: str | None, directive: str | None, default_project: s
         directive = f"{default_project}/{directive}"
     for name in [project] if project is not None else (directive or "any").split("/", 1):
         if not re.match(NAME_PATTERN, name):
-            raise UsageError(f"{name!r} is no name of a project or a directive: use letters, digits, _, . and -.")
+            raise UsageError(f"{shorten(name)!r} is no name of a project or a directive: {NAME_WORDS}.")
     return project, directive
 
 

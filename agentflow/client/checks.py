@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 
 from agentflow.domain.error import UsageError
-from agentflow.domain.plan import NAME_PATTERN
+from agentflow.domain.plan import NAME_PATTERN, NAME_WORDS
 from agentflow.domain.state import ShownRunState
+from agentflow.domain.wording import shorten
 
 MAX_KEY_LENGTH = 200
 MAX_WHY_LENGTH = 500
@@ -50,7 +51,7 @@ def checked_timeout(timeout: object) -> float | None:
 def checked_name(what: str, name: object) -> str:
     """Check the name of a project, directive or plan."""
     if not isinstance(name, str) or not re.match(NAME_PATTERN, name):
-        raise UsageError(f"{name!r} is no name of a {what}: use letters, digits, _, . and -.")
+        raise UsageError(f"{shorten(str(name))!r} is no name of a {what}: {NAME_WORDS}.")
     return name
 
 
@@ -68,5 +69,8 @@ def read_stored_name(written: object) -> tuple[str, int | None]:
     """Read ``NAME`` or ``NAME@VERSION`` of a stored plan; no version means the newest."""
     name, at, version = str(written).partition("@")
     if not re.match(NAME_PATTERN, name) or (at and not re.fullmatch(r"[1-9][0-9]{0,8}", version)):
-        raise UsageError(f"{str(written)[:120]!r} names no stored plan: write NAME or NAME@VERSION, such as triage@2.")
+        raise UsageError(
+            f"{shorten(str(written))!r} names no stored plan: write NAME or NAME@VERSION, such as triage@2. "
+            f"Names {NAME_WORDS}."
+        )
     return name, int(version) if at else None

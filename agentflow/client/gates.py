@@ -37,6 +37,10 @@ class Gates(Connected):
         actor, groups = checked_actor(self.settings.actor), self.settings.approver_groups
         return [view for view in found if view.is_for(actor, groups)]
 
+    def verdicts(self, gate: GateView) -> Sequence[Verdict]:
+        """Tell what the actor of this client may say to an open gate, and has not yet."""
+        return gate.verdicts_of(checked_actor(self.settings.actor), self.settings.approver_groups)
+
     def gate_history(self, run: Run | str | UUID) -> Sequence[GateView]:
         """Return all gates that a run opened, in that order, decided ones too. NotFound for an unknown run."""
         run_id = self._gated_run(run)

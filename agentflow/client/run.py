@@ -5,7 +5,7 @@ Owns the snapshot that the properties show. Everything is read through the flow 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,6 +20,8 @@ from agentflow.client.pace import Pace
 from agentflow.client.run_logs import STREAMS, LogChunk, LogReader
 from agentflow.content.store import Address
 from agentflow.domain.error import NotFound, RunFailed, ServersUnreachable, UsageError, WaitTimeout
+from agentflow.domain.gate import Verdict
+from agentflow.domain.gate_shape import GateView
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.reason import sentence_of
 from agentflow.domain.state import RESTING_RUN_STATES, ShownRunState, is_final
@@ -269,6 +271,10 @@ class Run(RunInterventions):
     ) -> ForkedRun:
         """Make a new run that takes over what this one did before ``from_step``; more can be given to the flow's."""
         return self._flow.fork(self, from_step, vars=vars, plan=plan)
+
+    def verdicts(self, gate: GateView) -> Sequence[Verdict]:
+        """Tell what the actor of the client may say to an open gate. See ``AgentFlow.verdicts``."""
+        return self._flow.verdicts(gate)
 
     def approve(
         self, step: str | None = None, *, why: str | None = None, form: Mapping[str, Any] | None = None

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 from agentflow.domain.budget import BudgetKind
 from agentflow.domain.schedule import due_times
 from agentflow.domain.shortfall import cap_of
+from agentflow.engine.replace_schedule import Replaced
 from agentflow.storage.schedules import FiringView, Schedule, ScheduleView
 from agentflow.storage.view_shapes import moment
 
@@ -37,12 +38,17 @@ class DueTime:
 class ScheduleReport:
     """How a schedule stands; ``keeper`` is the beat that keeps the schedules, None while none does.
 
-    ``is_new`` is False of what was put in the place of one of its name.
+    ``kept`` is what keeping it did; None of one that was only read or examined.
     """
 
     view: ScheduleView
     keeper: str | None
-    is_new: bool = True
+    kept: Replaced | None = None
+
+    @property
+    def is_new(self) -> bool:
+        """False of what was put in the place of one of its name."""
+        return self.kept is None or self.kept.is_new
 
     @property
     def schedule(self) -> Schedule:
@@ -90,6 +96,12 @@ class ScheduleReport:
             "read_at": moment(schedule.at),
             "keeper": self.keeper,
         }
+
+    def kept_json(self) -> dict[str, Any]:
+        """What keeping it did, as it stands beside the schedule in ``schedule create --json``."""
+        if self.kept is None:
+            return {}
+        return {"is_new": self.kept.is_new, "changed": list(self.kept.changed), "skipped": self.kept.skipped}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from agentflow.engine.backfill import Backfilled, backfill
 from agentflow.engine.create_schedule import ScheduleRequest, create_schedule, examine_schedule
 from agentflow.engine.delete_schedule import delete_schedule
 from agentflow.engine.enable_schedule import pause_schedule, resume_schedule
-from agentflow.engine.replace_schedule import replace_schedule
+from agentflow.engine.replace_schedule import Replaced, replace_schedule
 from agentflow.engine.run_schedule import run_schedule
 from agentflow.engine.scheduler import SERVICE
 from agentflow.storage import schedules
@@ -82,10 +82,10 @@ class Schedules:
         schedule = examine_schedule(context := self._context(), request)
         if is_dry:
             return ScheduleReport(ScheduleView(schedule), self._keeper())
-        is_new = not is_replacing or replace_schedule(context, request, schedule).is_new
+        kept = replace_schedule(context, request, schedule) if is_replacing else Replaced(is_new=True)
         if not is_replacing:
             create_schedule(context, schedule, request.actor)
-        return replace(self.get(schedule.name, project=schedule.project), is_new=is_new)
+        return replace(self.get(schedule.name, project=schedule.project), kept=kept)
 
     def list(self, *, project: str | None = None) -> list[ScheduleReport]:
         """Return the schedules of one project, or of all, by name."""

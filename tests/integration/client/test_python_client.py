@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
 from agentflow import AgentFlow, Plan, Retry, Run, errors
-from agentflow.domain.ids import RunId
+from agentflow.domain.ids import SMOKE_PROJECT, RunId
 from agentflow.domain.state import ShownRunState
 from agentflow.runtime import Runtime
 from agentflow.settings import Settings
@@ -271,6 +271,14 @@ def test_a_run_is_found_again_by_prefix(flow: AgentFlow) -> None:
 
     assert flow.get(run.id[:8]).id == flow.get(run.uuid).id == flow.get("@last").id == run.id
     assert repr(run) == f"<Run {run.id}>"
+
+
+def test_a_smoke_test_is_not_the_last_run_unless_its_project_is_asked_for(flow: AgentFlow) -> None:
+    run = flow.submit(shell_plan("true"))
+    tried = flow.submit(shell_plan("true"), project=SMOKE_PROJECT)
+
+    assert flow.get("@last").id == run.id
+    assert flow.get("@last", project=SMOKE_PROJECT).id == tried.id
 
 
 def test_what_a_run_lacks_is_told_with_what_it_has(flow: AgentFlow, finish: Finish) -> None:

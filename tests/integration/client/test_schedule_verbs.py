@@ -168,3 +168,20 @@ def test_a_schedule_is_replaced_by_its_name(at_home: Settings, capsys: pytest.Ca
     )
     assert (other["id"], other["is_enabled"]) == (made["id"], False)
     assert (first.is_new, again.is_new, again.schedule.is_enabled) == (True, False, True)
+    assert (made["is_new"], other["is_new"], other["changed"]) == (True, False, ["timing", "is_enabled"])
+
+
+def test_keeping_a_schedule_says_what_came_of_it(at_home: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    create = ("schedule", "create", "nightly", "--plan", "tested", "--replace")
+
+    told = [
+        say(capsys, *create, "--cron", line, *more).splitlines()[0]
+        for line, more in (("@daily", ("--dry-run",)), ("@daily", ()), ("@daily", ()), ("@hourly", ()))
+    ]
+
+    assert told == [
+        "Schedule nightly would do: nothing was kept.",
+        "Schedule nightly is made.",
+        "Schedule nightly is so already: nothing was changed.",
+        "Schedule nightly is replaced: timing changed.",
+    ]

@@ -5,13 +5,20 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 from agentflow.cli.audit_commands import events_table
 from agentflow.cli.following import ChangeTeller, is_untaken
+from agentflow.cli.key_commands import keys_table
 from agentflow.cli.log_commands import cut_note
-from agentflow.cli.run_page import closing_line, headline, next_things, run_page
+from agentflow.cli.run_page import closing_line, headline, next_things, run_page, runs_page
 from agentflow.cli.steps_table import chosen, steps_table
+from agentflow.cli.webhook_commands import deliveries_table, webhooks_table
+from agentflow.cli.worker_page import queues_page
+from agentflow.client import Run, RunPage
+from agentflow.client.service import QueuesReport, QueueView
 from agentflow.domain.ids import StepKey
 from agentflow.storage.view_shapes import ArtifactView, EventView
 from tests.unit.cli.runs import EXIT_75, RUN_ID, START, at, attempt, run, step
@@ -58,9 +65,20 @@ def commands(*arguments: object, **more: object) -> list[str]:
 
 def test_a_failed_run_points_at_the_output_of_its_failed_step_and_at_retry() -> None:
     failed = step("b", "failed", attempt(1, "failed", 0, 1))
+    wrote = replace(failed, artifacts=(stream(24, 24),))
 
-    assert commands("failed", step("a", "succeeded", attempt(1, "succeeded", 0, 1)), failed, ended=2) == [
+    assert commands("failed", step("a", "succeeded", attempt(1, "succeeded", 0, 1)), wrote, ended=2) == [
         "agentflow logs 1b9d6bcd b",
+        "agentflow retry 1b9d6bcd",
+    ]
+    assert commands("failed", failed, ended=2) == ["agentflow retry 1b9d6bcd"]
+
+
+def test_a_step_that_lacks_its_secret_says_how_it_is_set() -> None:
+    lacks = {"code": "secret_missing", "detail": {"name": "CHAT_TOKEN"}}
+
+    assert commands("failed", step("tell", "failed", attempt(1, "failed", 0, 1), reason=lacks), ended=2) == [
+        "export AGENTFLOW_SECRET_CHAT_TOKEN=...",
         "agentflow retry 1b9d6bcd",
     ]
 
@@ -108,6 +126,19 @@ def test_the_last_line_tells_state_time_and_steps() -> None:
     line = closing_line(run("completed", step("a", "succeeded", attempt(1, "succeeded", 0, 4)), ended=4.2)).plain
 
     assert line == "triage  1b9d6bcd  completed  in 4.2 s  (1 succeeded)"
+
+
+def test_how_long_a_run_took_is_from_start_to_end_wherever_it_is_told() -> None:
+    ended = run("completed", step("a", "succeeded", attempt(1, "succeeded", 0, 0.5)), ended=17)
+    rested = replace(ended, usage=replace(ended.usage, active_seconds=0.543))
+    retried = replace(rested, summary=replace(ended.summary, round=2))
+
+    for view in (rested, retried):
+        assert "  in 17 s  " in closing_line(view).plain
+        assert "17 s, of which active 543 ms, in 1 attempt" in drawn(run_page(view))
+        listed = Run(None, RUN_ID, summary=view.summary)  # type: ignore[arg-type]  # a summary needs no flow
+        assert "17 s" in drawn(runs_page(RunPage((listed,), None)))
+    assert "17 s in 1 attempt" in drawn(run_page(ended))
 
 
 def test_a_table_without_room_keeps_what_a_person_must_look_at() -> None:
@@ -189,6 +220,24 @@ def test_the_audit_shows_an_actor_with_nothing_that_a_terminal_would_act_on() ->
     )
 
     assert r"me\x1b[1A\u202e" in drawn(events_table([event]))
+
+
+@pytest.mark.parametrize("table", [keys_table([]), webhooks_table([]), deliveries_table([])])
+def test_headings_are_lower_case_as_everywhere(table: Table) -> None:
+    headings = [str(column.header).removesuffix(" (UTC)") for column in table.columns]
+
+    assert headings == [heading.lower() for heading in headings]
+
+
+@pytest.mark.parametrize(("unsent", "told"), [(2, "none, though something waits"), (0, "none")])
+def test_a_queue_that_nobody_serves_is_marked_without_a_colour_too(unsent: int, told: str) -> None:
+    queue = QueueView(
+        "models", messages=0, outstanding=0, unsent=unsent, oldest_due_at=None, workers=(), slots=0, busy=0
+    )
+
+    assert (
+        drawn(queues_page(QueuesReport(START, (queue,))), 160).splitlines()[1].rstrip().split("  ")[-1].strip() == told
+    )
 
 
 def test_a_page_says_how_far_a_run_has_come_until_it_has_ended() -> None:

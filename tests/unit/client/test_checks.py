@@ -34,6 +34,16 @@ def test_a_key_is_printable_and_short(tmp_path: Path, key: Any) -> None:
         flow(tmp_path).submit(plan(), idempotency_key=key)
 
 
+@pytest.mark.parametrize("name", ["x" * 101, ".x", "a b"])
+def test_a_name_that_is_none_says_what_one_may_be_also_how_long(tmp_path: Path, name: str) -> None:
+    with pytest.raises(errors.UsageError, match=r"no name of a project: start with .*, at most 100 characters\.$"):
+        flow(tmp_path).submit(plan(), project=name)
+    with pytest.raises(errors.UsageError, match=r"a directive: start with .*, at most 100 characters\.$"):
+        flow(tmp_path).budget(project=name)
+    with pytest.raises(errors.UsageError, match=r"names no stored plan: .*, at most 100 characters\.$"):
+        flow(tmp_path).stored_plan(name)
+
+
 @pytest.mark.parametrize("actor", ["me\x1b[2J", "me\nyou", "me\u202e", " "])
 def test_an_actor_is_printable_wherever_someone_acts(tmp_path: Path, actor: str) -> None:
     with flow(tmp_path, actor=actor) as client:
