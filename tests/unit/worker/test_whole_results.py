@@ -53,15 +53,27 @@ class _Results:
             self.hub.add_reader(fd, self.handler.handle_event, fd)
         self._loop = self.hub.create_loop()
 
+    def close(self) -> None:
+        self.hub.close()
+
     def turn(self) -> None:
         """Let the loop look once, which finds something."""
         next(self._loop)
 
 
+@pytest.fixture
+def results(pipe: Pipe) -> Iterator[_Results]:
+    """What reads one child's end of the pipe."""
+    made = _Results({pipe[0]: SimpleNamespace()})
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("cut", [2, 4, 9])
-def test_the_rest_of_a_begun_message_is_read_after_the_loop_started_afresh(pipe: Pipe, cut: int) -> None:
-    reader, writer = pipe
-    results = _Results({reader: SimpleNamespace()})
+def test_the_rest_of_a_begun_message_is_read_after_the_loop_started_afresh(
+    pipe: Pipe, results: _Results, cut: int
+) -> None:
+    _, writer = pipe
     first, second = _message(1), _message(2)
     os.write(writer, first[:cut])
     results.turn()
@@ -75,9 +87,8 @@ def test_the_rest_of_a_begun_message_is_read_after_the_loop_started_afresh(pipe:
     assert results.heard == [1, 2]
 
 
-def test_what_another_child_writes_is_no_rest_of_a_message(pipe: Pipe) -> None:
+def test_what_another_child_writes_is_no_rest_of_a_message(pipe: Pipe, results: _Results) -> None:
     reader, writer = pipe
-    results = _Results({reader: SimpleNamespace()})
     os.write(writer, _message(1)[:6])
     results.turn()
 
