@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,8 @@ from agentflow.cli.main import build, main
 REPOSITORY = Path(__file__).parents[3]
 HEAVY = ("celery", "kombu", "redis", "sqlalchemy", "psycopg", "structlog", "jinja2", "yaml", "alembic")
 """pydantic is not among them: typer parses with it."""
-BUDGET_SECONDS = 0.3
+MOST_MODULES = 250
+"""Two thirds of them were loaded when this was written. Processor time would be a fact of the machine, not of ours."""
 VERBS = {
     "abort",
     "api",
@@ -77,9 +77,9 @@ def _agentflow(*arguments: str, python: tuple[str, ...] = ()) -> subprocess.Comp
     )
 
 
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _loaded(*arguments: str) -> set[str]:
+    told = _agentflow(*arguments, python=("-X", "importtime")).stderr
+    return {line.rpartition("|")[2].strip() for line in told.splitlines()}
 
 
 def test_every_module_of_verbs_is_registered() -> None:
@@ -98,22 +98,13 @@ def test_every_verb_is_named_here() -> None:
     assert set(get_group(build()).commands) == VERBS
 
 
-def test_the_help_takes_less_than_its_budget() -> None:
-    spent = []
-    for _ in range(5):
-        before = _cpu_seconds()
-        _agentflow("--help")
-        spent.append(_cpu_seconds() - before)
-
-    assert min(spent) < BUDGET_SECONDS
+def test_the_help_loads_few_modules() -> None:
+    assert len(_loaded("--help")) < MOST_MODULES
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("run", "--help"), ("--version",)])
 def test_no_server_library_and_no_floor_below_is_loaded_for_help(arguments: tuple[str, ...]) -> None:
-    loaded = {
-        line.rpartition("|")[2].strip()
-        for line in _agentflow(*arguments, python=("-X", "importtime")).stderr.splitlines()
-    }
+    loaded = _loaded(*arguments)
 
     assert not {name for name in loaded if name.split(".")[0] in HEAVY}
     assert not {name for name in loaded if name.startswith("agentflow.") and not name.startswith("agentflow.cli")}
