@@ -22,7 +22,8 @@ def send(app: Celery, stretches: Iterable[Sequence[Bell]], origin: str | None = 
     """
     with producing(app) as producer:
         for bells in stretches:
-            stretch(app, bells, origin).apply_async(producer=producer, root_id=str(bells[0].run_id))
+            # The connection, as a chain drops a producer and takes another from the pool.
+            stretch(app, bells, origin).apply_async(connection=producer.connection, root_id=str(bells[0].run_id))
 
 
 def queue_depths(app: Celery) -> dict[str, int]:

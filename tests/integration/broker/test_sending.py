@@ -24,8 +24,9 @@ def _bell() -> Bell:
     return Bell(run_id, step_id(run_id, StepKey("a")), StepKey("a"), "noop", "control", 0)
 
 
+@pytest.mark.parametrize("steps", [1, 2])
 def test_a_channel_that_is_closed_while_sending_is_an_outage_and_no_error_of_ours(
-    house: Runtime, monkeypatch: pytest.MonkeyPatch
+    house: Runtime, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     put = transport.Channel._put
 
@@ -36,11 +37,27 @@ def test_a_channel_that_is_closed_while_sending_is_an_outage_and_no_error_of_our
     with monkeypatch.context() as patched:
         patched.setattr(transport.Channel, "_put", closed_first)
         with pytest.raises(ServersUnreachable):
-            dispatch.send(house.celery, [[_bell()]])
+            dispatch.send(house.celery, [[_bell()] * steps])
 
-    dispatch.send(house.celery, [[_bell()], [_bell()]])
+    dispatch.send(house.celery, [[_bell()] * steps, [_bell()]])
 
     assert dispatch.queue_depths(house.celery)["control"] == 2
+
+
+def test_a_chain_goes_out_by_the_producer_that_was_lent_for_it(house: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Celery's chain drops the ``producer`` it is given and takes a second one from the pool."""
+    lent: list[dict[str, Any]] = []
+    acquire = house.celery.producer_pool.acquire
+
+    def counted(**asked: Any) -> Any:
+        lent.append(asked)
+        return acquire(**asked)
+
+    monkeypatch.setattr(house.celery.producer_pool, "acquire", counted)
+
+    dispatch.send(house.celery, [[_bell(), _bell()]])
+
+    assert len(lent) == 1
 
 
 def test_a_verb_is_done_whole_although_the_channel_to_monitors_was_closed(house: Runtime) -> None:
