@@ -114,8 +114,12 @@ def test_beat_starts_another_dispatcher_when_its_own_is_killed(
     beat = start_beat()
     killed = _wait_until_leading(beat, house)
     os.kill(killed, signal.SIGKILL)
-    wait_for(lambda: _leader(house).startswith("beat@") and not _leader(house).endswith(f":{killed}"))
-    another = int(_leader(house).rpartition(":")[2])
+
+    def succeeded() -> int | None:
+        who, _, process = _leader(house).rpartition(":")
+        return int(process) if who.startswith("beat@") and int(process) != killed else None
+
+    another = wait_for(succeeded)
     assert is_alive(another)
     beat.process.terminate()
     assert beat.process.wait(10) == 0

@@ -52,8 +52,8 @@ class Api:
 
 @pytest.fixture
 def api_settings(house: Runtime) -> Settings:
-    """The settings that the API goes by; a module of tests may have others."""
-    return house.settings
+    """The settings that the API goes by: nobody is told to ask less often. A module of tests may have others."""
+    return house.settings.model_copy(update={"api_requests_per_minute": 10_000_000})
 
 
 @pytest.fixture

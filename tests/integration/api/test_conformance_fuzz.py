@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, seed, settings
 from schemathesis.checks import not_a_server_error
@@ -20,8 +19,6 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from agentflow.runtime import Runtime
-from agentflow.settings import Settings
 from tests import openapi
 from tests.integration.api.conftest import Api
 
@@ -37,12 +34,6 @@ APART = {
     "/api/v1/events",  # a stream without an end
     "/api/v1/health/ready",  # it is unready, for there is no worker
 }
-
-
-@pytest.fixture
-def api_settings(house: Runtime) -> Settings:
-    """Settings under which nobody is told to ask less often."""
-    return house.settings.model_copy(update={"api_requests_per_minute": 10_000_000})
 
 
 def _operations() -> Iterator[Any]:

@@ -46,12 +46,6 @@ def _calls(app: FastAPI) -> Iterator[tuple[str, str, Role]]:
                 yield method, path, role
 
 
-@pytest.fixture
-def api_settings(house: Runtime) -> Settings:
-    """Settings under which all routes can be asked one after the other."""
-    return house.settings.model_copy(update={"api_requests_per_minute": 1_000_000})
-
-
 def _ask(api: Api, client: httpx2.Client, method: str, path: str) -> httpx2.Response:
     filled = path.replace("{run}", "@last").replace("{step}", "a").replace("{name:path}", "x")
     if path.startswith(BASE):

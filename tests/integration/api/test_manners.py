@@ -35,12 +35,6 @@ def run(opened: Opened) -> str:
     return made
 
 
-@pytest.fixture
-def api_settings(house: Any) -> Any:
-    """Settings under which all addresses can be asked one after the other."""
-    return house.settings.model_copy(update={"api_requests_per_minute": 1_000_000})
-
-
 def test_no_read_takes_a_name_in_its_query_that_it_does_not_have(opened: Opened, run: str) -> None:
     admin = opened("admin")
     wrong = {

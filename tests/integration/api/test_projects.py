@@ -12,7 +12,6 @@ from agentflow.domain.ids import RunId, StepKey
 from agentflow.engine.claim import Claimed, claim
 from agentflow.engine.submit import SubmitRequest, submit
 from agentflow.runtime import Runtime
-from agentflow.settings import Settings
 from agentflow.storage import workers
 from agentflow.storage.workers import WorkerTold
 from tests import openapi
@@ -26,12 +25,6 @@ SHARED: dict[str, Any] = {
     "rate_limit": {"key": "shared-api", "limit": "30/m", "burst": 4},
 }
 PRIVATE: dict[str, Any] = {"concurrency": {"key": "hidden-db", "limit": 1}, "rate_limit": {"limit": "1/m"}}
-
-
-@pytest.fixture
-def api_settings(house: Runtime) -> Settings:
-    """Settings under which all routes can be asked one after the other."""
-    return house.settings.model_copy(update={"api_requests_per_minute": 1_000_000})
 
 
 def _start(house: Runtime, project: str, steps: list[dict[str, Any]], *begun: str) -> RunId:

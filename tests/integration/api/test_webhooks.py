@@ -7,7 +7,6 @@ from collections.abc import Callable
 import httpx2
 import pytest
 
-from agentflow.runtime import Runtime
 from agentflow.settings import Settings
 from tests.http_service import HttpService
 from tests.integration.api.conftest import BASE, Api
@@ -18,9 +17,9 @@ URL = "https://example.org/hooks/s3cret"
 
 
 @pytest.fixture
-def api_settings(house: Runtime) -> Settings:
+def api_settings(api_settings: Settings) -> Settings:
     """Settings under which a service of this machine may be told."""
-    return house.settings.model_copy(update={"http_private_hosts": ("127.0.0.1",)})
+    return api_settings.model_copy(update={"http_private_hosts": ("127.0.0.1",)})
 
 
 def test_a_webhook_is_made_tried_stopped_and_forgotten(api: Api, opened: Opened) -> None:
