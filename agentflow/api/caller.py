@@ -16,7 +16,7 @@ from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from agentflow.api.probe import ANSWER_SECONDS, Probes, deadline
+from agentflow.api.probe import DATABASE_LATE, Probes, deadline
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow, Run
 from agentflow.domain.api_key import ApiKey, Role
@@ -100,8 +100,7 @@ async def _find_out(scope: Scope, house: House, shown: str) -> Caller:
     try:
         return await house.probes.key.ask(lambda: identify(house, shown), until)
     except TimeoutError:
-        said = f"Postgres does not answer within {ANSWER_SECONDS:g} s."
-        raise ServersUnreachable(said, component="database") from None
+        raise ServersUnreachable(f"{DATABASE_LATE}.", component="database") from None
     except ServersUnreachable as error:
         raise ServersUnreachable(str(error), **error.details, component="database") from error
 

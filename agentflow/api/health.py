@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from agentflow.api.caller import House, Json, Viewer
 from agentflow.api.intake import Route
-from agentflow.api.probe import ANSWER_SECONDS
+from agentflow.api.probe import DATABASE_LATE, LATE
 from agentflow.domain.error import AgentflowError
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatcher import SERVICE
@@ -27,7 +27,6 @@ live = APIRouter(tags=["health"], route_class=Route)
 router = APIRouter(prefix="/health", tags=["health"], route_class=Route)
 Found = tuple[bool, str]
 """Whether a part is as it should be, and what was found."""
-_LATE = f"within {ANSWER_SECONDS:g} s"
 _UNASKED: Found = (False, "not asked: the database does not answer")
 _IN_THE_DATABASE = ("migrations", "dispatcher", "workers")
 
@@ -63,13 +62,13 @@ async def _ask_stored(house: House, until: float) -> dict[str, Found]:
     try:
         found = await house.probes.database.ask(lambda: _database(context), until)
     except TimeoutError:
-        found = _without_database(f"Postgres does not answer {_LATE}")
+        found = _without_database(DATABASE_LATE)
     if not found["migrations"][0]:
         return found | {"content": found["migrations"]}
     try:
         content = await house.probes.content.ask(lambda: _content(context), until)
     except TimeoutError:
-        content = False, f"the content store does not answer {_LATE}"
+        content = False, f"the content store could not be looked at {LATE}"
     return found | {"content": content}
 
 
@@ -78,7 +77,7 @@ async def _ask_redis(house: House, until: float) -> Found:
     try:
         return await house.probes.redis.ask(lambda: _redis(context), until)
     except TimeoutError:
-        return False, f"Redis does not answer {_LATE}"
+        return False, f"Redis does not answer {LATE}"
 
 
 def _redis(context: EngineContext) -> Found:

@@ -17,6 +17,8 @@ from typing import TypeVar
 import anyio
 
 ANSWER_SECONDS = 5.0
+LATE = f"within {ANSWER_SECONDS:g} s"
+DATABASE_LATE = f"Postgres does not answer {LATE}, or this process has no free connection to it"
 _KEYS_AT_ONCE = 4
 T = TypeVar("T")
 
@@ -39,7 +41,10 @@ class Probe:
             return await asyncio.wrap_future(self._begin(question))
 
     def _begin(self, question: Callable[[], T]) -> Future[T]:
-        """Ask in a thread, which gives its turn back with its answer, also where nobody waits for that any more."""
+        """Ask in a thread, which gives its turn back with its answer, also where nobody waits for that any more.
+
+        RuntimeError where this process can have no thread more; then the turn is given back here.
+        """
         loop = asyncio.get_running_loop()
         answer: Future[T] = Future()
 
@@ -49,7 +54,11 @@ class Probe:
 
         answer.set_running_or_notify_cancel()
         answer.add_done_callback(give_back)
-        threading.Thread(target=_answer, args=(question, answer), name="probe", daemon=True).start()
+        try:
+            threading.Thread(target=_answer, args=(question, answer), name="probe", daemon=True).start()
+        except RuntimeError:
+            self._free.release()
+            raise
         return answer
 
 

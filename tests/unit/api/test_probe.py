@@ -53,3 +53,18 @@ def test_a_question_that_hangs_is_asked_by_one_thread_until_it_is_answered() -> 
 
     assert asyncio.run(ask()) == "last"
     assert asked == ["first", "last"]
+
+
+def test_a_turn_for_which_there_is_no_thread_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def ask() -> str:
+        probe = Probe()
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", fail)
+            with pytest.raises(RuntimeError):
+                await probe.ask(lambda: "never", deadline())
+        return await probe.ask(lambda: "yes", deadline())
+
+    assert asyncio.run(ask()) == "yes"
