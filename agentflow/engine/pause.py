@@ -21,7 +21,11 @@ from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.start_guard import lock_parent
 from agentflow.storage import attempts, child_runs, runs
+from agentflow.storage.database import ConflictingWrite
 from agentflow.storage.retention import missing_run
+from agentflow.telemetry import get_logger
+
+log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,10 @@ def pause(
             raise InvalidTransition(f"Run {run_id} {how} {run.state} and cannot be paused", state=run.state)
         done = pause_locked(context, tx, run, Pause(actor, why, run.at, is_hard, PauseScope.RUN), actor)
     tell(context, done.yielding)
-    pause_below(context, run_id, actor)
+    try:
+        pause_below(context, run_id, actor)
+    except ConflictingWrite as error:
+        log.warning("child_runs_left_to_dispatcher", run_id=str(run_id), error=str(error))
     return PauseAsked(done.is_new, done.running)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import text
@@ -52,6 +53,8 @@ from tests.factories import (
 )
 from tests.integration.engine.conftest import Station
 from tests.integration.engine.pruned import WEEK, age
+
+T = TypeVar("T")
 
 ACTOR = "tester@test"
 
@@ -290,27 +293,39 @@ def test_pauses_go_down_and_one_of_a_child_by_itself_stays(house: Runtime) -> No
     assert run_state(house.context, run_id) is RunState.COMPLETED
 
 
-def test_a_run_is_resumed_although_postgres_breaks_off_what_is_below_it(house: Runtime) -> None:
+def test_a_run_rests_and_goes_on_although_postgres_breaks_off_what_is_below_it(house: Runtime) -> None:
     plan = loaded([run_step("below", "./c.yaml")], {"./c.yaml": loaded([noop_step("a")])})
     run_id = submitted(house.context, plan)
     below = started(house, run_id, "below")
-    pause(house.context, run_id, ACTOR)
+
+    assert _broken_off_below(house, below, lambda: pause(house.context, run_id, ACTOR)).is_new
+    assert (paused(house, run_id), paused(house, below)) == (("run", ACTOR), None)
+    _sweep(house)
+    assert paused(house, below) == ("parent", ACTOR)
+
+    assert _broken_off_below(house, below, lambda: resume(house.context, run_id, ACTOR)).ready == ()
+    assert (paused(house, run_id), paused(house, below)) == (None, ("parent", ACTOR))
+    _sweep(house)
+    assert paused(house, below) is None
+
+
+def _broken_off_below(house: Runtime, below: RunId, verb: Callable[[], T]) -> T:
+    """Return what a verb answers whose transaction for a child run Postgres breaks off while it waits for its lock."""
     waiting = text(
         "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity "
         "WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-
     database = house.context.database
     with ThreadPoolExecutor(1) as pool, database.transaction() as tx, database.autocommit() as looking:
         tx.execute(text("SELECT FROM run_state WHERE run_id = :id FOR UPDATE"), {"id": below})
-        resumed = pool.submit(resume, house.context, run_id, ACTOR)
+        asked = pool.submit(verb)
         wait_for(lambda: looking.execute(waiting).scalar_one())
-        assert resumed.result(30).ready == ()
+        return asked.result(30)
 
-    assert (paused(house, run_id), paused(house, below)) == (None, ("parent", ACTOR))
+
+def _sweep(house: Runtime) -> None:
     for _, tend in find_child_work(house.context, ACTOR, 100, is_sweep=True):
         tend()
-    assert paused(house, below) is None
 
 
 def test_no_child_run_is_started_while_its_parent_rests(house: Runtime) -> None:
