@@ -8,7 +8,7 @@ worker ends with an UnpicklingError, or waits for ever. Owns the memory that out
 from __future__ import annotations
 
 from collections.abc import Generator
-from inspect import GEN_CLOSED, getgeneratorstate
+from inspect import GEN_CLOSED, GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from celery.concurrency.asynpool import AsynPool, ResultHandler
@@ -31,6 +31,17 @@ class WholeResults(ResultHandler):
             reading = super()._recv_message(add_reader, fd, callback)
             self._begun[fd] = child, reading
         return reading
+
+    def _finish_partial_read(self, fd: int, proc: Any) -> bool:
+        """Let what was begun be finished when the pool stops, also while no loop turns: then no reader is there.
+
+        Returns whether the child can finish it no more.
+        """
+        writer, reading = self._begun.get(fd, (None, None))
+        if reading is not None and writer is proc and getgeneratorstate(reading) == GEN_SUSPENDED:
+            self._hub.add_reader(fd, reading)
+        is_over: bool = super()._finish_partial_read(fd, proc)
+        return is_over
 
 
 def install() -> None:

@@ -87,6 +87,21 @@ def test_the_rest_of_a_begun_message_is_read_after_the_loop_started_afresh(
     assert results.heard == [1, 2]
 
 
+def test_a_begun_message_is_finished_when_the_pool_stops_while_no_loop_turns(pipe: Pipe, results: _Results) -> None:
+    reader, writer = pipe
+    child = results.children[reader]
+    child.outq = SimpleNamespace(_reader=None)  # asked only where the child has not written all yet
+    os.write(writer, _message(1)[:6])
+    results.turn()
+
+    results.hub.reset()  # as where a connection is lost; the stop comes while there is none yet
+    os.write(writer, _message(1)[6:])
+
+    assert not results.handler._finish_partial_read(reader, child)
+    assert results.heard == [1]
+    assert not results.handler._finish_partial_read(reader, child), "nothing is begun any more"
+
+
 def test_what_another_child_writes_is_no_rest_of_a_message(pipe: Pipe, results: _Results) -> None:
     reader, writer = pipe
     os.write(writer, _message(1)[:6])
