@@ -16,12 +16,14 @@ from sqlalchemy.exc import IntegrityError
 
 from agentflow.domain.error import Conflict, UsageError
 from agentflow.storage.database import ConflictingWrite, UnwritableValue
+from agentflow.storage.deeds import noting
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 TRIES = 4
 FIRST_WAIT_SECONDS = 0.1
+_IN_PART = "Postgres broke off the rest of the call after a part of it was done: look what stands before you ask again."
 
 
 def told(error: Exception) -> Exception:
@@ -47,10 +49,11 @@ def told(error: Exception) -> Exception:
 @contextmanager
 def telling_conflicts() -> Iterator[None]:
     """Tell what Postgres did not take in the block in our words. Raises Conflict and UsageError."""
-    try:
-        yield
-    except (ConflictingWrite, UnwritableValue) as error:
-        raise told(error) from error
+    with noting() as deeds:
+        try:
+            yield
+        except (ConflictingWrite, UnwritableValue) as error:
+            raise (Conflict(_IN_PART) if deeds.is_any else told(error)) from error
 
 
 def trying_again(verb: Callable[P, R]) -> Callable[P, R]:

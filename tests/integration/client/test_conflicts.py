@@ -66,6 +66,18 @@ def test_a_verb_that_is_broken_off_each_time_is_a_conflict_and_does_nothing(hous
     assert run.refresh().state is ShownRunState.RUNNING
 
 
+def test_what_is_broken_off_after_a_part_was_done_is_told_as_that(house: Runtime, flow: AgentFlow) -> None:
+    run = _run(house, flow)
+
+    @conflicts.trying_again
+    def pausing() -> None:
+        run.pause()
+        raise ConflictingWrite("deadlock detected")
+
+    with pytest.raises(Conflict, match="after a part of it was done"):
+        pausing()
+
+
 def test_a_verb_that_is_broken_off_once_is_done_at_the_second_time(house: Runtime, flow: AgentFlow) -> None:
     run = _run(house, flow)
     calls = 0
