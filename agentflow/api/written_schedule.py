@@ -9,14 +9,16 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, cast
+from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from agentflow.domain.fault import Fault
-from agentflow.domain.schedule_document import WrittenSchedule, read_schedule
+from agentflow.domain.schedule_document import WrittenSchedule, read_moment, read_schedule
 
 _WHEN = frozenset({"cron", "every", "at"})
+_ANY_ZONE = ZoneInfo("UTC")
 _NAME = "s"
 """Stands for the name where the address has it, or it is none."""
 
@@ -42,4 +44,6 @@ def _faults(given: Mapping[str, Any], broken: set[str]) -> list[Fault]:
             said[each.name] = given[each.name]
     _, faults = read_schedule(WrittenSchedule(**said), datetime.now(UTC))
     untold = broken | ({"timing", "start"} if broken & _WHEN else set())
+    if read_moment(said.get("at", ""), _ANY_ZONE) is not None:
+        untold.add("at")  # whether it is past, the clock of the database tells, and its own time zone
     return [fault for fault in faults if fault.path[0] not in untold]

@@ -99,9 +99,12 @@ class IntervalTiming:
     anchor: datetime
 
     def next_after(self, after: datetime) -> datetime | None:
-        """Return the first due time after ``after``."""
-        anchor, step = self.anchor.astimezone(UTC), timedelta(seconds=self.seconds)  # a local one adds local time
-        return anchor + max(0, (after.astimezone(UTC) - anchor) // step + 1) * step
+        """Return the first due time after ``after``; None beyond the year 9999."""
+        try:
+            anchor, step = self.anchor.astimezone(UTC), timedelta(seconds=self.seconds)  # a local one adds local time
+            return anchor + max(0, (after.astimezone(UTC) - anchor) // step + 1) * step
+        except OverflowError:
+            return None
 
     def as_json(self) -> dict[str, Any]:
         """The stored form."""
@@ -155,7 +158,10 @@ class Pace:
         """Return when ``due`` fires: the same in every process, 0 to less than the jitter after it."""
         name = f"{self.schedule_id}:{due.astimezone(UTC).isoformat()}"
         share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64
-        return due + timedelta(microseconds=int(share * self.jitter_seconds * 1_000_000))
+        try:
+            return due + timedelta(microseconds=int(share * self.jitter_seconds * 1_000_000))
+        except OverflowError:  # beyond the year 9999 there is no time
+            return due
 
     def is_late(self, due: datetime, now: datetime) -> bool:
         """Whether it is too late for ``due`` to fire."""

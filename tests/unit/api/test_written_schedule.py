@@ -14,6 +14,9 @@ BROKEN: list[tuple[dict[str, Any], list[str]]] = [
     ({"plan": "p", "crn": "@daily", "every": "1h", "start": "nope"}, ["crn", "start"]),
     ({"plan": "p", "cron": 7, "overlap": "no{w}"}, ["cron", "overlap"]),
     ({"cron": "@daily", "queue_depth": 0, "time_zone": "Mars"}, ["plan", "time_zone", "queue_depth"]),
+    ({"plan": "p", "at": "2026-01-01T00:00", "time_zone": ["Asia/Tokyo"]}, ["time_zone"]),
+    ({"plan": "p", "at": "soon", "crn": "@daily"}, ["crn", "at"]),
+    ({"plan": "p", "crn": "x", "every": "1s", "start": "9999-12-31T23:59:59"}, ["crn"]),
     ({"plan": 5, "queue_depth": "many", "jitter": None}, ["plan", "jitter", "queue_depth", "timing"]),
 ]
 

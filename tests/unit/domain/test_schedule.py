@@ -66,6 +66,13 @@ def test_jitter_is_the_same_for_everyone_and_below_its_bound(schedule_id: UUID, 
     assert fire_at == Pace(schedule_id, jitter).fire_at(due.astimezone(ZoneInfo("Asia/Tokyo")))
 
 
+def test_an_interval_ends_with_the_year_9999() -> None:
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+    assert list(due_times(IntervalTiming(1, last), NOON)) == [last]
+    assert {Pace(UUID(int=number), 3600).fire_at(last) for number in range(20)} == {last}
+
+
 def test_jitter_spreads_schedules_that_are_due_together() -> None:
     seconds = [(Pace(UUID(int=number), 60).fire_at(NOON) - NOON).total_seconds() for number in range(200)]
     assert min(seconds) < 6
