@@ -13,13 +13,15 @@ from agentflow.embedded.ports import HOST, check_free
 from agentflow.settings import Settings
 
 _FLOWER_PORT = 5555
-_FLOWER_VARIABLE = "FLOWER_PORT"
+_FLOWER_VARIABLE, _FLOWER_ADDRESS, _FLOWER_SOCKET = "FLOWER_PORT", "FLOWER_ADDRESS", "FLOWER_UNIX_SOCKET"
 _FLOWER_FILE = Path("config", "flowerconfig.py")  # below the home, where a stack's Flower works
 
 
-def flower_url(environment: Mapping[str, str]) -> str:
-    """Return where the Flower of a stack is told to be."""
-    return f"http://{HOST}:{_flower_port(environment)}"
+def flower_url(environment: Mapping[str, str]) -> str | None:
+    """Return where the Flower of a stack is told to be; None where it has no address that can be told before."""
+    port = _flower_port(environment)
+    is_told = port != 0 and _FLOWER_SOCKET not in environment
+    return f"http://{environment.get(_FLOWER_ADDRESS) or HOST}:{port}" if is_told else None
 
 
 def check_api_port(settings: Settings) -> None:
@@ -28,9 +30,9 @@ def check_api_port(settings: Settings) -> None:
 
 
 def check_flower_port(settings: Settings, environment: Mapping[str, str]) -> None:
-    """ConfigurationError: Flower could not listen. A configuration file may name another address: nothing is asked."""
+    """ConfigurationError: Flower could not listen. Where it may have another address than ours nothing is asked."""
     has_file = settings.flower_config is not None or (settings.home / _FLOWER_FILE).is_file()
-    if not has_file and "FLOWER_UNIX_SOCKET" not in environment:
+    if not has_file and not environment.keys() & {_FLOWER_SOCKET, _FLOWER_ADDRESS}:
         check_free("Flower", _flower_port(environment), _FLOWER_VARIABLE)
 
 

@@ -279,7 +279,7 @@ def _plan(served: list[str]) -> Plan:
 def _probe(url: str | None, path: str, name: str, option: str) -> str:
     """Ask a service of the stack for a sign of life; that it wants a password is one."""
     if url is None:
-        raise Skipped(f"the stack was started without {option}")
+        raise Skipped(f"the stack was started without {option}, or with no address of it that is known here")
     began = time.monotonic()
     try:
         answer = httpx2.get(httpx2.URL(url).join(path), timeout=PROBE_SECONDS)

@@ -170,7 +170,8 @@ class Stack:
         elif all(each.is_ready for each in self._companions):
             self._has_been_ready = True
             api = f", the API answers at {api_url(self._settings)}" if self._options.has_api else ""
-            flower = f", and Flower starts at {flower_url(os.environ)}" if self._options.has_flower else ""
+            where = f" at {url}" if (url := flower_url(os.environ)) else ""
+            flower = f", and Flower starts{where}" if self._options.has_flower else ""
             self._tell("ready", f"the worker is ready: {self._options.concurrency} steps at once{api}{flower}")
             self._keep_schedules()
 
