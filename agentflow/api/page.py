@@ -6,6 +6,7 @@ Owns the page, its policy, and who may read it: a browser shows a key as a passw
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64encode
 from functools import cache
 from hashlib import sha256
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from fastapi.security import HTTPBasic, HTTPBasicCredentials, HTTPBearer
 from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup, escape
 
 from agentflow.api.caller import Caller, caller_of, identify
 from agentflow.domain.error import Unauthenticated
@@ -87,7 +89,14 @@ def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["pretty"] = lambda value: json.dumps(value, indent=2, ensure_ascii=False)
     environment.filters["kind"] = _kind
+    environment.filters["prose"] = _prose
+    environment.filters["anchor"] = lambda name: name.replace(" ", "-")
     return environment.from_string(_FOLDER.joinpath("page.html.jinja").read_text(encoding="utf-8"))
+
+
+def _prose(text: str) -> Markup:
+    """Set what stands between backticks as code."""
+    return Markup(re.sub("`{1,2}([^`]+)`{1,2}", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped before
 
 
 def _kind(schema: dict[str, Any]) -> str:
