@@ -43,9 +43,12 @@ Plan = Annotated[Object | str, BeforeValidator(_is_document_or_name)]
 
 
 class Body(BaseModel):
-    """A body; a field that nobody knows is refused, for it is a typing mistake."""
+    """A body. A field that nobody knows is refused, for it is a typing mistake, and so is a value of another type.
 
-    model_config = ConfigDict(extra="forbid")
+    "false" would be true to who takes any text for yes.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Submission(Body):

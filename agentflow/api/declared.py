@@ -63,6 +63,17 @@ _EMPTY: Mapping[int, dict[str, Any]] = {
     304: {"description": "Nothing changed since.", **described(["ETag"])},
 }
 _STREAM = "text/event-stream"
+_AT_A_STREAM = "Only with `Accept: text/event-stream`: "
+TAKEN_BY_STREAMS = {
+    "parameters": [
+        {"name": name, "in": place, "required": False, "schema": {"type": "string"}, "description": _AT_A_STREAM + said}
+        for name, place, said in (
+            ("after", "query", "the same as Last-Event-ID, which goes over it."),
+            ("last-event-id", "header", "the id that came last; the stream goes on behind it."),
+        )
+    ]
+}
+"""What an address of pages takes instead of `cursor` and `limit` from who asks it for a stream."""
 _MADE = Answer("run", (201, 200), headers=("Location",))
 _BEGUN = Answer("run", (202,), headers=("Location",))
 _BEGUN_JOB = Answer("job", (202,), headers=("Location",))

@@ -98,13 +98,13 @@ def _check_query(request: Request, known: frozenset[str] | None) -> None:
             help_ = did_you_mean(name, names) if names else "this takes no parameters"
             faults.append(FieldFault(field, "unknown_parameter", f"there is none: {help_}"))
         elif known is not None and often[name] > 1:
-            faults.append(FieldFault(field, "duplicate_parameter", "stands twice"))
+            faults.append(FieldFault(field, "duplicate_parameter", "stands more than once"))
         elif not _is_text(value):
             faults.append(FieldFault(field, "not_a_text", "holds a NUL, or bytes that are no UTF-8"))
         elif name in _NAMES and known is not None and not re.match(NAME_PATTERN, value):
             faults.append(FieldFault(field, "not_a_name", f"is no name: {NAME_WORDS}"))
     if faults:
-        raise Misfit(faults)
+        raise Misfit(list(dict.fromkeys(faults)))
 
 
 def _is_text(value: str) -> bool:

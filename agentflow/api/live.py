@@ -16,6 +16,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from agentflow.api.caller import Caller, Json, Project, Viewer
+from agentflow.api.declared import TAKEN_BY_STREAMS
 from agentflow.api.head import STREAM, wants_stream
 from agentflow.api.intake import Route
 from agentflow.api.live_hub import Hub, Wish
@@ -31,9 +32,8 @@ from agentflow.storage.database import ConflictingWrite
 _LONGEST_PLACE = 48 * 1024
 """Some 800 streams at once; an address is read up to 64 KiB, and this stands in it escaped."""
 LastEventId = Annotated[str | None, Header(description="The id that came last: the stream goes on behind it.")]
-After = Annotated[
-    int | None, Query(ge=0, le=feeds.LAST_ID, description="The same as Last-Event-ID, which goes over it.")
-]
+_BEHIND = "The same as Last-Event-ID, which goes over it."
+After = Annotated[int | None, Query(ge=0, le=feeds.LAST_ID, description=_BEHIND)]
 
 LogPlace = Annotated[str | None, Query(description="The same as Last-Event-ID.", max_length=_LONGEST_PLACE)]
 LogCursor = Annotated[
@@ -87,7 +87,7 @@ async def run_stream(
     return EventStream(events_to(hub, caller.key, Wish(run=RunId(found.uuid)), place, ended_at), hub)
 
 
-@router.get("/runs/{run}/logs")
+@router.get("/runs/{run}/logs", openapi_extra=TAKEN_BY_STREAMS)
 def logs(caller: Viewer, run: str, step: Step = None, stream: Output = None, cursor: LogCursor = None) -> Json:
     """Tell what the commands of a run wrote; with `Accept: text/event-stream` also what they write from now on.
 

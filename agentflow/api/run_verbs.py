@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Body, Header, Request, Response
 from fastapi.responses import JSONResponse
 
 from agentflow.api import bodies
@@ -20,6 +20,10 @@ from agentflow.client import LoadedPlan, Run
 from agentflow.client.documents import opened_document
 
 router = APIRouter(prefix="/runs/{run}", tags=["verbs"], route_class=Route)
+Pause = Annotated[bodies.Pause, Body(default_factory=bodies.Pause)]
+Retry = Annotated[bodies.Retry, Body(default_factory=bodies.Retry)]
+Decision = Annotated[bodies.Decision, Body(default_factory=bodies.Decision)]
+"""Bodies that need not be sent: nothing has to be said in them."""
 IdempotencyKey = Annotated[str | None, Header(description="The same key with the same fork is the same run.")]
 
 
@@ -31,7 +35,7 @@ def cancel(caller: Operator, run: str, seen: AsSeen, request: Request) -> Respon
 
 
 @router.post("/pause", status_code=HTTPStatus.ACCEPTED)
-def pause(caller: Operator, run: str, seen: AsSeen, request: Request, body: bodies.Pause) -> Response:
+def pause(caller: Operator, run: str, seen: AsSeen, request: Request, body: Pause) -> Response:
     """Let a run rest until it is resumed."""
     with seen.of_run(caller, run) as found:
         return accepted(request, found, found.pause(now=body.now, why=body.why))
@@ -45,7 +49,7 @@ def resume(caller: Operator, run: str, seen: AsSeen) -> Json:
 
 
 @router.post("/retry")
-def retry(caller: Operator, run: str, seen: AsSeen, body: bodies.Retry) -> Json:
+def retry(caller: Operator, run: str, seen: AsSeen, body: Retry) -> Json:
     """Take up what failed, was cancelled or is held, or one such step."""
     with seen.of_run(caller, run) as found:
         return done(found, found.retry(body.step))
@@ -53,11 +57,15 @@ def retry(caller: Operator, run: str, seen: AsSeen, body: bodies.Retry) -> Json:
 
 @router.post("/fork", status_code=HTTPStatus.CREATED)
 def fork(
-    caller: Operator, run: str, body: bodies.Fork, request: Request, idempotency_key: IdempotencyKey = None
+    caller: Operator,
+    run: str,
+    seen: AsSeen,
+    body: bodies.Fork,
+    request: Request,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Make a new run that takes over what this one did before a step."""
-    origin = caller.run(run)
-    with ExitStack() as opened:
+    with seen.of_run(caller, run, is_looked_at=False) as origin, ExitStack() as opened:
         forked = caller.flow.fork(
             origin,
             body.from_step,
@@ -81,7 +89,7 @@ def _edited(caller: Caller, project: str, body: bodies.Fork, opened: ExitStack) 
 
 
 @router.post("/approve")
-def approve(caller: Operator, run: str, seen: AsSeen, body: bodies.Decision) -> Json:
+def approve(caller: Operator, run: str, seen: AsSeen, body: Decision) -> Json:
     """Approve the gate that a run waits at, in the name of the key."""
     with seen.of_run(caller, run) as found:
         return done(found, found.approve(body.step, why=body.why, form=body.form))

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse
 from agentflow.api.answers import QuickJson
 from agentflow.api.bodies import Submission
 from agentflow.api.caller import Caller, Json, Operator, Project, Viewer
+from agentflow.api.declared import TAKEN_BY_STREAMS
 from agentflow.api.deeds import created
 from agentflow.api.events_page import run_events_page
 from agentflow.api.gates_page import gates_page
@@ -100,9 +101,13 @@ def why(caller: Viewer, run: str, step: Step = None) -> Json:
     return caller.flow.why(caller.run(run), step, project=caller.key.project).as_json()
 
 
-@router.get("/{run}/events")
+@router.get("/{run}/events", openapi_extra=TAKEN_BY_STREAMS)
 def events(caller: Viewer, run: str, limit: Limit = 1000, cursor: Cursor = None) -> Json:
-    """List what happened to a run, in the order of writing."""
+    """List what happened to a run, in the order of writing. With `Accept: text/event-stream` also what happens next.
+
+    A stream takes `after` or `Last-Event-ID` instead of `cursor` and `limit`, and ends with the run; 204 where there is
+    nothing to come.
+    """
     return run_events_page(caller, caller.run(run), limit, cursor)
 
 

@@ -14,7 +14,7 @@ from agentflow.api.deeds import located
 from agentflow.api.intake import Route
 from agentflow.api.once import Once
 from agentflow.api.paging import Cursor, Limit, page
-from agentflow.api.seen import AsSeen, schedule_tag
+from agentflow.api.seen import AsSeen, Seen, schedule_tag
 from agentflow.client.schedule_report import ScheduleReport
 from agentflow.domain.error import UsageError
 from agentflow.storage.view_shapes import moment
@@ -112,14 +112,17 @@ def enable(caller: Operator, name: str, seen: AsSeen, project: Project = None) -
 
 
 @router.post("/{name}/run-now", status_code=HTTPStatus.ACCEPTED)
-def run_now(caller: Operator, name: str, once: Once, request: Request, project: Project = None) -> Response:
+def run_now(
+    caller: Operator, name: str, seen: AsSeen, once: Once, request: Request, project: Project = None
+) -> Response:
     """Fire a schedule at once, due or not; its overlap holds. Location is the run, where it began at once."""
     project = caller.project(project)
-    return once(lambda: _fired(caller, name, project, request))
+    return once(lambda: _fired(caller, name, seen, project, request))
 
 
-def _fired(caller: Caller, name: str, project: str | None, request: Request) -> Response:
-    firing = caller.flow.schedules.run_now(name, project=project)
+def _fired(caller: Caller, name: str, seen: Seen, project: str | None, request: Request) -> Response:
+    with seen.of_schedule(caller.flow.schedules.get(name, project=project)):
+        firing = caller.flow.schedules.run_now(name, project=project)
     where = {} if firing.run_id is None else located(request, str(firing.run_id))
     answer = {"schema": "agentflow.firing/1", "name": name, **firing.as_json()}
     return JSONResponse(answer, HTTPStatus.ACCEPTED, where)
@@ -127,15 +130,24 @@ def _fired(caller: Caller, name: str, project: str | None, request: Request) -> 
 
 @router.post("/{name}/backfill", status_code=HTTPStatus.ACCEPTED)
 def backfill(
-    caller: Operator, name: str, once: Once, body: bodies.Backfill, request: Request, project: Project = None
+    caller: Operator,
+    name: str,
+    seen: AsSeen,
+    once: Once,
+    body: bodies.Backfill,
+    request: Request,
+    project: Project = None,
 ) -> Response:
     """Queue the due times of the past that have no run; they run one by one. With ``dry_run`` only tell which: 200."""
     project = caller.project(project)
-    return once(lambda: _backfilled(caller, name, body, project, request))
+    return once(lambda: _backfilled(caller, name, seen, body, project, request))
 
 
-def _backfilled(caller: Caller, name: str, body: bodies.Backfill, project: str | None, request: Request) -> Response:
-    filled = caller.flow.schedules.backfill(name, body.since, body.until, project=project, is_dry=body.dry_run)
+def _backfilled(
+    caller: Caller, name: str, seen: Seen, body: bodies.Backfill, project: str | None, request: Request
+) -> Response:
+    with seen.of_schedule(caller.flow.schedules.get(name, project=project)):
+        filled = caller.flow.schedules.backfill(name, body.since, body.until, project=project, is_dry=body.dry_run)
     answer = {
         "schema": "agentflow.backfill/1",
         "name": name,

@@ -67,8 +67,11 @@ class Seen:
     header: str | None
 
     @contextmanager
-    def of_run(self, caller: Caller, reference: str) -> Iterator[Run]:
-        """Let verbs of the block act on a run only as it was seen. Raises PreconditionFailed."""
+    def of_run(self, caller: Caller, reference: str, *, is_looked_at: bool = True) -> Iterator[Run]:
+        """Let verbs of the block act on a run only as it was seen. Raises PreconditionFailed.
+
+        ``is_looked_at`` looks before the verb too; not for one that has its own answer to who asks again.
+        """
         run = caller.run(reference)
         if self.header is None:
             yield run
@@ -77,8 +80,9 @@ class Seen:
         def check(tx: Connection) -> None:
             self._compare(look(tx, RunId(run.uuid))[1])
 
-        with caller.flow.context.database.autocommit() as tx:
-            check(tx)  # what is refused for another reason must not hide it
+        if is_looked_at:
+            with caller.flow.context.database.autocommit() as tx:
+                check(tx)  # what is refused for another reason must not hide it
         with precondition.only_if(run.uuid, check):
             yield run
 

@@ -37,7 +37,7 @@ from agentflow.engine.load_plan import LoadedPlan
 from agentflow.engine.record import Moves
 from agentflow.engine.submit import Placed, SubmitRequest, start_run
 from agentflow.executors.base import known_actions
-from agentflow.storage import forks, runs, steps
+from agentflow.storage import forks, precondition, runs, steps
 from agentflow.storage.retention import missing_run
 
 
@@ -172,6 +172,8 @@ class _FromAStep:
         return "fork"
 
     def fill(self, context: EngineContext, run_id: RunId, view: PlanView) -> None:
+        with context.database.autocommit() as tx:  # no lock: as it is seen now it was when it was read
+            precondition.hold(tx, self.origin_id)
         first = _outermost(view.plan, self.asked.from_step)
         carrying = Carrying(context, self.origin_id, run_id, self.old, view, first, self.reusable)
         try:

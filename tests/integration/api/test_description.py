@@ -53,6 +53,17 @@ def test_an_address_says_what_it_takes_and_answers(method: str, path: str, opera
         assert "Retry-After" in operation["responses"]["429"]["headers"]
 
 
+def test_every_verb_on_a_run_or_schedule_can_be_held_to_what_was_seen() -> None:
+    verbs = [
+        (path, {each["name"].lower() for each in operation.get("parameters", ())})
+        for method, path, operation in OPERATIONS
+        if method != "GET" and ("/runs/{run}" in path or "/schedules/{name}" in path)
+    ]
+
+    assert len(verbs) > 15
+    assert [path for path, names in verbs if "if-match" not in names] == []
+
+
 def test_every_reference_leads_somewhere_and_every_schema_is_one() -> None:
     document = openapi.description()
     for target in _targets(document):
@@ -104,6 +115,8 @@ def test_the_page_shows_every_address_and_loads_nothing() -> None:
     read.feed(text)
 
     assert read.loads == []
+    assert "`" not in re.sub("<pre>.*?</pre>", "", text, flags=re.DOTALL)
+    assert not any(" " in each for each in read.anchors)
     assert {each[1:] for each in read.leads_to if each.startswith("#")} <= read.anchors
     assert {each for each in read.leads_to if not each.startswith("#")} == {"openapi.json"}
     assert all(operation["operationId"] in read.anchors for _, _, operation in OPERATIONS)

@@ -131,6 +131,41 @@ def test_a_body_that_cannot_be_read_is_told_where_and_why(opened: Opened) -> Non
     assert told[b'{"plan": }'].json()["faults"][0]["column"] == 10
 
 
+@pytest.mark.parametrize(
+    ("verb", "body", "said"),
+    [
+        ("pause", {"now": "yes"}, "body.now: takes true or false"),
+        ("budget", {"tokens": True}, "body.tokens: takes a whole number"),
+        ("budget", {"tokens": "12"}, "body.tokens: takes a whole number"),
+        ("budget", {"tokens": 5.0}, "body.tokens: takes a whole number"),
+        ("budget", {"usd": True}, "body.usd: takes a number or a text"),
+        ("override", {"step": "a", "why": "x", "skip": 1}, "body.skip: takes true or false"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_and_not_made_into_one(
+    opened: Opened, run: str, verb: str, body: dict[str, Any], said: str
+) -> None:
+    refused = opened("operator").post(f"/runs/{run}/{verb}", json=body)
+
+    assert (refused.status_code, refused.json()["detail"]) == (422, said)
+
+
+@pytest.mark.parametrize("body", [{"limit": True, "all": True}, {"all": "yes"}, {"all": True, "dry_run": "false"}])
+def test_no_run_is_ended_by_a_value_of_another_type(opened: Opened, run: str, body: dict[str, Any]) -> None:
+    client = opened("operator")
+
+    assert client.post("/runs/cancel", json=body).status_code == 422
+    assert client.get(f"/runs/{run}").json()["state"] not in ("cancelled", "cancelling")
+
+
+def test_a_verb_that_need_be_told_nothing_takes_no_body(opened: Opened, run: str) -> None:
+    client = opened("operator")
+
+    assert client.post(f"/runs/{run}/pause").status_code == 202
+    assert client.post(f"/runs/{run}/retry").json()["code"] == "invalid_transition"
+    assert client.post(f"/runs/{run}/approve").json()["code"] == "invalid_transition"
+
+
 def test_what_takes_no_body_does_nothing_when_it_is_sent_one(opened: Opened, run: str) -> None:
     client = opened("operator")
 

@@ -38,6 +38,7 @@ VERBS: list[tuple[str, dict[str, Any]]] = [
     ("abort", {"why": "no"}),
     ("resume", {}),
     ("retry", {}),
+    ("fork", {"from_step": "w"}),
     ("approve", {"step": "g"}),
     ("reject", {"step": "g", "why": "no"}),
     ("signal", {"name": "go"}),
@@ -120,6 +121,20 @@ def test_a_verb_that_locks_twice_is_not_refused_for_what_it_did_itself(opened: O
     assert client.post(f"{path}/resume", headers={"If-Match": "*"}).json()["code"] == "invalid_transition"
 
 
+def test_a_fork_is_made_of_what_was_seen_and_asked_for_again_is_the_same(opened: Opened) -> None:
+    client = opened("operator")
+    path = _made(client)
+    tag = client.get(path).headers["ETag"]
+    wanted = {"json": {"from_step": "w"}, "headers": {"If-Match": tag, "Idempotency-Key": "one"}}
+
+    first, again = client.post(f"{path}/fork", **wanted), client.post(f"{path}/fork", **wanted)
+    wanted["headers"]["Idempotency-Key"] = "another"
+    other = client.post(f"{path}/fork", **wanted)
+
+    assert (first.status_code, again.status_code, again.json()["id"]) == (201, 200, first.json()["id"])
+    assert other.status_code == 412, "the run has a fork since, which is shown of it"
+
+
 def test_a_schedule_is_changed_only_as_it_was_seen(opened: Opened) -> None:
     client = opened("operator")
     client.post("/plans", json={"plan": {"agentflow": 1, "name": "p", "steps": [{"id": "a", "noop": {}}]}})
@@ -130,11 +145,16 @@ def test_a_schedule_is_changed_only_as_it_was_seen(opened: Opened) -> None:
     client.post("/schedules/s/pause").raise_for_status()
 
     refused = [client.post(f"/schedules/s/{verb}", headers={"If-Match": old}) for verb in ("pause", "resume")]
-    refused.append(client.delete("/schedules/s", headers={"If-Match": old}))
+    refused += [
+        client.delete("/schedules/s", headers={"If-Match": old}),
+        client.post("/schedules/s/run-now", headers={"If-Match": old}),
+        client.post("/schedules/s/backfill", json={"since": "2026-01-01T00:00"}, headers={"If-Match": old}),
+    ]
     tag = client.get("/schedules/s").headers["ETag"]
 
     assert fired.status_code == 202
-    assert [each.status_code for each in refused] == [412, 412, 412]
+    assert [each.status_code for each in refused] == [412] * 5
+    assert client.post("/schedules/s/run-now", headers={"If-Match": tag}).json()["code"] == "invalid_transition"
     assert client.delete("/schedules/s", headers={"If-Match": tag}).status_code == 200
     assert client.get("/schedules/s").status_code == 404
 
