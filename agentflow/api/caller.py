@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import anyio
 from anyio import to_thread
 from fastapi import Depends, Query, Request
 from fastapi.security import HTTPBearer
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from agentflow.api.probe import DATABASE_LATE, Probes, deadline
+from agentflow.api.probe import ANSWER_SECONDS, Probes, database_late, deadline
 from agentflow.api.throttle import Throttle
 from agentflow.client import AgentFlow, Run
 from agentflow.domain.api_key import ApiKey, Role
@@ -27,6 +28,8 @@ from agentflow.storage.views import whole_id
 
 READY = "/api/v1/health/ready"
 """The address that answers in time whatever hangs."""
+KEY_SECONDS = 10.0
+"""For how long who shows a key waits at other addresses for Postgres to say whose it is."""
 _bearer = HTTPBearer(auto_error=False, description="A key of `agentflow key create NAME --role ROLE`.")
 
 
@@ -93,14 +96,21 @@ async def look_at(scope: Scope) -> bool:
 
 
 async def _find_out(scope: Scope, house: House, shown: str) -> Caller:
-    """Identify who shows a key: for ``READY`` in time, and with the word which part is away that cannot be asked."""
+    """Identify who shows a key, in time: a Postgres that hangs with all that was asked of it answers nobody.
+
+    For ``READY`` in threads that nothing else takes, and with the word which part is away that cannot be asked.
+    """
     if scope["path"] != READY:
-        return await to_thread.run_sync(identify, house, shown)
+        try:
+            with anyio.fail_after(KEY_SECONDS):
+                return await to_thread.run_sync(identify, house, shown, abandon_on_cancel=True)
+        except TimeoutError:
+            raise ServersUnreachable(f"{database_late(KEY_SECONDS)}.") from None
     until = scope.setdefault("state", {})["until"] = deadline()
     try:
         return await house.probes.key.ask(lambda: identify(house, shown), until)
     except TimeoutError:
-        raise ServersUnreachable(f"{DATABASE_LATE}.", component="database") from None
+        raise ServersUnreachable(f"{database_late(ANSWER_SECONDS)}.", component="database") from None
     except ServersUnreachable as error:
         raise ServersUnreachable(str(error), **error.details, component="database") from error
 

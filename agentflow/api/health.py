@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from agentflow.api.caller import House, Json, Viewer
 from agentflow.api.intake import Route
-from agentflow.api.probe import DATABASE_LATE, LATE
+from agentflow.api.probe import ANSWER_SECONDS, LATE, database_late
 from agentflow.domain.error import AgentflowError
 from agentflow.engine.context import EngineContext
 from agentflow.engine.dispatcher import SERVICE
@@ -62,7 +62,7 @@ async def _ask_stored(house: House, until: float) -> dict[str, Found]:
     try:
         found = await house.probes.database.ask(lambda: _database(context), until)
     except TimeoutError:
-        found = _without_database(DATABASE_LATE)
+        found = _without_database(database_late(ANSWER_SECONDS))
     if not found["migrations"][0]:
         return found | {"content": found["migrations"]}
     try:

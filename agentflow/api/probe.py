@@ -18,9 +18,13 @@ import anyio
 
 ANSWER_SECONDS = 5.0
 LATE = f"within {ANSWER_SECONDS:g} s"
-DATABASE_LATE = f"Postgres does not answer {LATE}, or this process has no free connection to it"
 _KEYS_AT_ONCE = 4
 T = TypeVar("T")
+
+
+def database_late(seconds: float) -> str:
+    """Return the words for a Postgres that was asked in vain for so long."""
+    return f"Postgres does not answer within {seconds:g} s, or this process has no free connection to it"
 
 
 def deadline() -> float:

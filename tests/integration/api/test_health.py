@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 import httpx2
 import psycopg
+import pytest
 from sqlalchemy import text
 
+from agentflow.api import caller
 from agentflow.runtime import Runtime
 from tests.integration.api.conftest import Api
 from tests.workers import WorkerProcess
@@ -81,6 +83,19 @@ def test_a_database_that_hangs_is_told_in_time_beside_the_other_parts(house: Run
     assert (answer.status_code, answer.json()["status"]) == (503, "unready")
     assert {name for name, status in _parts(answer).items() if status == "ok"} == {"redis"}
     assert "Postgres does not answer" in answer.json()["components"]["database"]["detail"]
+
+
+def test_no_address_waits_for_ever_for_a_database_that_hangs(
+    house: Runtime, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "KEY_SECONDS", 0.5)
+    client = opened("operator")
+    with _hanging(house, "api_key"):
+        answers = [client.get("/runs"), client.post("/runs", json={"plan": "p"}), client.get("/runs/@last/events")]
+
+    assert [(each.status_code, each.json()["code"]) for each in answers] == [(503, "servers_unreachable")] * 3
+    assert all("Retry-After" in each.headers for each in answers)
+    assert client.get("/runs").status_code == 200, "it answers again"
 
 
 def test_a_database_that_cannot_be_asked_for_the_key_is_named_in_time(house: Runtime, opened: Opened) -> None:
