@@ -26,7 +26,8 @@ def eager() -> Iterator[None]:
 @pytest.mark.usefixtures("eager")
 def test_threads_that_are_first_together_share_one_connection() -> None:
     together = Barrier(THREADS)
-    with AgentFlow(database_url="postgresql://a@127.0.0.1:1/b", redis_url="redis://127.0.0.1:1") as flow:
+    away = {"database_url": "postgresql://a@127.0.0.1:1/b", "redis_url": "redis://127.0.0.1:1"}
+    with AgentFlow(**away, audit_key="k" * 32) as flow:
 
         def ask(_: int) -> object:
             together.wait(30)
