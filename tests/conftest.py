@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import psycopg
 import pytest
 from celery import Celery
@@ -36,6 +37,9 @@ HERE = Path(__file__).parent
 WITH_PROCESSES = ("acceptance", "faults", "integration")
 MEMORY, MEMORY_BYTES = "/dev/shm", 4 << 30
 _numbers = itertools.count(1)
+
+hypothesis.settings.register_profile("house", deadline=None)  # how long an example takes is a fact of the machine
+hypothesis.settings.load_profile("house")
 
 
 def pytest_configure() -> None:
