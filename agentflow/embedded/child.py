@@ -84,9 +84,16 @@ class ServerLog:
         self._mark = 0
 
     def open(self) -> IO[bytes]:
-        """Open for a server to append to; ``text`` tells what was written since."""
-        self.trim()
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        """Open for a server to append to; ``text`` tells what was written since. ConfigurationError: it cannot be."""
+        try:
+            self.trim()
+            handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"The log {self.path} cannot be written: {error.strerror}. Make it writable for this account, remove "
+                "it, or choose another AGENTFLOW_HOME.",
+                path=str(self.path),
+            ) from error
         self._mark = os.fstat(handle).st_size
         return os.fdopen(handle, "wb", buffering=0)
 

@@ -164,3 +164,10 @@ def bring_up(servers: Sequence[EmbeddedServer], lock: HomeLock) -> None:
             "choose another AGENTFLOW_HOME.",
             path=str(error.filename),
         ) from error
+    except OSError as error:
+        if error.filename is None:  # no file of the home's
+            raise
+        raise ConfigurationError(
+            f"{error.filename} cannot be used: {error.strerror}. Mend that, or choose another AGENTFLOW_HOME.",
+            path=str(error.filename),
+        ) from error

@@ -31,7 +31,7 @@ from agentflow.settings import Settings, configuration_file, given_variables, lo
 from agentflow.stack.api_access import api_answers, api_key_file
 from agentflow.stack.attention import examine_maintenance, examine_schedules, examine_webhooks
 from agentflow.stack.findings import Check, Concern, Problem, Skipped, find
-from agentflow.stack.home import log_directory
+from agentflow.stack.home import WRITABLE_HOME, why_unwritable
 from agentflow.stack.last_end import last_end_of
 from agentflow.storage import checkpoints, health, migrations
 
@@ -62,6 +62,7 @@ class Doctor:
             "configuration": _configuration,
             "environment": _environment,
             "settings": self._read_settings,
+            "home": self._home,
             "credentials": self._credentials,
             "embedded": self._embedded,
             "servers": self._servers,
@@ -88,6 +89,20 @@ class Doctor:
     def _read_settings(self) -> str:
         self._settings = load_settings()
         return f"home {self._settings.home.absolute()}, actor {self._settings.actor}, project {self._settings.project}"
+
+    def _home(self) -> str:
+        """Whether files can be made in the home: a stack keeps all there, others what the settings put nowhere else."""
+        settings = self._known_settings()
+        home = settings.home.absolute()
+        why = why_unwritable(home)
+        if why is None:
+            return f"files can be made in {home}" if home.is_dir() else f"{home} can be made"
+        if not settings.has_own_servers:
+            raise Problem(f"{home} cannot be written: {why}", WRITABLE_HOME)
+        if settings.audit_key is None or settings.content_dir is None:
+            advice = "make it writable, or set AGENTFLOW_AUDIT_KEY and AGENTFLOW_CONTENT_DIR, which are kept there else"
+            raise Concern(f"{home} cannot be written: {why}", advice)
+        return f"{home} cannot be written ({why}), and need not be: the audit key and the content store are elsewhere"
 
     def _credentials(self) -> str:
         """Which providers can be called from here: of this process, as a worker's environment may hold other keys."""
@@ -255,7 +270,7 @@ class Doctor:
         if stack is None or stack.api_url is None:
             return "the stack has none: `agentflow up --api` starts it with one"
         if not api_answers(stack.api_url):
-            log = log_directory(self._known_settings().home.absolute()) / "api.log"
+            log = self._known_settings().home.absolute() / "log" / "api.log"
             raise Problem(f"nothing answers at {stack.api_url}", f"{log} may say why")
         return f"the API answers at {stack.api_url}; its key is in {api_key_file(self._known_settings())}"
 

@@ -6,6 +6,8 @@ The layout of the servers' part is embedded/'s: ``HOME/postgres``, ``HOME/valkey
 from __future__ import annotations
 
 import hmac
+import os
+import tempfile
 from pathlib import Path
 
 from agentflow import runtime
@@ -14,9 +16,11 @@ from agentflow.embedded.child import ServerLog
 from agentflow.embedded.paths import write_private
 from agentflow.settings import Settings
 
+WRITABLE_HOME = "Make it writable for this account, or choose another AGENTFLOW_HOME."
+
 
 def log_directory(home: Path) -> Path:
-    """``HOME/log``, made at first use; ConfigurationError when it cannot be."""
+    """``HOME/log``, made at first use; ConfigurationError when it cannot be, or when it or the home takes no file."""
     path = home / "log"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -24,7 +28,24 @@ def log_directory(home: Path) -> Path:
         raise ConfigurationError(
             f"{path} cannot be made: {error.strerror}. Choose another AGENTFLOW_HOME.", path=str(path)
         ) from error
+    for each in (home, path):
+        if why := why_unwritable(each):
+            raise ConfigurationError(f"{each} cannot be written: {why}. {WRITABLE_HOME}", path=str(each))
     return path
+
+
+def why_unwritable(directory: Path) -> str | None:
+    """Why no file can be made in ``directory``, or in what is to hold it where it is not there yet; None if one can.
+
+    It is tried, with a file that has no name: modes alone tell nothing of a file system that is read-only or full.
+    """
+    while not os.path.lexists(directory) and directory != directory.parent:
+        directory = directory.parent
+    try:
+        with tempfile.TemporaryFile(dir=directory):
+            return None
+    except OSError as error:
+        return error.strerror
 
 
 def last_lines(log: ServerLog, count: int = 12) -> str:

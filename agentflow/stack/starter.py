@@ -22,8 +22,16 @@ def write_starter(folder: Path) -> list[Path]:
             raise UsageError(f"{str(folder)!r} is not empty: name a new folder.", path=str(folder))
         shutil.copytree(FOLDER, folder, ignore=_NOT_COPIED, dirs_exist_ok=True, copy_function=_copy)
     except OSError as error:
-        raise UsageError(f"{str(folder)!r} cannot be written: {error.strerror}.", path=str(folder)) from error
+        raise UsageError(f"{str(folder)!r} cannot be written: {_why(error)}.", path=str(folder)) from error
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def _why(error: OSError) -> str:
+    """What the system said; copytree tells all that it could not copy at once, and of each only in words."""
+    if isinstance(error, shutil.Error):
+        _, file, said = error.args[0][0]
+        return f"{Path(file).name}: {said}"
+    return str(error.strerror)
 
 
 def _copy(source: str, target: str) -> None:

@@ -95,6 +95,20 @@ def test_no_servers_at_all_is_said_with_what_to_do(cli: CommandLine) -> None:
     assert "agentflow up" in checks["servers"]["detail"]
 
 
+def test_a_home_that_cannot_be_written_is_a_finding_of_its_own(cli: CommandLine, own: CommandLine) -> None:
+    nowhere = {"AGENTFLOW_HOME": "/proc/no-home"}  # not even root can make it
+    _, checks = _examined(cli, **nowhere)
+    assert checks["home"]["status"] == "problem"
+    assert "/proc/no-home cannot be written" in checks["home"]["detail"]
+    assert "AGENTFLOW_HOME" in checks["home"]["advice"]
+
+    _, checks = _examined(own, **nowhere)
+    assert checks["home"]["status"] == "ok", "what is kept there else is elsewhere"
+    keyless = {name: value for name, value in own.environment.items() if name != "AGENTFLOW_AUDIT_KEY"}
+    _, checks = _examined(CommandLine(own.home, own.cwd, keyless), **nowhere)
+    assert checks["home"]["status"] == "warning"
+
+
 def test_settings_that_cannot_be_read_are_a_finding(own: CommandLine) -> None:
     code, checks = _examined(own, AGENTFLOW_LEASE_SECONDS="many", AGENTFLOW_LEESE_SECONDS="5")
     assert (code, checks["settings"]["status"]) == (1, "problem")

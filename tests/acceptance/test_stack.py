@@ -184,6 +184,18 @@ def test_a_home_that_cannot_be_made_is_named(cli: CommandLine) -> None:
         assert "Traceback" not in done.stderr
 
 
+def test_a_home_that_takes_no_file_is_named(cli: CommandLine) -> None:
+    (cli.home / "log").symlink_to("/proc/self")
+    for arguments in (("up",), ("up", "--detach"), ("demo",)):
+        done = cli.run(*arguments)
+        assert (done.returncode, f"{cli.home}/log cannot be written" in done.stderr) == (2, True)
+        assert "Traceback" not in done.stderr
+    (cli.home / "log").unlink()
+    (cli.home / "servers.lock").mkdir()
+    done = cli.run("up", "--detach")
+    assert (done.returncode, f"{cli.home}/servers.lock cannot be used: Is a directory" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 5.0])
 def test_a_demo_interrupted_at_any_moment_leaves_nothing(cli: CommandLine, seconds: float) -> None:
     demo = cli.start("demo")

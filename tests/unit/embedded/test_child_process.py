@@ -52,6 +52,12 @@ def test_a_program_that_cannot_be_started_is_named(tmp_path: Path) -> None:
         spawn([f"{tmp_path}/missing"], None, signal.SIGKILL)
 
 
+def test_a_log_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "up.log").mkdir()  # which stops root too
+    with pytest.raises(ConfigurationError, match=f"{tmp_path}/up.log cannot be written: Is a directory"):
+        ServerLog(tmp_path / "up.log").open()
+
+
 def test_a_log_over_its_limit_is_set_aside_while_the_server_goes_on(tmp_path: Path) -> None:
     log = ServerLog(tmp_path / "server.log")
     with log.open() as server:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import socket
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from agentflow.settings import Settings
 from agentflow.stack.background import OwnerLine
 from agentflow.stack.companion import api_companion, flower_companion, restart_delay_seconds
 from agentflow.stack.findings import Problem, Skipped, Status, find
-from agentflow.stack.home import keep_audit_key
+from agentflow.stack.home import keep_audit_key, log_directory, why_unwritable
 from agentflow.stack.last_end import forget_last_end, keep_last_end, last_end_of
 from agentflow.stack.restarts import RestartBudget
 from agentflow.stack.starter import FOLDER, write_starter
@@ -97,6 +100,30 @@ def test_another_audit_key_than_the_home_has_is_refused(tmp_path: Path) -> None:
 def test_a_home_that_can_hold_no_key_is_said() -> None:
     with pytest.raises(ConfigurationError, match="cannot be made or read"):
         audit_key_of(Settings(home=Path("/dev/null")))
+
+
+def test_a_home_that_takes_no_file_is_told_with_why(tmp_path: Path) -> None:
+    (tmp_path / "log").symlink_to("/proc/self")  # it is there, and not even root can make a file in it
+    with pytest.raises(ConfigurationError, match=rf"^{tmp_path}/log cannot be written: .*another AGENTFLOW_HOME\.$"):
+        log_directory(tmp_path)
+
+
+def test_whether_a_home_can_be_written_is_asked_of_what_is_there_and_leaves_nothing(tmp_path: Path) -> None:
+    assert why_unwritable(tmp_path) is None
+    assert why_unwritable(tmp_path / "not" / "yet") is None
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    assert why_unwritable(tmp_path / "file" / "home") == "Not a directory"
+    assert why_unwritable(Path("/proc/self/home"))
+
+
+def test_a_folder_that_takes_no_copy_is_told_with_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), target)
+
+    monkeypatch.setattr(shutil, "copyfile", refuse)
+    with pytest.raises(UsageError, match=r"cannot be written: .*Read-only file system"):
+        write_starter(tmp_path)
 
 
 def test_the_starter_is_written_whole_and_never_over_anything(tmp_path: Path) -> None:
