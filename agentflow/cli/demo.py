@@ -71,7 +71,7 @@ class Demo:
             for _, text in stack.news():
                 self._say(f"{text[:1].upper()}{text[1:]}.")
         except AlreadyRunning as other:
-            yield self._join(await_ready_elsewhere(self.settings.home, other))
+            yield self._join(await_ready_elsewhere(self.settings.home, other).pid)
             return
         except BaseException:  # a Ctrl-C too must leave nothing behind
             stack.end()

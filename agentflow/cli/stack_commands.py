@@ -15,6 +15,7 @@ from agentflow.cli.api_commands import check_api_installed
 from agentflow.cli.options import STACK, AsJson
 
 if TYPE_CHECKING:
+    from agentflow.embedded import StackState
     from agentflow.settings import Settings
     from agentflow.stack.supervision import StackOptions
 
@@ -46,7 +47,8 @@ def up(
 ) -> None:
     """Run PostgreSQL, Valkey, a worker and beat here, from pip, until Ctrl-C or `agentflow down`.
 
-    The data stay in AGENTFLOW_HOME, and so does an admin's key of the API. A second `up` leaves the first as it is.
+    The data stay in AGENTFLOW_HOME, and so does an admin's key of the API. A second `up` leaves the first as it is, and
+    fails where that lacks what was asked for.
     """
     from agentflow.embedded import AlreadyRunning, read_state  # with the stack: they take a second to import
     from agentflow.stack.supervision import StackOptions
@@ -56,7 +58,7 @@ def up(
     if api:
         check_api_installed()
     if (state := read_state(settings.home)) is not None:
-        return _tell_joined(settings, state.pid, as_json=as_json)
+        return _join(settings, state, options, concurrency, as_json=as_json)
     try:
         if detach:
             _run_behind(settings, options, as_json=as_json)
@@ -65,11 +67,23 @@ def up(
     except AlreadyRunning as other:
         from agentflow.stack.background import await_ready_elsewhere
 
-        return _tell_joined(settings, await_ready_elsewhere(settings.home, other), as_json=as_json)
+        return _join(settings, await_ready_elsewhere(settings.home, other), options, concurrency, as_json=as_json)
     return None
 
 
+def _join(
+    settings: Settings, state: StackState, options: StackOptions, concurrency: int | None, *, as_json: bool
+) -> None:
+    """Use the stack that is up. PreconditionFailed: it lacks what was asked for."""
+    from agentflow.cli.up_page import tell_joined
+    from agentflow.stack.joining import check_joined
+
+    check_joined(settings.home.absolute(), state, options, concurrency=concurrency)
+    tell_joined(settings, state, as_json=as_json)
+
+
 def _run_here(settings: Settings, options: StackOptions, *, as_json: bool) -> None:
+    from agentflow.cli.up_page import tell_ready
     from agentflow.stack.supervision import Stack
     from agentflow.stack.wishes import Wishes
 
@@ -79,8 +93,7 @@ def _run_here(settings: Settings, options: StackOptions, *, as_json: bool) -> No
         else:
             print(_sentence(text), flush=True)
             if kind == "ready":
-                _tell_key(settings, options)
-                print(_next_words("Stop it with Ctrl-C here, or with `agentflow down`."), flush=True)
+                tell_ready(settings, has_api=options.has_api)
 
     with Wishes() as wishes:
         Stack(settings, options, tell).run(wishes)
@@ -89,6 +102,7 @@ def _run_here(settings: Settings, options: StackOptions, *, as_json: bool) -> No
 
 
 def _run_behind(settings: Settings, options: StackOptions, *, as_json: bool) -> None:
+    from agentflow.cli.up_page import tell_started
     from agentflow.stack.background import BackgroundStack
 
     stack = BackgroundStack(settings.home, options)
@@ -100,44 +114,7 @@ def _run_behind(settings: Settings, options: StackOptions, *, as_json: bool) -> 
         stack.end()
         raise
     stack.keep()
-    home = settings.home.absolute()
-    if as_json:
-        printing.print_json({"pid": stack.pid, "existing": False, "home": str(home), **_api_facts(settings)})
-        return
-    print(f"It runs in the background as process {stack.pid}; its data and logs are in {home}.")
-    _tell_key(settings, options)
-    print(_next_words("Stop it with `agentflow down`."))
-
-
-def _tell_joined(settings: Settings, pid: int, *, as_json: bool) -> None:
-    home = settings.home.absolute()
-    if as_json:
-        printing.print_json({"pid": pid, "existing": True, "home": str(home), **_api_facts(settings)})
-    else:
-        print(f"A stack of {home} runs already, as process {pid}: every command uses it.")
-        url = _api_facts(settings)["api"]
-        served = f"It serves the API at {url}." if url else "It serves no API."
-        print(f"{served} Its options stay as they are. `agentflow down` ends it.")
-
-
-def _tell_key(settings: Settings, options: StackOptions) -> None:
-    from agentflow.stack.api_access import api_key_file
-
-    if options.has_api:
-        print(
-            f"The API takes the key in {api_key_file(settings)}; only you may read it. Give it to nobody.", flush=True
-        )
-
-
-def _api_facts(settings: Settings) -> dict[str, str | None]:
-    """Tell where the API of the stack that is up answers, and which file holds a key."""
-    from agentflow.embedded import read_state
-    from agentflow.stack.api_access import api_key_file
-
-    state = read_state(settings.home)
-    if state is None or state.api_url is None:
-        return {"api": None, "key_file": None}
-    return {"api": state.api_url, "key_file": str(api_key_file(settings))}
+    tell_started(settings, stack.pid, as_json=as_json)
 
 
 def demo(
@@ -288,7 +265,3 @@ def default_concurrency() -> int:
 
 def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
-
-
-def _next_words(stop: str) -> str:
-    return f"Try `agentflow init first` and `agentflow run first/plan.yaml`. {stop}"

@@ -19,7 +19,10 @@ _FILE = "stack.json"
 
 @dataclass(frozen=True, slots=True)
 class StackState:
-    """The stack of one home. ``pid_started`` is ``process_started(pid)``: seconds since boot on Linux."""
+    """The stack of one home. ``pid_started`` is ``process_started(pid)``: seconds since boot on Linux.
+
+    ``concurrency``, ``has_flower`` and ``has_beat`` are what it was started with; ``api_url`` is None without an API.
+    """
 
     pid: int
     pid_started: float
@@ -30,6 +33,9 @@ class StackState:
     version: str
     api_url: str | None = None
     flower_url: str | None = None
+    concurrency: int | None = None
+    has_flower: bool = False
+    has_beat: bool = False
 
 
 def write_state(home: Path, state: StackState) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 
-from agentflow.domain.api_key import Role, read_key
+from agentflow.domain.api_key import ApiKey, KeyState, Role, is_same, read_key
 from agentflow.embedded.paths import write_private
 from agentflow.engine.context import EngineContext
 from agentflow.engine.create_key import create_key
@@ -20,6 +20,9 @@ from agentflow.storage import api_keys
 
 KEY_NAME = "up"
 ANSWER_SECONDS = 3.0
+NEW_KEY = (
+    "For a new one remove the file, then `agentflow down` and `agentflow up --api`; or use `agentflow key create`."
+)
 
 
 def api_url(settings: Settings) -> str:
@@ -47,18 +50,33 @@ def keep_api_key(settings: Settings) -> None:
     """
     house = Runtime(settings)
     try:
-        if not _is_known(house.context, api_key_file(settings)):
+        if _kept(house.context, api_key_file(settings)) is None:
             _make(house.context, api_key_file(settings), settings.actor)
     finally:
         house.close()
 
 
-def _is_known(context: EngineContext, path: Path) -> bool:
+def kept_key_state(settings: Settings) -> KeyState | None:
+    """Whether the key in the file opens anything now; None where there is none of this installation in it.
+
+    The stack must be up. One that was revoked or expired stays as it is: who made it so may have meant it.
+    """
+    house = Runtime(settings)
+    try:
+        kept = _kept(house.context, api_key_file(settings))
+    finally:
+        house.close()
+    return None if kept is None else kept.state
+
+
+def _kept(context: EngineContext, path: Path) -> ApiKey | None:
+    """Return the key whose whole text the file holds, whatever its state."""
     read = read_key(path.read_text(encoding="utf-8").strip()) if path.exists() else None
     if read is None:
-        return False
+        return None
     with context.database.transaction() as tx:
-        return api_keys.find(tx, read[0]) is not None
+        known = api_keys.find(tx, read[0])
+    return known.key if known is not None and is_same(known.secret_sha256, read[1]) else None
 
 
 def _make(context: EngineContext, path: Path, actor: str) -> None:

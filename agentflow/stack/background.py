@@ -20,7 +20,7 @@ from typing import Any
 
 from agentflow import telemetry
 from agentflow.domain.error import AgentflowError, ConfigurationError, ContentError, ServersUnreachable, StoreMismatch
-from agentflow.embedded import AlreadyRunning, process_started, read_state
+from agentflow.embedded import AlreadyRunning, StackState, process_started, read_state
 from agentflow.embedded.child import ServerLog
 from agentflow.settings import load_settings
 from agentflow.stack.home import last_lines, log_directory
@@ -93,15 +93,15 @@ class BackgroundStack:
         return _ERRORS.get(news["failed"], AgentflowError)(news["message"])
 
 
-def await_ready_elsewhere(home: Path, other: AlreadyRunning) -> int:
-    """Wait until the stack that another process is starting can be used; returns its process id.
+def await_ready_elsewhere(home: Path, other: AlreadyRunning) -> StackState:
+    """Wait until the stack that another process is starting can be used; returns what is to be known of it.
 
     Raises ``other`` when it cannot be used within a minute, or ends.
     """
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline and (other.pid is None or process_started(other.pid) is not None):
         if (state := read_state(home)) is not None:
-            return state.pid
+            return state
         time.sleep(_LOOK_SECONDS)  # the other process is not our child, and tells its news to its own launcher
     raise other
 

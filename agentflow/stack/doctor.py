@@ -21,6 +21,7 @@ from sqlalchemy import Connection
 from agentflow import __version__, runtime
 from agentflow.broker.health import live_queues, read_redis
 from agentflow.broker.queues import QUEUE_NAMES
+from agentflow.domain.api_key import KeyState
 from agentflow.domain.error import ServersUnreachable
 from agentflow.domain.wording import listing
 from agentflow.embedded import read_state
@@ -28,7 +29,7 @@ from agentflow.engine.dispatcher import SERVICE
 from agentflow.engine.registration import check_registration
 from agentflow.executors.providers import BUILT_IN_KINDS, CredentialStatus, load_credentials
 from agentflow.settings import Settings, configuration_file, given_variables, load_settings, read_configuration
-from agentflow.stack.api_access import api_answers, api_key_file
+from agentflow.stack.api_access import NEW_KEY, api_answers, api_key_file, kept_key_state
 from agentflow.stack.attention import examine_maintenance, examine_schedules, examine_webhooks
 from agentflow.stack.findings import Check, Concern, Problem, Skipped, find
 from agentflow.stack.home import WRITABLE_HOME, why_unwritable
@@ -265,14 +266,17 @@ class Doctor:
         return f"number {standing.number} is the last" if standing.number else "nothing to sign yet"
 
     def _api(self) -> str:
-        """Whether the stack's own API answers; others are not known here."""
-        stack = read_state(self._known_settings().home)
+        """Whether the stack's own API answers, and takes the key of the home; others are not known here."""
+        settings = self._known_settings()
+        stack = read_state(settings.home)
         if stack is None or stack.api_url is None:
             return "the stack has none: `agentflow up --api` starts it with one"
         if not api_answers(stack.api_url):
-            log = self._known_settings().home.absolute() / "log" / "api.log"
+            log = settings.home.absolute() / "log" / "api.log"
             raise Problem(f"nothing answers at {stack.api_url}", f"{log} may say why")
-        return f"the API answers at {stack.api_url}; its key is in {api_key_file(self._known_settings())}"
+        if self._facts and not settings.has_own_servers and kept_key_state(settings) is not KeyState.VALID:
+            raise Concern(f"it answers at {stack.api_url}, but takes no key of {api_key_file(settings)}", NEW_KEY)
+        return f"the API answers at {stack.api_url}; its key is in {api_key_file(settings)}"
 
     def _known_settings(self) -> Settings:
         if self._settings is None:

@@ -110,6 +110,9 @@ class Stack:
             version=__version__,
             api_url=api_url(self._settings) if self._options.has_api else None,
             flower_url=flower_url(os.environ) if self._options.has_flower else None,
+            concurrency=self._options.concurrency,
+            has_flower=self._options.has_flower,
+            has_beat=self._options.has_beat,
         )
         write_state(self._home, state)
         self._has_state = True

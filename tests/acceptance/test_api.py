@@ -79,7 +79,7 @@ def test_a_stranger_gets_from_a_key_to_a_finished_run(cli: CommandLine) -> None:
 
     _check_that_nothing_tells(cli, key)
     again = cli.answer("up", "--api", "--detach")
-    assert (again["existing"], again["api"]) == (True, up["api"])
+    assert (again["existing"], again["api"], again["key_state"]) == (True, up["api"], "valid")
     cli.answer("down")
     assert cli.processes() == {}
 
@@ -112,6 +112,24 @@ def test_a_key_that_was_lost_is_replaced_and_one_that_stands_is_kept(cli: Comman
     ]
     with httpx2.Client(headers={"Authorization": f"Bearer {kept.strip()}"}) as former:
         assert former.get(f"{first['api']}/runs").status_code == 401
+
+
+def test_a_key_that_was_revoked_is_not_told_as_one_that_opens(cli: CommandLine) -> None:
+    port = _free_port()
+    kept = Path(cli.answer("up", "--api", "--detach", AGENTFLOW_API_PORT=port)["key_file"])
+    text = kept.read_text(encoding="utf-8")
+    cli.answer("key", "revoke", "up")
+    cli.answer("down")
+
+    said = cli.run("up", "--api", "--detach", AGENTFLOW_API_PORT=port).stdout
+    assert "The API takes the key" not in said
+    assert f"The key in {kept} is revoked" in said
+    assert "remove the file" in said
+    assert kept.read_text(encoding="utf-8") == text, "what a person revoked is not replaced behind their back"
+    joined = cli.answer("up", "--api", "--detach")
+    assert (joined["existing"], joined["key_state"]) == (True, "revoked")
+    assert f"The key in {kept} is revoked" in cli.run("up", "--detach").stdout
+    assert f"takes no key of {kept}" in cli.run("doctor").stdout
 
 
 def test_a_port_that_is_taken_is_named_and_nothing_stays(cli: CommandLine) -> None:

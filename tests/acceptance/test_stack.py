@@ -78,6 +78,25 @@ def test_two_stacks_started_at_once_are_one(cli: CommandLine) -> None:
     assert sorted(up["existing"] for up in ups) == [False, True]
 
 
+def test_what_the_stack_that_is_up_lacks_is_refused_and_what_it_has_is_not(cli: CommandLine) -> None:
+    with ThreadPoolExecutor(2) as both:  # one starts while the other asks for more
+        first = both.submit(cli.answer, "up", "--detach", "--concurrency", "2")
+        wait_for(lambda: any("agentflow.stack.background" in words for words in cli.processes().values()))
+        refused = both.submit(cli.run, "up", "--detach", "--api").result()
+    pid = first.result()["pid"]
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert f"as process {pid}, and it serves no API" in refused.stderr
+    assert "agentflow down" in refused.stderr
+    more = cli.run("up", "--flower", "--concurrency", "3", "--json")
+    assert (more.returncode, json.loads(more.stdout)["error"]["code"]) == (2, "precondition_failed")
+    assert json.loads(more.stdout)["error"]["details"]["lacking"] == [
+        "has no Flower",
+        "performs 2 steps at once, not 3",
+    ]
+    for arguments in ((), ("--concurrency", "2")):
+        assert cli.answer("up", "--detach", *arguments)["existing"] is True
+
+
 def test_an_interrupted_stack_lets_the_running_step_finish(cli: CommandLine) -> None:
     stack = cli.start("up")
     read_until(stack, "worker is ready")

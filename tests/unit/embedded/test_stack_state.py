@@ -22,6 +22,9 @@ def state_of(pid: int, pid_started: float) -> StackState:
         content_dir=Path("/somewhere/content"),
         audit_key_file=Path("/somewhere/audit.key"),
         version="0.1.0",
+        concurrency=4,
+        has_flower=True,
+        has_beat=True,
     )
 
 
