@@ -26,6 +26,8 @@ Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 _ADDRESS_SECONDS = 3.0
 _HOST = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _PORT = re.compile(r"[0-9]{1,5}")
+_LOOPBACK_NAME = "localhost"
+_LOOPBACK: tuple[Address, ...] = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _NAT64 = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 # What ``is_global`` does not know, or not in every version of Python.
@@ -95,6 +97,12 @@ def literal_address(host: str) -> Address | None:
         return None
 
 
+def is_loopback_name(host: str) -> bool:
+    """Whether a name is this machine's own by RFC 6761, whatever a resolver says of it."""
+    name = host.removesuffix(".").lower()
+    return name == _LOOPBACK_NAME or name.endswith(f".{_LOOPBACK_NAME}")
+
+
 def is_public(address: Address) -> bool:
     """Whether an address belongs to the internet at large; one that wraps another counts as that one."""
     plain = _unwrapped(address)
@@ -129,11 +137,19 @@ class Guard:
         """Whether ``host`` may be called at ``address``."""
         return is_public(address) or self._allowed.allows(host, address, port)
 
+    def refuses(self, host: str, port: int) -> bool:
+        """Whether ``host`` itself says that it may not be called; other names are looked up when they are called."""
+        literal = literal_address(host)
+        told = (literal,) if literal is not None else _LOOPBACK if is_loopback_name(host) else ()
+        return bool(told) and not any(self.may_call(host, address, port) for address in told)
+
     async def addresses(self, host: str, port: int) -> list[Address]:
         """Look ``host`` up, once; raises OSError, or PrivateAddressError if a single address may not be called.
 
         One private address among public ones is enough: which of them answers would be chance.
         """
+        if self.refuses(host, port):
+            raise PrivateAddressError
         literal = literal_address(host)
         found = [literal] if literal is not None else [ip_address(text) for text in await self._resolve(host, port)]
         if not all(self.may_call(host, address, port) for address in found):

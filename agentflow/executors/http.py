@@ -22,7 +22,7 @@ from agentflow.domain.call import CallProblem
 from agentflow.executors.base import Assignment, CallRecord, Estimate, Lifeline, Performance
 from agentflow.executors.call_loop import CallEnd, Completed, Stopped, TimedOut, call_loop
 from agentflow.executors.command import Ended, StartProblem
-from agentflow.executors.guarded_network import Guard, PrivateHosts, literal_address
+from agentflow.executors.guarded_network import Guard, PrivateHosts
 from agentflow.executors.http_answer import AnswerFile
 from agentflow.executors.http_exchange import Exchange, Wire
 from agentflow.executors.http_request import HttpRequest, UnusableRequestError, authorised, request_of
@@ -72,8 +72,7 @@ class HttpExecutor:
             request = self._request(assignment)
         except UnusableRequestError as error:
             return Estimate(problem=error.problem)
-        literal = literal_address(request.host)
-        if literal is not None and not self._world.guard.may_call(request.host, literal, request.port):
+        if self._world.guard.refuses(request.host, request.port):
             return Estimate(request.endpoint, problem=CallProblem.PRIVATE_ADDRESS)
         return Estimate(request.endpoint)
 

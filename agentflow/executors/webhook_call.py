@@ -21,7 +21,7 @@ from agentflow.domain.call import CallProblem
 from agentflow.domain.webhook import TIMED_OUT
 from agentflow.executors.base import Assignment, Lifeline
 from agentflow.executors.call_loop import Completed, Stopped, TimedOut, call_loop
-from agentflow.executors.guarded_network import Guard, PrivateHosts, literal_address
+from agentflow.executors.guarded_network import Guard, PrivateHosts
 from agentflow.executors.http_exchange import Exchange, Wire
 from agentflow.executors.http_request import BODY_TEXT, HttpRequest, UnusableRequestError, request_of
 
@@ -64,9 +64,7 @@ class WebhookCaller:
             request = _request(Message(url, {}, "{}"))
         except UnusableRequestError as error:
             return error.problem
-        literal = literal_address(request.host)
-        is_private = literal is not None and not self._guard.may_call(request.host, literal, request.port)
-        return CallProblem.PRIVATE_ADDRESS if is_private else None
+        return CallProblem.PRIVATE_ADDRESS if self._guard.refuses(request.host, request.port) else None
 
     def call(self, message: Message, lifeline: Lifeline) -> Answered:
         """Send a message and tell how it was answered; whatever goes wrong is a value."""

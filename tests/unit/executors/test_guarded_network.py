@@ -126,6 +126,23 @@ def test_this_machine_is_private_by_its_name_too() -> None:
         _addresses(Guard(PrivateHosts(), resolve), "localhost")
 
 
+@pytest.mark.parametrize("host", ["localhost", "localhost.", "app.localhost", "127.0.0.1", "::1"])
+def test_a_name_of_this_machine_is_refused_whatever_a_resolver_says(host: str) -> None:
+    assert _guard("8.8.8.8").refuses(host, 80)
+    with pytest.raises(PrivateAddressError):
+        _addresses(_guard("8.8.8.8"), host)
+
+
+@pytest.mark.parametrize("host", ["localhost.example.org", "mylocalhost", "example.org", "8.8.8.8"])
+def test_another_name_is_not_refused_before_it_is_looked_up(host: str) -> None:
+    assert not _guard().refuses(host, 80)
+
+
+@pytest.mark.parametrize("allowed", ["localhost", "localhost:80", "127.0.0.0/8", "::1"])
+def test_a_name_of_this_machine_that_is_allowed_is_not_refused(allowed: str) -> None:
+    assert not _guard(allowed=(allowed,)).refuses("localhost", 80)
+
+
 @pytest.mark.parametrize("host", ["2130706433", "0x7f.1", "127.1", "169.254.169.254"])
 def test_an_address_is_judged_without_asking_a_resolver(host: str) -> None:
     with pytest.raises(PrivateAddressError):
