@@ -24,8 +24,9 @@ from agentflow.client import AgentFlow, Run
 from agentflow.client.conflicts import told
 from agentflow.client.documents import opened_document
 from agentflow.domain.api_key import Role
-from agentflow.domain.error import AgentflowError, NotAllowed
+from agentflow.domain.error import AgentflowError, InvalidTransition, NotAllowed
 from agentflow.domain.misfit import misfit_of
+from agentflow.domain.state import ShownRunState
 from agentflow.domain.why_words import sentence
 from agentflow.mcp.shapes import RunLine, RunStatus
 
@@ -37,7 +38,8 @@ INSTRUCTIONS = (
 _READS = ToolAnnotations(readOnlyHint=True, openWorldHint=False)
 _STARTS = ToolAnnotations(readOnlyHint=False, destructiveHint=False, idempotentHint=False, openWorldHint=True)
 _ENDS = ToolAnnotations(readOnlyHint=False, destructiveHint=True, idempotentHint=True, openWorldHint=False)
-_DECIDES = ToolAnnotations(readOnlyHint=False, destructiveHint=False, idempotentHint=True, openWorldHint=True)
+# Not idempotent: a run may wait at its next gate by then, and a call that names no step would decide that.
+_DECIDES = ToolAnnotations(readOnlyHint=False, destructiveHint=False, idempotentHint=False, openWorldHint=True)
 
 Answer = TypeVar("Answer")
 RunId = Annotated[str, Field(description="A run: its id, a unique prefix of it, or @last.")]
@@ -98,10 +100,13 @@ class _StrictTool(Tool):
 
 
 def _strict(work: Callable[..., Any], hints: ToolAnnotations) -> Tool:
-    """Make a tool that refuses arguments that it does not have: a guessed ``dry_run`` must not be a real run."""
+    """Make a tool that refuses arguments that it does not have: a guessed ``dry_run`` must not be a real run.
+
+    Nor does it guess what a value of another type means: an approval that was written as a text is none.
+    """
     tool = _StrictTool.from_function(work, annotations=hints)
     arguments = tool.fn_metadata.arg_model
-    arguments.model_config["extra"] = "forbid"
+    arguments.model_config |= {"extra": "forbid", "strict": True}
     arguments.model_rebuild(force=True)
     tool.parameters = arguments.model_json_schema(by_alias=True)
     return tool
@@ -174,11 +179,15 @@ class Tools:
         return await self._work(Role.VIEWER, explain)
 
     async def agent_cancel(self, run: RunId) -> RunLine:
-        """End a run: what waits ends now, what runs is told to stop."""
+        """End a run: what waits ends now, what runs is told to stop. One that was cancelled stays so; call it again."""
 
         def cancel(acting: Acting) -> RunLine:
             found = acting.run(run)
-            found.cancel()
+            try:
+                found.cancel()
+            except InvalidTransition:
+                if found.refresh().state is not ShownRunState.CANCELLED:  # ended so, it is as the caller wants it
+                    raise
             return RunLine.of(found.refresh().summary)
 
         return await self._work(Role.OPERATOR, cancel)
