@@ -5,13 +5,21 @@ Owns also how a caller's plan (built, loaded, or a path) becomes a loaded one, a
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 from agentflow.client.checks import checked_actor, checked_name, read_stored_name
 from agentflow.client.conflicts import trying_again
 from agentflow.client.connection import Connected
 from agentflow.client.plan import Plan
-from agentflow.domain.error import ConfigurationError, ContentError, NotFound, PlanRejected, ServersUnreachable
+from agentflow.domain.error import (
+    ConfigurationError,
+    ContentError,
+    NotFound,
+    PlanRejected,
+    ServersUnreachable,
+    UsageError,
+)
 from agentflow.domain.plan_check import check_available
 from agentflow.engine.foresee_children import Children
 from agentflow.engine.load_plan import LoadedPlan
@@ -72,8 +80,13 @@ def loaded_of(plan: Plan | LoadedPlan | str | Path) -> LoadedPlan:
             return plan.check()
         case LoadedPlan():
             return plan
-        case _:
+        case str() | PathLike():
             return Plan.load(plan)
+        case _:
+            raise UsageError(
+                f"A plan is one that was built or loaded, or a path; not {type(plan).__name__}. Build it as a Plan, or "
+                "write the document into a file."
+            )
 
 
 def project_of(settings: Settings, loaded: LoadedPlan, given: str | None) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeAlias, Unpack
 from uuid import UUID
 
 from pydantic import SecretStr, ValidationError
@@ -25,7 +25,7 @@ from agentflow.domain.duration import parse_duration
 from agentflow.domain.ids import RunId
 from agentflow.domain.plan import Plan as DomainPlan
 from agentflow.domain.wording import did_you_mean
-from agentflow.engine.load_plan import LoadedPlan
+from agentflow.engine.load_plan import LoadedPlan, load_data
 from agentflow.executors.base import Executor, close_executors, known_actions, use_executor
 from agentflow.executors.python import PythonExecutor
 from agentflow.settings import Settings
@@ -41,6 +41,10 @@ from agentflow.testing.script import RehearsalError
 from agentflow.testing.stage import Stage
 
 AUTHOR = "author@rehearsal"
+MAX_EXIT_CODE = 255
+
+GivenPlan: TypeAlias = Plan | LoadedPlan | Mapping[str, Any] | str | Path
+"""A plan as a test gives it: built, loaded, a document as a file would have it, or a path."""
 
 
 class RehearsedRun(Run):
@@ -71,7 +75,7 @@ class RehearsedFlow(AgentFlow):
         self._runtime = runtime
         self._rehearsal = rehearsal
 
-    def submit(self, plan: Plan | LoadedPlan | str | Path, *given: Any, **options: Any) -> RehearsedRun:
+    def submit(self, plan: GivenPlan, *given: Any, **options: Any) -> RehearsedRun:
         """Accept a plan as a run, as the real client does."""
         submitted = super().submit(self._rehearsal.find(plan), *given, **options)
         run = RehearsedRun(self._rehearsal, RunId(submitted.uuid))
@@ -139,15 +143,17 @@ class Rehearsal:
     ) -> None:
         """Fail the next attempts of a step, so many, or all with None; its own retry policy decides what follows.
 
-        ``exit_code`` and ``message`` (what it wrote to stderr) are a command's; ``problem``, such as ``"unavailable"``,
-        is a call's; ``timed_out`` and ``lost`` (its worker died) any step's. One item of a foreach is named as in
-        ``count[1].read``.
+        ``exit_code`` (1 to 255) and ``message`` (what it wrote to stderr) are a command's; ``problem``, such as
+        ``"unavailable"``, is a call's; ``timed_out`` and ``lost`` (its worker died) any step's. One item of a foreach
+        is named as in ``count[1].read``.
         """
         found = next((each for each in CallProblem if each == problem), None)
         if problem is not None and found is None:
             raise RehearsalError(
                 f"A call cannot fail as {problem!r}: {did_you_mean(problem, [each.value for each in CallProblem])}"
             )
+        if isinstance(exit_code, bool) or not isinstance(exit_code, int) or not 1 <= exit_code <= MAX_EXIT_CODE:
+            raise RehearsalError(f"A command fails with an exit code from 1 to {MAX_EXIT_CODE}, not {exit_code!r}.")
         failure = Failure(exit_code, message, found, is_timed_out=timed_out, is_lost=lost)
         self._failures.force(step, failure, times)
 
@@ -180,13 +186,13 @@ class Rehearsal:
 
     def run(
         self,
-        plan: Plan | LoadedPlan | str | Path,
+        plan: GivenPlan,
         vars: Mapping[str, Any] | None = None,  # noqa: A002 - the plan format's own name
         *,
         project: str | None = None,
         **options: Unpack[SubmitOptions],
     ) -> RehearsedRun:
-        """Submit a plan, built, loaded or a path, and play it until it has ended or rests.
+        """Submit a plan, built, loaded, a document or a path, and play it until it has ended or rests.
 
         Raises what a submit raises, and RehearsalError for what the test says wrongly, or does not say.
         """
@@ -203,8 +209,13 @@ class Rehearsal:
         self._player.play(self.flow, run)
         run.refresh()
 
-    def find(self, plan: Plan | LoadedPlan | str | Path) -> Plan | LoadedPlan | Path:
-        """Return a plan, or where it is: beside the test, else from the current directory."""
+    def find(self, plan: GivenPlan) -> Plan | LoadedPlan | Path:
+        """Return a plan, or where it is: beside the test, else from the current directory.
+
+        A document has its files beside the test. Raises PlanRejected.
+        """
+        if isinstance(plan, Mapping):
+            return load_data(plan, self._folder, available_actions=known_actions())
         if not isinstance(plan, str | Path):
             return plan
         beside = self._folder / plan

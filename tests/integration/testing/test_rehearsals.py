@@ -63,6 +63,32 @@ def test_a_forced_failure_meets_the_steps_own_retry_policy_and_nothing_waits(age
     assert run.read_artifact("stdout", "collect") == b"hi\n"
 
 
+def test_a_plan_may_be_a_document_with_its_files_beside_the_test(agentflow: Rehearsal) -> None:
+    step = {"id": "read", "subprocess": {"command": ["wc", "-l", "conftest.py"]}}
+    document = {"agentflow": 1, "name": "told", "files": ["conftest.py"], "steps": [step]}
+
+    run = agentflow.run(document)
+
+    assert run.state == "completed"
+    assert b"conftest.py" in run.read_artifact("stdout", "read")
+    assert agentflow.flow.submit(document).wait().state == "completed"
+    with pytest.raises(errors.PlanRejected, match="steps"):
+        agentflow.run({"agentflow": 1, "name": "none"})
+
+
+def test_what_is_no_plan_is_said_in_words(agentflow: Rehearsal) -> None:
+    with pytest.raises(errors.UsageError, match="not list"):
+        agentflow.run([])  # type: ignore[arg-type]  # what is asked
+    with pytest.raises(errors.UsageError, match="not dict"):
+        AgentFlow.submit(agentflow.flow, {})  # type: ignore[arg-type]  # what is asked of the real client
+
+
+@pytest.mark.parametrize("code", [0, 256, 999, -9, True])
+def test_a_failure_has_an_exit_code_that_a_command_can_fail_with(agentflow: Rehearsal, code: int) -> None:
+    with pytest.raises(RehearsalError, match="exit code from 1 to 255"):
+        agentflow.fail("collect", exit_code=code)
+
+
 def test_a_failure_that_the_policy_does_not_name_is_not_retried(agentflow: Rehearsal) -> None:
     plan = _plan()
     plan.subprocess("collect", ["true"], retry={"max_attempts": 4, "on_exit_codes": [75], "on_messages": ["try later"]})
