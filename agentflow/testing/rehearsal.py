@@ -152,7 +152,7 @@ class Rehearsal:
             raise RehearsalError(
                 f"A call cannot fail as {problem!r}: {did_you_mean(problem, [each.value for each in CallProblem])}"
             )
-        if isinstance(exit_code, bool) or not isinstance(exit_code, int) or not 1 <= exit_code <= MAX_EXIT_CODE:
+        if type(exit_code) is not int or not 1 <= exit_code <= MAX_EXIT_CODE:  # a bool is none
             raise RehearsalError(f"A command fails with an exit code from 1 to {MAX_EXIT_CODE}, not {exit_code!r}.")
         failure = Failure(exit_code, message, found, is_timed_out=timed_out, is_lost=lost)
         self._failures.force(step, failure, times)
