@@ -139,9 +139,9 @@ def _whole(option: str, written: str | None) -> int | None:
     if written is None:
         return None
     digits = _unsigned(option, written)
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= _MOST_DIGITS and int(digits)):
+    if not (digits.isascii() and digits.isdigit() and digits.strip("0")):
         raise UsageError(f"{option} takes a whole number above 0 to add, such as +5000, not {written!r}.")
-    return int(digits)
+    return int(digits.lstrip("0")[:_MOST_DIGITS])  # one of more digits is still too large then, and told to be
 
 
 def _amount(option: str, written: str | None) -> Decimal | None:

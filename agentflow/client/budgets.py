@@ -60,8 +60,10 @@ def checked_more(
 def _count(name: str, value: object) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= MAX_TOKENS:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         raise UsageError(f"{name} takes a whole number above 0 to add, such as 5000; not {str(value)[:80]!r}.")
+    if value > MAX_TOKENS:  # not repeated: Python writes no number of thousands of digits
+        raise UsageError(f"{name} takes at most {MAX_TOKENS:,} to add.")
     return value
 
 
@@ -70,8 +72,10 @@ def _nano(value: Money) -> int:
         usd = Decimal(str(value))
     except InvalidOperation:
         usd = Decimal(0)
-    if isinstance(value, bool) or not usd.is_finite() or not 0 < usd <= MAX_USD:
+    if isinstance(value, bool) or not usd.is_finite() or usd <= 0:
         raise UsageError(f"usd takes an amount above 0 to add, such as 0.50; not {str(value)[:80]!r}.")
+    if usd > MAX_USD:
+        raise UsageError(f"usd takes at most {MAX_USD:,} to add.")
     return nano_of(usd)
 
 

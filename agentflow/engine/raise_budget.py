@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import ValidationError
 from sqlalchemy import Connection
 
-from agentflow.domain.budget import Budget
+from agentflow.domain.budget import MAX_TOKENS, MAX_USD, Budget
 from agentflow.domain.error import InvalidTransition, UsageError
 from agentflow.domain.ids import RunId
 from agentflow.domain.state import FINAL_RUN_STATES
@@ -60,4 +60,7 @@ def _sum(run_id: RunId, caps: Budget, more: Budget) -> Budget:
     try:
         return Budget.model_validate(raised | {name: raised[name] + value for name, value in wanted.items()})
     except ValidationError:
-        raise UsageError(f"The budget of run {run_id} would be larger than a budget can be") from None
+        raise UsageError(
+            f"The budget of run {run_id} would be larger than a budget can be: {MAX_TOKENS:,} steps or tokens, "
+            f"{MAX_USD:,} usd"
+        ) from None

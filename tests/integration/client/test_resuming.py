@@ -163,7 +163,7 @@ def test_what_a_run_does_not_cap_cannot_be_raised(
         capsys, "budget", "raise", resting.id, "--usd", "1", "--active-time", "10m", code=2
     )
     assert "Say by how much" in complain(capsys, "budget", "raise", resting.id, code=2)
-    assert "larger than a budget can be" in complain(
+    assert "larger than a budget can be: 1,000" in complain(
         capsys, "budget", "raise", resting.id, "--tokens", str(10**15), code=2
     )
     resting.cancel()
@@ -178,7 +178,10 @@ def test_what_a_run_does_not_cap_cannot_be_raised(
         (("--tokens", "0"), "whole number above 0"),
         (("--tokens", "+1.5"), "whole number above 0"),
         (("--steps", "1e3"), "whole number above 0"),
-        (("--steps", "9" * 5000), "whole number above 0"),
+        (("--steps", "000"), "whole number above 0"),
+        (("--steps", "9" * 5000), "steps takes at most 1,000,000,000,000,000 to add"),
+        (("--tokens", "0" * 20 + "9" * 26), "tokens takes at most 1,000,000,000,000,000 to add"),
+        (("--usd", "1000000.01"), "usd takes at most 1,000,000 to add"),
         (("--usd", "-0.5"), "can only be raised"),
         (("--usd", "+0"), "amount above 0"),
         (("--usd", "nan"), "amount above 0"),

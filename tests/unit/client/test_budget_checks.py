@@ -47,6 +47,21 @@ def test_what_is_no_addition_is_refused(tmp_path: Path, more: dict[str, Any]) ->
         flow.raise_budget("1b9d6bcd", **more)
 
 
+@pytest.mark.parametrize(
+    ("more", "largest"),
+    [
+        ((10**15 + 1, None, None, None), "steps takes at most 1,000,000,000,000,000 to add"),
+        ((None, 10**26 - 1, None, None), "tokens takes at most 1,000,000,000,000,000 to add"),
+        ((None, 10**5000, None, None), "tokens takes at most"),
+        ((None, None, Decimal("1e30"), None), "usd takes at most 1,000,000 to add"),
+    ],
+)
+def test_what_is_too_much_is_told_with_the_most_that_is_taken(more: tuple[Any, Any, Any, Any], largest: str) -> None:
+    with pytest.raises(errors.UsageError, match=largest):
+        checked_more(*more)
+    assert checked_more(10**15, 10**15, 1_000_000, None).tokens == 10**15
+
+
 def test_an_addition_is_exact() -> None:
     assert checked_more(None, 5000, "0.1", "10m") == Budget(tokens=5000, usd_nano=100_000_000, active_seconds=600)
     assert checked_more(3, None, Decimal("0.000000001"), timedelta(seconds=1.5)) == Budget(
