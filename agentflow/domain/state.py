@@ -98,6 +98,11 @@ def shown_state(facts: RunFacts) -> ShownRunState:
     return ShownRunState(facts.state)
 
 
+def standing(state: RunState) -> str:
+    """Say how a run stands that a verb cannot take, to go before what it cannot: ``has ended (failed)``."""
+    return f"has ended ({state})" if state in FINAL_RUN_STATES else f"is {state}"
+
+
 def is_final(state: ShownRunState | RunState) -> bool:
     """Whether the run has ended."""
     return state.value in {final.value for final in FINAL_RUN_STATES}

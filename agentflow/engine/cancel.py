@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import AttemptId, RunId, StepId, StepKey
 from agentflow.domain.reason import Reason, ReasonCode
-from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState
+from agentflow.domain.state import FINAL_RUN_STATES, FINAL_STEP_STATES, RunState, StepState, standing
 from agentflow.engine.advance import Advance, EndedStep, follow, let_go
 from agentflow.engine.announce import announce
 from agentflow.engine.context import EngineContext, PlanView
@@ -48,7 +48,7 @@ def cancel(context: EngineContext, run_id: RunId, actor: str, *, tells_parent: b
     with context.database.transaction() as tx:
         run = _lock(tx, run_id)
         if run.state in FINAL_RUN_STATES:
-            raise InvalidTransition(f"Run {run_id} has ended ({run.state}) and cannot be cancelled", state=run.state)
+            raise InvalidTransition(f"Run {run_id} {standing(run.state)} and cannot be cancelled", state=run.state)
         if run.state is RunState.CANCELLING:
             return CancelAsked(is_new=False, stopping=len(attempts.request_stop(tx, run_id)))
         moves = Moves()

@@ -16,7 +16,7 @@ from agentflow.broker.bells import StopKind
 from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import AttemptId, RunId
 from agentflow.domain.pause import Pause, PauseScope, paused_by
-from agentflow.domain.state import RunState
+from agentflow.domain.state import RunState, standing
 from agentflow.engine.context import EngineContext
 from agentflow.engine.record import ChainHead, Moves, record
 from agentflow.engine.start_guard import lock_parent
@@ -48,8 +48,7 @@ def pause(
         if run is None:
             raise missing_run(tx, run_id)
         if run.state is not RunState.RUNNING:
-            how = "is" if run.state in (RunState.FAILING, RunState.CANCELLING) else "has ended:"
-            raise InvalidTransition(f"Run {run_id} {how} {run.state} and cannot be paused", state=run.state)
+            raise InvalidTransition(f"Run {run_id} {standing(run.state)} and cannot be paused", state=run.state)
         done = pause_locked(context, tx, run, Pause(actor, why, run.at, is_hard, PauseScope.RUN), actor)
     tell(context, done.yielding)
     try:

@@ -20,6 +20,7 @@ from agentflow.domain.error import InvalidTransition
 from agentflow.domain.ids import RunId, StepKey
 from agentflow.domain.pause import Pause, PauseScope
 from agentflow.domain.shortfall import cap_of, missing, written
+from agentflow.domain.state import standing
 from agentflow.engine.context import EngineContext
 from agentflow.engine.finalize import finalize
 from agentflow.engine.record import ChainHead, Moves, record
@@ -86,7 +87,7 @@ def resume(context: EngineContext, run_id: RunId, actor: str) -> Resumed:
         log.warning("child_runs_left_to_dispatcher", run_id=str(run_id), error=str(error))
         below = 0
     if not (run.rests or below):
-        raise InvalidTransition(f"Run {run_id} is {run.state} and does not rest", state=run.state)
+        raise InvalidTransition(f"Run {run_id} {standing(run.state)} and does not rest", state=run.state)
     context.side_channel.wake()
     finalize(context, run_id, actor)  # everything may have ended while it rested
     return Resumed(tuple(ready))

@@ -19,7 +19,7 @@ from agentflow.domain.error import InvalidTransition, NotFound
 from agentflow.domain.ids import RunId, StepId, StepKey
 from agentflow.domain.plan import Plan
 from agentflow.domain.signal import MAX_WAITING
-from agentflow.domain.state import RunState, StepState
+from agentflow.domain.state import RunState, StepState, standing
 from agentflow.domain.wording import did_you_mean
 from agentflow.engine.conclude import Held, Verdict, conclude
 from agentflow.engine.context import EngineContext
@@ -66,8 +66,7 @@ def _kept_unless_heard(context: EngineContext, tx: Connection, sent: _Signal) ->
     if run is None:
         raise missing_run(tx, sent.run_id)
     if run.state not in (RunState.PENDING, RunState.RUNNING):
-        how = "is" if run.state in (RunState.FAILING, RunState.CANCELLING) else "has ended:"
-        raise InvalidTransition(f"Run {sent.run_id} {how} {run.state} and takes no signal", state=run.state)
+        raise InvalidTransition(f"Run {sent.run_id} {standing(run.state)} and takes no signal", state=run.state)
     listening = signals.find_listening(tx, sent.run_id, sent.name)
     if listening is not None:
         return listening

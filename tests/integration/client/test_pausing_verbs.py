@@ -100,7 +100,7 @@ def test_a_run_is_paused_shown_and_resumed(
     assert answer["reason"]["detail"]["scope"] == "run"
     assert ask(capsys, "resume", short)["state"] == "running"
     assert finish(flow.get(run.id)).state == "completed"
-    assert "has ended: completed and cannot be paused" in complain(capsys, "pause", short, code=2)
+    assert "has ended (completed) and cannot be paused" in complain(capsys, "pause", short, code=2)
 
 
 def test_a_pause_waits_until_nothing_runs_and_says_after_how_long(
@@ -180,7 +180,7 @@ def test_a_run_that_others_moved_meanwhile_is_told_of_and_is_no_failure(flow: Ag
     assert [(each.run.id, each.outcome) for each in acted] == [(other.id, Outcome.DONE), (run.id, Outcome.CHANGED)]
     assert not any(each.is_failure for each in acted)
     assert acted[1].message is not None
-    assert "has ended: cancelled" in acted[1].message
+    assert "has ended (cancelled)" in acted[1].message
 
 
 def test_a_selection_takes_every_page(flow: AgentFlow, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_a_budget_is_raised_and_the_run_resumed(
     assert answer["state"] == "exhausted"
     assert f"Run {short} goes on with one." in say(capsys, "resume", short)
     assert finish(flow.get(resting.id)).state == "completed"
-    assert "is completed and does not rest" in complain(capsys, "resume", short, code=2)
+    assert "has ended (completed) and does not rest" in complain(capsys, "resume", short, code=2)
 
 
 def test_resume_answers_with_the_run_and_what_is_due(

@@ -139,7 +139,7 @@ def test_a_run_that_has_ended_or_is_not_there_takes_no_signal(house: Runtime) ->
     run_id = submitted(house.context, [_wait("a", event="go")])
     cancel(house.context, run_id, ACTOR)
 
-    with pytest.raises(InvalidTransition, match="takes no signal"):
+    with pytest.raises(InvalidTransition, match=r"has ended \(cancelled\) and takes no signal"):
         signal(house.context, run_id, "go", ACTOR)
     with pytest.raises(NotFound):
         signal(house.context, fresh_run_id(), "go", ACTOR)

@@ -19,6 +19,7 @@ from agentflow.domain.state import (
     StepState,
     is_final,
     shown_state,
+    standing,
 )
 
 FACTS = st.builds(
@@ -75,3 +76,9 @@ def test_what_moves_is_not_final_and_what_is_final_does_not_run() -> None:
     assert not MOVING_STEP_STATES & FINAL_STEP_STATES
     assert StepState.HELD not in MOVING_STEP_STATES | FINAL_STEP_STATES
     assert frozenset(AttemptState) - FINAL_ATTEMPT_STATES == {AttemptState.RUNNING}
+
+
+def test_only_what_has_ended_is_said_to_have_ended() -> None:
+    said = {state: standing(state) for state in RunState}
+    assert {state for state in RunState if said[state] == f"has ended ({state})"} == set(FINAL_RUN_STATES)
+    assert (said[RunState.PENDING], said[RunState.FAILING]) == ("is pending", "is failing")
