@@ -39,7 +39,6 @@ def workers_page(report: WorkersReport) -> RenderableType:
 
 
 def _add_worker(table: Table, worker: WorkerView, now: datetime) -> None:
-    until = worker.ended_at or worker.seen_at
     took = words.ago(worker.consumed_at, now) if worker.consumed_at else "none yet"
     table.add_row(
         Text(words.printable(worker.name), "bold"),
@@ -47,7 +46,7 @@ def _add_worker(table: Table, worker: WorkerView, now: datetime) -> None:
         Text(words.printable(worker.pool)),
         Text(f"{len(worker.work)} of {worker.slots}"),
         Text(words.printable(listing(worker.queues))),
-        Text(words.duration((until - worker.started_at).total_seconds())),
+        Text(words.duration((_up_until(worker, now) - worker.started_at).total_seconds())),
         Text(words.ago(worker.seen_at, now)),
         Text(f"{took} ({worker.consumed:,} in all)"),
     )
@@ -57,6 +56,11 @@ def _add_worker(table: Table, worker: WorkerView, now: datetime) -> None:
         table.add_row(Text(name, "dim"), Text("runs", "dim"), Text(), Text(), Text(since, "dim"))
     if len(worker.work) > ROOM:
         table.add_row(Text(f"  and {len(worker.work) - ROOM} more", "dim"))
+
+
+def _up_until(worker: WorkerView, now: datetime) -> datetime:
+    """Until when a worker was up: now, unless it ended, or nothing was heard of it for so long that it is gone."""
+    return worker.ended_at or (worker.seen_at if worker.state is WorkerState.GONE else now)
 
 
 def queues_page(report: QueuesReport) -> RenderableType:
