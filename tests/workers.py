@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from agentflow.settings import Settings
@@ -118,11 +119,12 @@ def environment_of(settings: Settings, cwd: Path) -> dict[str, str]:
 
 
 def children(pid: int) -> list[int]:
-    """The direct children of a process."""
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
-    except OSError:
-        return []
+    """The direct children of a process, whichever of its threads started them."""
+    found: list[int] = []
+    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended
+            found += map(int, listed.read_text(encoding="ascii").split())
+    return found
 
 
 def descendants(pid: int) -> list[int]:
